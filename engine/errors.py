@@ -1,0 +1,78 @@
+"""Everything the engine refuses or fails at; imports no torch, so that any process can name these."""
+
+from typing import ClassVar
+
+
+class EngineError(Exception):
+    """The engine cannot answer; `code` is stable, the message says what to do."""
+
+    code: ClassVar[str] = "engine-error"
+
+
+class CatalogError(EngineError):
+    """A model name that is refused before anything is loaded."""
+
+    code = "model-refused"
+
+
+class UnknownModelError(CatalogError):
+    """A name that is in no list."""
+
+    code = "unknown-model"
+
+
+class ModelDoesNotExistError(CatalogError):
+    """A name that people expect on the hub and that is not there."""
+
+    code = "model-does-not-exist"
+
+
+class ModelNotSupportedError(CatalogError):
+    """A checkpoint that exists, of a kind or size that this engine does not read."""
+
+    code = "model-not-supported"
+
+
+class ModelLoadFailedError(EngineError):
+    """Weights, tokenizer or preprocessor are missing, torn or of another format."""
+
+    code = "model-load-failed"
+
+
+class LabelError(EngineError):
+    """A set of labels that cannot be scored."""
+
+    code = "label-error"
+
+
+class LabelsMissingError(LabelError):
+    """No label at all, or a blank one."""
+
+    code = "labels-missing"
+
+
+class LabelsIndistinctError(LabelError):
+    """Two labels that the tokenizer turns into equal token ids."""
+
+    code = "labels-indistinct"
+
+
+class OutOfMemoryError(EngineError):
+    """The device had no room for the batch: transient, a smaller `batch_size` may pass."""
+
+    code = "out-of-memory"
+
+
+class InvalidArgumentError(EngineError):
+    """An argument of a public method is unusable; `argument` names it."""
+
+    code = "invalid-argument"
+
+    def __init__(self, argument: str, problem: str) -> None:
+        """Keep the argument's name beside the message that begins with it."""
+        super().__init__(f"{argument}: {problem}")
+        self.argument = argument
+
+
+class TextTruncatedWarning(UserWarning):
+    """A text was longer than the checkpoint reads; its end was left out."""

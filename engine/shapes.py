@@ -1,0 +1,26 @@
+"""The named axes of every tensor that passes between the engine's modules.
+
+image, batch: pictures. layer: 0..L, see `engine.lens`. patch: image tokens, row by row from the top left
+(SigLIP has no CLS). width: the model's hidden size, also that of text and pooled embeddings.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+PixelBytes = UInt8[Tensor, "3 side side"]
+PixelValues = Float[Tensor, "batch 3 side side"]
+PixelTable = Float[Tensor, "3 256"]
+Hidden = Float[Tensor, "batch patch width"]
+Pooled = Float[Tensor, "batch width"]
+TokenIds = Int[Tensor, "text position"]
+TextEmbeddings = Float[Tensor, "text width"]
+LayerScores = Float[np.ndarray, "image layer label"]
+FinalScores = Float[np.ndarray, "image label"]
+LabelVectors = Float[np.ndarray, "label width"]
+ImageVectors = Float[np.ndarray, "image width"]
+TopLabels = Int[np.ndarray, "image layer"]
+ImageNumbers = Float[np.ndarray, " image"]
+ImageLayers = Int[np.ndarray, " image"]
+ImageFlags = Bool[np.ndarray, " image"]
+LabelFlags = Bool[np.ndarray, " label"]

@@ -1,0 +1,269 @@
+"""SiglipEngine: one SigLIP checkpoint, its embeddings and its logit lens."""
+
+import platform
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+from torch import Tensor
+
+from engine.arguments import (
+    batches,
+    check_choice,
+    check_hidden,
+    check_outputs,
+    check_pixel_values,
+    choose_device,
+    memory_errors,
+)
+from engine.catalog import DEFAULT_MODEL, Catalog
+from engine.config import EngineConfig, read_config
+from engine.errors import InvalidArgumentError
+from engine.layers import LayerChoice, resolve_layers
+from engine.lens import LabelDirections, Lens, cosines, summarize, unit_rows
+from engine.loading import choose, load
+from engine.preprocess import normalize, read_pixel_path
+from engine.residual import check_last_layer, read_head, stream
+from engine.text import DEFAULT_TEMPLATE, check_distinct, check_labels, fill_template, tokenize
+
+RUNTIMES: Final = ("auto", "torch")
+DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+TEXT_BATCH: Final = 64
+IMAGE_BATCH: Final = 16
+
+
+class SiglipEngine:
+    """A checkpoint ready to answer; tensors come back on the CPU, in the engine's dtype.
+
+    Raises, from the constructor:
+        CatalogError: a name that is refused before anything is loaded.
+        ModelLoadFailedError: the checkpoint's files are missing, torn or incomplete.
+        InvalidArgumentError: an unknown device, dtype or runtime.
+    """
+
+    def __init__(
+        self,
+        model_name: str | Path = DEFAULT_MODEL,
+        device: str | None = None,
+        dtype: str = "float32",
+        runtime: str = "auto",
+        revision: str | None = None,
+        *,
+        catalog: Catalog | None = None,
+    ) -> None:
+        """Load `model_name`, a name of the catalog or a local folder, in `dtype` onto `device`.
+
+        `device` None takes CUDA when there is one. `runtime` "auto" takes the fastest that keeps the laws;
+        today that is torch. `revision` is the hub commit, tag or branch.
+        """
+        check_choice("runtime", runtime, RUNTIMES)
+        check_choice("dtype", dtype, DTYPES)
+        self.device = choose_device(device)
+        self.dtype = dtype
+        self.runtime = "torch"
+        with memory_errors():
+            loaded = load(choose(model_name, catalog or Catalog(), revision), DTYPES[dtype], self.device)
+        self.model: Any = loaded.model
+        self.processor: Any = loaded.processor
+        self.config: EngineConfig = read_config(loaded.model)
+        self._vision = loaded.model.vision_model
+        self._pixels = read_pixel_path(loaded.processor.image_processor, self.config.img_size)
+        self._weights_sha256 = loaded.weights_sha256
+        self.provenance: dict[str, Any] = {
+            "model": loaded.name,
+            "revision": loaded.revision,
+            "weights_sha256": loaded.weights_sha256,
+            "dtype": dtype,
+            "runtime": self.runtime,
+            "device": str(self.device),
+            "device_name": _device_name(self.device),
+            "attention": loaded.model.config._attn_implementation,  # noqa: SLF001 - its only name
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "pixel_path": self._pixels.describe(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "logit_scale": self.config.logit_scale,
+            "logit_bias": self.config.logit_bias,
+            "last_layer_self_check": self._check_last_layer(),
+        }
+
+    def normalize(self, image: object) -> Tensor:
+        """Pixel values [batch, 3, img, img] float32 of a PIL image, a list of them, or a tensor [3, H, W].
+
+        Raises:
+            InvalidArgumentError: anything that is no picture, see `engine.preprocess.normalize`.
+        """
+        return normalize(self._pixels, image)
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """One pass over pixel values [batch, 3, img, img].
+
+        Returns pooled [batch, width], unnormalised, and {"hidden_states": list of L+1 tensors
+        [batch, patch, width], before the final norm; "token_embeddings": the last of them}.
+
+        Raises:
+            InvalidArgumentError: another shape, integers, NaN or infinity.
+        """
+        with memory_errors():
+            states = list(self._stream(pixel_values))
+            pooled = read_head(self._vision, states[-1]).cpu()
+            hidden = [state.cpu() for state in states]
+        return pooled, {"hidden_states": hidden, "token_embeddings": hidden[-1]}
+
+    def logit_lens(self, hidden: Tensor) -> Tensor:
+        """What the final head reads in a hidden state of any layer: [batch, patch, width] -> [batch, width].
+
+        [patch, width] gives [width]. Takes the residual stream as `forward` returns it: the library's
+        `last_hidden_state` is already normed and must not be passed.
+
+        Raises:
+            InvalidArgumentError: another shape or integers.
+        """
+        batch, batched = check_hidden(hidden, self.config.hidden_size)
+        with memory_errors():
+            pooled = read_head(self._vision, batch.to(self.device, DTYPES[self.dtype])).cpu()
+        return pooled if batched else pooled[0]
+
+    def embed_text(self, texts: str | Sequence[str]) -> Tensor:
+        """Text embeddings [batch, width], unnormalised, of one text or several; no template is applied.
+
+        Raises:
+            InvalidArgumentError: not a string or a list of strings.
+        """
+        many = [texts] if isinstance(texts, str) else texts
+        if not isinstance(many, Sequence) or not all(isinstance(text, str) for text in many):
+            raise InvalidArgumentError("texts", "expected a string or a list of strings")
+        if not many:
+            return torch.empty((0, self.config.hidden_size), dtype=DTYPES[self.dtype])
+        return self._encode_text(tokenize(self.processor.tokenizer, many)[0])
+
+    def embed_images(self, images: Iterable[Any], batch_size: int = IMAGE_BATCH) -> Tensor:
+        """Image embeddings [n, width], unnormalised; memory does not grow with the number of images.
+
+        `images` is any iterable, a generator too; each is read when its batch is due.
+
+        Raises:
+            InvalidArgumentError: see `normalize`.
+        """
+        rows = [torch.empty((0, self.config.hidden_size), dtype=DTYPES[self.dtype])]
+        for batch in batches(images, batch_size):
+            with memory_errors():
+                (last,) = deque(self._stream(self.normalize(batch)), maxlen=1)
+                rows.append(read_head(self._vision, last).cpu())
+        return torch.cat(rows)
+
+    def embed_labels(self, labels: Sequence[str], template: str = DEFAULT_TEMPLATE) -> LabelDirections:
+        """Label names as unit vectors, for any number of `lens` calls.
+
+        Raises:
+            LabelsMissingError: no label, or a blank one.
+            LabelsIndistinctError: two labels with equal token ids.
+            InvalidArgumentError: not strings, or a template without its one `{}`.
+        """
+        names = check_labels(labels)
+        prompts = fill_template(template, names)
+        ids, cut = tokenize(self.processor.tokenizer, prompts)
+        check_distinct(names, ids)
+        return LabelDirections(
+            names=tuple(names),
+            prompts=tuple(prompts),
+            unit=unit_rows(self._encode_text(ids)).numpy(),
+            truncated=np.array(cut, dtype=bool),
+            weights_sha256=self._weights_sha256,
+        )
+
+    def lens(
+        self,
+        images: Iterable[Any],
+        labels: Sequence[str] | LabelDirections,
+        outputs: Sequence[str] = ("pooled",),
+        layers: LayerChoice = "all",
+        patch_layers: None = None,
+        patch_method: str = "head",
+        *,
+        template: str = DEFAULT_TEMPLATE,
+        batch_size: int = IMAGE_BATCH,
+    ) -> Lens:
+        """The pooled lens of pictures against labels; shapes are in `engine.lens.Lens`.
+
+        Layers are read as the pass goes by, so that memory holds one hidden state of one batch. `template` is
+        not used when `labels` are directions already. Scores are float32 in every dtype.
+
+        Raises:
+            LabelError: see `embed_labels`.
+            InvalidArgumentError: an output this version lacks, a layer outside 0..L, no picture.
+        """
+        check_outputs(outputs, patch_layers, patch_method)
+        depth = self.config.layers
+        asked = resolve_layers(layers, depth)
+        directions = self._directions(labels, template)
+        unit = torch.from_numpy(directions.unit).to(self.device)
+        scores: list[Tensor] = []
+        finals: list[Tensor] = []
+        pooled: list[Tensor] = []
+        for batch in batches(images, batch_size):
+            per_layer = []
+            with memory_errors():
+                for layer, hidden in enumerate(self._stream(self.normalize(batch))):
+                    if layer in asked or layer == depth:
+                        embedding = read_head(self._vision, hidden)
+                        cosine = cosines(embedding, unit)
+                        if layer in asked:
+                            per_layer.append(cosine)
+                        if layer == depth:
+                            finals.append(cosine.cpu())
+                            pooled.append(embedding.float().cpu())
+                scores.append(torch.stack(per_layer, dim=1).cpu())
+        if not scores:
+            raise InvalidArgumentError("images", "give at least one picture")
+        return summarize(
+            directions,
+            asked,
+            depth,
+            cosine=torch.cat(scores).numpy(),
+            final=torch.cat(finals).numpy(),
+            pooled=torch.cat(pooled).numpy(),
+            scale=self.config.logit_scale,
+            bias=self.config.logit_bias,
+        )
+
+    def _stream(self, pixel_values: object) -> Iterator[Tensor]:
+        checked = check_pixel_values(pixel_values, self.config.img_size)
+        return stream(self._vision, checked.to(self.device, DTYPES[self.dtype]))
+
+    @torch.no_grad()
+    def _encode_text(self, ids: Tensor) -> Tensor:
+        """[text, 64] -> [text, width]; input ids only, a mask would change what is pooled."""
+        with memory_errors():
+            rows = [
+                self.model.text_model(input_ids=part.to(self.device)).pooler_output.cpu()
+                for part in torch.split(ids, TEXT_BATCH)
+            ]
+        return torch.cat(rows)
+
+    def _directions(self, labels: Sequence[str] | LabelDirections, template: str) -> LabelDirections:
+        if not isinstance(labels, LabelDirections):
+            return self.embed_labels(labels, template)
+        if labels.weights_sha256 != self._weights_sha256:
+            raise InvalidArgumentError("labels", "these directions were made by another checkpoint's weights")
+        return labels
+
+    def _check_last_layer(self) -> float:
+        """Law 1 on one fixed picture, a colour ramp, at the time of loading."""
+        ramp = Image.merge("RGB", [Image.linear_gradient("L").rotate(turn) for turn in (0, 90, 180)])
+        pixel_values = self.normalize(ramp).to(self.device, DTYPES[self.dtype])
+        with memory_errors():
+            return check_last_layer(self._vision, pixel_values)
+
+
+def _device_name(device: torch.device) -> str:
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )

@@ -1,0 +1,135 @@
+"""Small random checkpoints on disk, in the files and formats of the real ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import SiglipConfig, SiglipModel
+
+COLOURS = ["red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "white", "black"]
+SHAPES = ["circle", "square", "triangle", "star", "heart", "ring", "cross", "diamond", "crescent", "arrow"]
+SENTENCES = [
+    f"this is a photo of a {colour} {shape}, isn't it? yes!" for colour in COLOURS for shape in SHAPES
+]
+
+# 48 pixels in patches of 14: a grid of 3 x 3 covers 42 of them, as 27 x 14 = 378 of 384 in the real so400m.
+IMAGE_SIZE, PATCH_SIZE, WIDTH, LAYERS = 48, 14, 32, 3
+
+
+def save_siglip(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """A SigLIP of three layers with a sentencepiece tokenizer (`SiglipTokenizer`) and the bicubic filter."""
+    folder.mkdir(parents=True)
+    text = folder / "sentences.txt"
+    text.write_text("\n".join(SENTENCES), encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text),
+        model_prefix=str(folder / "spiece"),
+        vocab_size=120,
+        model_type="unigram",
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    _write(folder / "tokenizer_config.json", {"tokenizer_class": "SiglipTokenizer", "model_max_length": 64})
+    _write_preprocessor(folder, resample=3)
+    _save_model(folder, vocabulary=120, pad=1, dtype=dtype)
+    return folder
+
+
+def save_siglip2(folder: Path, tokenizer_class: str = "GemmaTokenizer") -> Path:
+    """A fixed-resolution SigLIP 2: the same towers, a Gemma tokenizer (eos 1, pad 0, no bos), bilinear."""
+    folder.mkdir(parents=True)
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *[f"<0x{byte:02X}>" for byte in range(256)]]
+    capitals = [sentence.title() for sentence in SENTENCES]
+    tokenizer.train_from_iterator(
+        SENTENCES + capitals,
+        trainers.BpeTrainer(vocab_size=420, special_tokens=special, show_progress=False),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    _write(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": tokenizer_class,
+            "add_bos_token": False,
+            "add_eos_token": True,
+            "bos_token": "<bos>",
+            "eos_token": "<eos>",
+            "pad_token": "<pad>",
+            "unk_token": "<unk>",
+            "padding_side": "left",
+        },
+    )
+    _write_preprocessor(folder, resample=2, do_convert_rgb=None)
+    _save_model(folder, vocabulary=tokenizer.get_vocab_size(), pad=0, dtype=torch.float32)
+    return folder
+
+
+def _save_model(folder: Path, vocabulary: int, pad: int, dtype: torch.dtype) -> None:
+    sizes = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 72,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+    }
+    config = SiglipConfig(
+        text_config={
+            **sizes,
+            "vocab_size": vocabulary,
+            "projection_size": WIDTH,
+            "pad_token_id": pad,
+            "eos_token_id": 1,
+            "bos_token_id": None,
+        },
+        vision_config={**sizes, "image_size": IMAGE_SIZE, "patch_size": PATCH_SIZE},
+    )
+    model = SiglipModel(config)
+    generator = torch.Generator().manual_seed(7)
+    # As large as a trained model's, so that no term of a formula is too small to be missed.
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if "norm" in name and name.endswith("weight"):
+                parameter.copy_(1.0 + 0.3 * noise)
+            elif parameter.ndim > 1:
+                parameter.copy_(noise * 1.5 / parameter.shape[-1] ** 0.5)
+            else:
+                parameter.copy_(0.2 * noise)
+        model.logit_scale.fill_(4.7)
+        model.logit_bias.fill_(-12.9)
+    model.to(dtype).save_pretrained(folder)
+
+
+def _write_preprocessor(folder: Path, resample: int, *, do_convert_rgb: bool | None = True) -> None:
+    _write(
+        folder / "preprocessor_config.json",
+        {
+            "image_processor_type": "SiglipImageProcessor",
+            "processor_class": "SiglipProcessor",
+            "do_convert_rgb": do_convert_rgb,
+            "do_resize": True,
+            "do_rescale": True,
+            "do_normalize": True,
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_std": [0.5, 0.5, 0.5],
+            "resample": resample,
+            "rescale_factor": 1 / 255,
+            "size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        },
+    )
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")

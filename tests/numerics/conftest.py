@@ -1,0 +1,66 @@
+"""Small checkpoints and engines, made once a session."""
+
+import csv
+import os
+from pathlib import Path
+
+# Nothing here may reach for a network; set before the hub library reads it.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from jaxtyping import install_import_hook
+
+# The axes that the modules' annotations name are checked at every call of these tests.
+with install_import_hook(
+    ["engine.lens", "engine.preprocess", "engine.residual", "engine.text"], "beartype.beartype"
+):
+    from engine.siglip import SiglipEngine
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.catalog import DEMO_MODEL
+from tests.numerics.checkpoints import save_siglip, save_siglip2
+
+SAMPLES = Path(__file__).resolve().parents[2] / "demo" / "samples"
+
+
+@pytest.fixture(scope="session")
+def siglip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_siglip(tmp_path_factory.mktemp("siglip") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def siglip2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_siglip2(tmp_path_factory.mktemp("siglip2") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def siglip(siglip_folder: Path) -> SiglipEngine:
+    return SiglipEngine(siglip_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def siglip2(siglip2_folder: Path) -> SiglipEngine:
+    return SiglipEngine(siglip2_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def demo() -> SiglipEngine:
+    return SiglipEngine(DEMO_MODEL, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def scenes() -> list[tuple[Image.Image, str]]:
+    """The sample pictures of the demo world with the text of what they show."""
+    with (SAMPLES / "labels.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [(Image.open(SAMPLES / row["file"]).convert("RGB"), row["label"]) for row in rows]
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Image.Image]:
+    """Five pictures of noise, none of them square and no two of one size."""
+    generator = np.random.default_rng(3)
+    sizes = [(61, 83), (200, 40), (48, 49), (97, 130), (30, 31)]
+    return [Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]

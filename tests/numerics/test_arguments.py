@@ -1,0 +1,106 @@
+"""Bad input gives the engine's own error, which names the argument: never a torch traceback."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from engine.catalog import DEMO_MODEL
+from engine.errors import EngineError, InvalidArgumentError
+from engine.siglip import SiglipEngine
+
+Call = Callable[[Any], Any]
+PICTURE = Image.new("RGB", (50, 50), "red")
+LABELS = ["red circle", "blue star"]
+
+CALLS: list[tuple[str, Call]] = [
+    ("image", lambda e: e.normalize("picture.jpg")),
+    ("image", lambda e: e.normalize(None)),
+    ("image", lambda e: e.normalize([PICTURE, 3])),
+    ("image", lambda e: e.normalize(Image.new("RGB", (0, 4)))),
+    ("image", lambda e: e.normalize(torch.zeros((48, 48, 3), dtype=torch.uint8))),
+    ("image", lambda e: e.normalize(torch.zeros((3, 48, 48), dtype=torch.int32))),
+    ("image", lambda e: e.normalize(torch.full((3, 48, 48), 255.0))),
+    ("image", lambda e: e.normalize(torch.full((3, 48, 48), float("nan")))),
+    ("pixel_values", lambda e: e.forward(None)),
+    ("pixel_values", lambda e: e.forward(torch.zeros((3, 48, 48)))),
+    ("pixel_values", lambda e: e.forward(torch.zeros((1, 3, 48, 47)))),
+    ("pixel_values", lambda e: e.forward(torch.zeros((0, 3, 48, 48)))),
+    ("pixel_values", lambda e: e.forward(torch.zeros((1, 3, 48, 48), dtype=torch.uint8))),
+    ("pixel_values", lambda e: e.forward(torch.full((1, 3, 48, 48), float("inf")))),
+    ("hidden", lambda e: e.logit_lens([[0.0]])),
+    ("hidden", lambda e: e.logit_lens(torch.zeros(32))),
+    ("hidden", lambda e: e.logit_lens(torch.zeros((9, 31)))),
+    ("hidden", lambda e: e.logit_lens(torch.zeros((0, 32)))),
+    ("hidden", lambda e: e.logit_lens(torch.zeros((9, 32), dtype=torch.int64))),
+    ("texts", lambda e: e.embed_text(5)),
+    ("texts", lambda e: e.embed_text(["a", 5])),
+    ("images", lambda e: e.embed_images("folder")),
+    ("images", lambda e: e.embed_images(7)),
+    ("batch_size", lambda e: e.embed_images([PICTURE], batch_size=0)),
+    ("batch_size", lambda e: e.lens([PICTURE], LABELS, batch_size=1.5)),
+    ("labels", lambda e: e.embed_labels("cat")),
+    ("labels", lambda e: e.embed_labels(["cat", 3])),
+    ("template", lambda e: e.embed_labels(LABELS, "a photo")),
+    ("template", lambda e: e.embed_labels(LABELS, "{} and {}")),
+    ("template", lambda e: e.embed_labels(LABELS, None)),
+    ("images", lambda e: e.lens([], LABELS)),
+    ("layers", lambda e: e.lens([PICTURE], LABELS, layers=[4])),
+    ("outputs", lambda e: e.lens([PICTURE], LABELS, outputs=("patch",))),
+    ("outputs", lambda e: e.lens([PICTURE], LABELS, outputs="pooled")),
+    ("outputs", lambda e: e.lens([PICTURE], LABELS, outputs=())),
+    ("patch_layers", lambda e: e.lens([PICTURE], LABELS, patch_layers=[3])),
+    ("patch_method", lambda e: e.lens([PICTURE], LABELS, patch_method="value")),
+]
+
+
+@pytest.mark.parametrize(("argument", "call"), CALLS)
+def test_unusable_arguments_are_refused_by_name(siglip: SiglipEngine, argument: str, call: Call) -> None:
+    with pytest.raises(InvalidArgumentError) as refusal:
+        call(siglip)
+    assert refusal.value.argument == argument
+    assert str(refusal.value).startswith(f"{argument}: ")
+    assert refusal.value.code == "invalid-argument"
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "says"),
+    [
+        ("runtime", "onnx", "torch"),
+        ("dtype", "float16", "bfloat16"),
+        ("dtype", torch.float32, "float32"),
+        ("device", "tpu", "cuda"),
+        ("device", "meta", "cpu"),
+        ("device", "cuda:99", "not present"),
+        ("device", 1.5, "cpu"),
+        ("revision", "main", "folder"),
+        ("model_name", "", "name"),
+        ("model_name", 7, "name"),
+    ],
+)
+def test_unusable_settings_are_refused_before_loading(argument: str, value: Any, says: str) -> None:
+    settings = {"model_name": DEMO_MODEL, "device": "cpu", argument: value}
+    with pytest.raises(InvalidArgumentError, match=says) as refusal:
+        SiglipEngine(**settings)
+    assert refusal.value.argument == argument
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    def tree(kind: type[EngineError]) -> list[type[EngineError]]:
+        return [kind, *(each for child in kind.__subclasses__() for each in tree(child))]
+
+    codes = [kind.code for kind in tree(EngineError)]
+    assert len(codes) == len(set(codes))
+    assert all(kind.__doc__ for kind in tree(EngineError))
+
+
+def test_hidden_of_one_image_gives_one_vector(siglip: SiglipEngine) -> None:
+    _, activations = siglip.forward(siglip.normalize([PICTURE, PICTURE.rotate(90)]))
+    hidden = activations["hidden_states"][1]
+    assert siglip.logit_lens(hidden).shape == (2, 32)
+    assert siglip.logit_lens(hidden[0]).shape == (32,)
+    assert torch.allclose(siglip.logit_lens(hidden[0]), siglip.logit_lens(hidden)[0], atol=1e-5)
+    # One patch alone through the head is an input like any other: the patch lens is built on it.
+    assert siglip.logit_lens(hidden[:, :1]).shape == (2, 32)
