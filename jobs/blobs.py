@@ -1,0 +1,77 @@
+"""Pictures on disk, addressed by their content and apart for every tenant."""
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.errors import BlobMissingError, BlobStoreMissingError
+
+SENTINEL = ".lensqueue-blobs"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobStore:
+    """A folder of blobs: `<folder>/<tenant>/<first two of sha256>/<sha256>`."""
+
+    folder: Path
+
+    def create(self) -> None:
+        """Make the folder and leave the sentinel that tells it from an empty mount point."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.folder / SENTINEL).touch(mode=0o600)
+
+    def check(self) -> None:
+        """Refuse a folder without the sentinel: a bad mount must stop a worker, not fail its pictures.
+
+        Raises:
+            BlobStoreMissingError: the folder was never created, or another one is mounted over it.
+        """
+        if not (self.folder / SENTINEL).is_file():
+            raise BlobStoreMissingError(
+                f"{self.folder} is not a blob store: is the volume mounted, and has `lensqueue migrate` run?"
+            )
+
+    def put(self, tenant: str, data: bytes) -> str:
+        """Store the bytes durably (written, synced, then renamed into place) and return their SHA-256."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        target = self._path(tenant, sha256)
+        if target.exists():
+            return sha256
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".partial-", delete=False) as part:
+            try:
+                part.write(data)
+                part.flush()
+                os.fsync(part.fileno())
+                Path(part.name).rename(target)
+            except BaseException:
+                Path(part.name).unlink(missing_ok=True)
+                raise
+        _sync_folder(target.parent)
+        return sha256
+
+    def get(self, tenant: str, sha256: str) -> bytes:
+        """The stored bytes.
+
+        Raises:
+            BlobMissingError: nothing is stored under this hash for this tenant.
+        """
+        try:
+            return self._path(tenant, sha256).read_bytes()
+        except FileNotFoundError:
+            raise BlobMissingError from None
+
+    def _path(self, tenant: str, sha256: str) -> Path:
+        # a tenant's name is the operator's text: its hash is a safe folder name
+        room = hashlib.sha256(tenant.encode()).hexdigest()[:16]
+        return self.folder / room / sha256[:2] / sha256
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,130 @@
+"""The one Celery configuration, shared by the producer (API) and the consumers (workers).
+
+A message is an invitation to claim, not a licence to run: losing, doubling or delaying one is harmless,
+because work waits in Postgres and the maintenance invites again.
+"""
+
+import queue
+import threading
+import uuid
+from typing import Any
+
+import structlog
+from celery import Celery
+from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
+from redis import RedisError
+
+log = structlog.get_logger()
+
+BROKER_ERRORS = (OperationalError, RedisError, OSError)
+"""What a broker that is gone, full or hung raises."""
+
+TASK = "lensqueue.work"
+QUEUE_LIMIT = 64
+"""Invitations that may wait in one queue; more would only tell the workers what they know."""
+KEY_PREFIX = "lensqueue:"
+
+SETTINGS: dict[str, Any] = {
+    "accept_content": ["json"],
+    "broker_connection_max_retries": None,
+    "broker_connection_retry_on_startup": True,
+    "task_acks_late": False,
+    "task_ignore_result": True,
+    "task_publish_retry": False,
+    "task_reject_on_worker_lost": False,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_concurrency": 1,
+    "worker_disable_prefetch": True,
+    "worker_enable_remote_control": False,
+    "worker_hijack_root_logger": False,
+    "worker_pool_start_method": "spawn",  # a fork after torch has run hangs
+    "worker_prefetch_multiplier": 1,
+    "worker_redirect_stdouts": False,
+    "worker_proc_alive_timeout": 300.0,  # loading a checkpoint takes its time
+    "worker_send_task_events": False,
+    "worker_soft_shutdown_timeout": 20.0,
+}
+CONSUMER_TRANSPORT: dict[str, Any] = {
+    "global_keyprefix": KEY_PREFIX,
+    "health_check_interval": 10,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "socket_timeout": 10,
+}
+# A submit never waits for the broker: fail fast, the maintenance invites again.
+PRODUCER_TRANSPORT = {
+    **CONSUMER_TRANSPORT,
+    "max_retries": 0,
+    "socket_connect_timeout": 0.5,
+    "socket_timeout": 0.5,
+}
+
+
+def queue_of(model: str) -> Queue:
+    """The queue of a model, on the nameless exchange: no binding to be lost with the broker's data."""
+    name = f"lensqueue.{model}"
+    return Queue(name, exchange=Exchange(""), routing_key=name)
+
+
+def celery_app(broker_url: str, transport_options: dict[str, Any], **settings: Any) -> Celery:
+    """A Celery application with the project's configuration; `redis://` or `redis+socket:///path` URL."""
+    app = Celery("lensqueue", broker=broker_url, set_as_current=False)
+    app.conf.update(SETTINGS, broker_transport_options=_for_url(broker_url, transport_options), **settings)
+    return app
+
+
+class Inviter:
+    """Sends invitations from a thread of its own; a broker that is gone costs its callers nothing."""
+
+    def __init__(self, broker_url: str) -> None:
+        """Start the sending thread; `close` ends it."""
+        self._app = celery_app(broker_url, PRODUCER_TRANSPORT)
+        self._waiting: queue.Queue[tuple[str, str] | None] = queue.Queue(maxsize=QUEUE_LIMIT)
+        self._thread = threading.Thread(target=self._send_all, name="inviter", daemon=True)
+        self._thread.start()
+
+    def invite(self, model: str, job_id: uuid.UUID) -> None:
+        """Tell the workers of a model that work waits, soon and without waiting."""
+        try:
+            self._waiting.put_nowait((model, str(job_id)))
+        except queue.Full:
+            log.info("invitation.dropped", model=model, job_id=str(job_id))
+
+    def waiting(self, model: str) -> int:
+        """How many invitations wait in the model's queue.
+
+        Raises:
+            BROKER_ERRORS: the broker does not answer.
+        """
+        with self._app.producer_or_acquire() as producer:
+            return int(producer.channel.client.llen(queue_of(model).name))
+
+    def close(self) -> None:
+        """Send what is waiting, then end the thread."""
+        self._waiting.put(None)
+        self._thread.join(timeout=5)
+        self._app.close()
+
+    def _send_all(self) -> None:
+        while (invitation := self._waiting.get()) is not None:
+            model, job_id = invitation
+            try:
+                self._send(model, job_id)
+            except BROKER_ERRORS as error:
+                log.warning("invitation.unsent", model=model, job_id=job_id, error=str(error))
+
+    def _send(self, model: str, job_id: str) -> None:
+        target = queue_of(model)
+        with self._app.producer_or_acquire() as producer:
+            if producer.channel.client.llen(target.name) < QUEUE_LIMIT:
+                self._app.send_task(
+                    TASK, task_id=job_id, queue=target, producer=producer, retry=False, ignore_result=True
+                )
+
+
+def _for_url(broker_url: str, options: dict[str, Any]) -> dict[str, Any]:
+    # a unix socket has no TCP keepalive, and redis-py refuses the option there
+    if broker_url.startswith("redis+socket:"):
+        return {name: value for name, value in options.items() if name != "socket_keepalive"}
+    return options

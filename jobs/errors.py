@@ -1,0 +1,81 @@
+"""Everything the domain refuses, each with a stable code; HTTP statuses live in `api.errors`."""
+
+from typing import ClassVar
+
+
+class DomainError(Exception):
+    """Something was refused."""
+
+    code: ClassVar[str] = "refused"
+
+    def __init__(self, message: str | None = None, *, pointer: str | None = None) -> None:
+        """Keep the message (the docstring unless given) and where in the request the fault lies."""
+        self.message = message or (type(self).__doc__ or "").strip()
+        self.pointer = pointer
+        super().__init__(self.message)
+
+
+class InvalidRequestError(DomainError):
+    """The request does not say what it must."""
+
+    code = "invalid-request"
+
+
+class NoInputError(InvalidRequestError):
+    """Give at least one image or text to work on."""
+
+    code = "no-input"
+
+
+class TooManyInputsError(InvalidRequestError):
+    """The job holds more items than one inline job may."""
+
+    code = "too-many-inputs"
+
+
+class NoLabelsError(InvalidRequestError):
+    """A logit lens needs at least one label: give `labels` a list of strings."""
+
+    code = "no-labels"
+
+
+class TooManyLabelsError(InvalidRequestError):
+    """The job names more labels than one job may."""
+
+    code = "too-many-labels"
+
+
+class DuplicateLabelsError(InvalidRequestError):
+    """Two labels are the same text."""
+
+    code = "duplicate-labels"
+
+
+class NotFoundError(DomainError):
+    """There is nothing of that id for this key."""
+
+    code = "not-found"
+
+
+class UnauthenticatedError(DomainError):
+    """Send an API key: `Authorization: Bearer lq_...`."""
+
+    code = "unauthenticated"
+
+
+class InvalidKeyError(UnauthenticatedError):
+    """This API key is unknown or revoked."""
+
+    code = "invalid-key"
+
+
+class BlobMissingError(DomainError):
+    """The stored picture is gone from the blob store."""
+
+    code = "blob-missing"
+
+
+class BlobStoreMissingError(DomainError):
+    """The blob folder was never set up: is the volume mounted, and has `lensqueue migrate` run?"""
+
+    code = "blob-store-missing"

@@ -1,0 +1,73 @@
+"""What is read of jobs and workers; statements only, executed at the doors."""
+
+import uuid
+from datetime import timedelta
+
+from sqlalchemy import ColumnElement, Select, Text, cast, func, literal, select
+
+from models.job import Job, Result
+from models.types import WorkerState
+from models.work import Work
+from models.worker import Worker
+
+ONLINE_SECONDS = 10
+"""A worker that was not seen for longer counts as gone."""
+WORKERS_SHOWN_DAYS = 1
+
+
+def job_of(tenant: str, job_id: uuid.UUID) -> Select[Job]:
+    """A job, if it is the tenant's."""
+    return select(Job).where(Job.id == job_id, Job.tenant == tenant)
+
+
+def results_page(job_id: uuid.UUID, *, after: int, limit: int) -> Select[Result]:
+    """Results by index behind `after` (-1 at first): one more than `limit`, to tell what follows."""
+    return (
+        select(Result)
+        .where(Result.job_id == job_id, Result.index > after)
+        .order_by(Result.index)
+        .limit(limit + 1)
+    )
+
+
+def workers_online(model: str | None = None) -> Select[int]:
+    """How many workers are loaded and alive, for one model or at all."""
+    online = (
+        select(func.count())
+        .select_from(Worker)
+        .where(Worker.state == WorkerState.ONLINE, _seen(ONLINE_SECONDS))
+    )
+    return online.where(Worker.model == model) if model is not None else online
+
+
+def workers() -> Select[Worker, bool]:
+    """The workers of the last day and whether each was seen just now, newest first."""
+    return (
+        select(Worker, _seen(ONLINE_SECONDS))
+        .where(_seen(WORKERS_SHOWN_DAYS * 86_400))
+        .order_by(Worker.seen_at.desc())
+        .limit(500)
+    )
+
+
+def waiting_models(limit: int) -> Select[str, uuid.UUID, int]:
+    """Models with claimable work: the model, its oldest waiting job, its waiting units (counted to a limit)."""
+    models = select(Work.model).where(_claimable()).distinct().cte("models")
+    oldest = (
+        select(Work.job_id)
+        .where(Work.model == models.c.model, _claimable())
+        .order_by(Work.id)
+        .limit(1)
+        .scalar_subquery()
+    )
+    some = select(literal(1)).where(Work.model == models.c.model, _claimable()).limit(limit).correlate(models)
+    count = select(func.count()).select_from(some.subquery().lateral()).scalar_subquery()
+    return select(cast(models.c.model, Text), oldest, count)
+
+
+def _claimable() -> ColumnElement[bool]:
+    return Work.lease_token.is_(None) & (Work.run_at <= func.now())
+
+
+def _seen(seconds: int) -> ColumnElement[bool]:
+    return Worker.seen_at > func.now() - timedelta(seconds=seconds)

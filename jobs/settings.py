@@ -1,0 +1,34 @@
+"""What every process of the service reads from the environment; each door adds its own."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from engine.catalog import DEFAULT_MODEL, Catalog
+
+
+class DatabaseSettings(BaseSettings):
+    """Where the truth lies."""
+
+    model_config = SettingsConfigDict(env_prefix="LENSQUEUE_", extra="ignore", protected_namespaces=())
+
+    database_url: str = "postgresql+psycopg://lensqueue@localhost/lensqueue"
+    """SQLAlchemy URL of Postgres 18."""
+
+
+class ServiceSettings(DatabaseSettings):
+    """Shared by the API and the workers."""
+
+    broker_url: str = "redis://localhost:6379/0"
+    """Celery URL of Redis or Valkey: `redis://host:port/db` or `redis+socket:///path`."""
+    blobs: Path = Path(".lensqueue/blobs")
+    """Folder of the stored pictures; the API and its workers share it."""
+    model_paths: dict[str, Path] = Field(default_factory=dict)
+    """Names mapped to local checkpoint folders, as JSON."""
+    default_model: str = DEFAULT_MODEL
+    """The model of jobs that name none."""
+
+    def catalog(self) -> Catalog:
+        """The supported checkpoints and the operator's own."""
+        return Catalog(model_paths=self.model_paths)

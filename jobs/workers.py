@@ -1,0 +1,59 @@
+"""What a worker writes of itself."""
+
+import socket
+import uuid
+from typing import Any
+
+from sqlalchemy import func, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from models.types import WorkerState
+from models.worker import Worker
+
+
+def register(session: Session, worker_id: uuid.UUID, *, model: str, device: str | None, dtype: str) -> None:
+    """A worker is starting (again): it will load this model."""
+    row = {
+        "hostname": socket.gethostname(),
+        "model": model,
+        "state": WorkerState.STARTING,
+        "device": device,
+        "dtype": dtype,
+        "revision": None,
+        "error": None,
+        "seen_at": func.now(),
+    }
+    session.execute(
+        insert(Worker).values(id=worker_id, **row).on_conflict_do_update(index_elements=[Worker.id], set_=row)
+    )
+
+
+def report_online(
+    session: Session, worker_id: uuid.UUID, *, device: str, dtype: str, revision: str | None
+) -> None:
+    """The worker has loaded its checkpoint and takes work."""
+    _update(session, worker_id, state=WorkerState.ONLINE, device=device, dtype=dtype, revision=revision)
+
+
+def report_failed(session: Session, worker_id: uuid.UUID, error: dict[str, Any]) -> None:
+    """The worker cannot load its checkpoint: the code and message say why."""
+    _update(session, worker_id, state=WorkerState.FAILED, error=error)
+
+
+def report_offline(session: Session, worker_id: uuid.UUID) -> None:
+    """The worker ends by its own will; one that failed keeps saying so."""
+    session.execute(
+        update(Worker)
+        .where(Worker.id == worker_id, Worker.state != WorkerState.FAILED)
+        .values(state=WorkerState.OFFLINE)
+    )
+
+
+def report_alive(session: Session, worker_id: uuid.UUID) -> None:
+    """The worker's heartbeat."""
+    _update(session, worker_id)
+
+
+def _update(session: Session, worker_id: uuid.UUID, **values: Any) -> None:
+    session.execute(update(Worker).where(Worker.id == worker_id).values(seen_at=func.now(), **values))

@@ -1,0 +1,82 @@
+"""What a client submitted, its inputs, and what came out."""
+
+import uuid
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base
+from models.types import CreatedAt, ItemState, JobState, JobType, Json, JsonList, Timestamp, Uuid7Key, one_of
+
+
+class Job(Base):
+    """One submitted job.
+
+    Terminal exactly when succeeded + failed + dropped = total; a terminal job is never touched again.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        one_of("state", JobState),
+        one_of("type", JobType),
+        CheckConstraint("total > 0", name="total_positive"),
+        CheckConstraint("succeeded + failed + dropped <= total", name="counts_within_total"),
+        CheckConstraint(
+            "(state IN ('succeeded', 'partial', 'failed', 'cancelled', 'expired'))"
+            " = (succeeded + failed + dropped = total)",
+            name="ended_exactly_when_counted",
+        ),
+        Index("ix_jobs_tenant_id", "tenant", text("id DESC")),
+    )
+
+    id: Mapped[Uuid7Key]
+    tenant: Mapped[str]
+    type: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=JobState.QUEUED)
+    model: Mapped[str]
+    """Name of the checkpoint in the catalog; also names the queue."""
+    options: Mapped[Json]
+    """Resolved options of the job: labels, template, normalize, ..."""
+    total: Mapped[int]
+    succeeded: Mapped[int] = mapped_column(server_default="0")
+    failed: Mapped[int] = mapped_column(server_default="0")
+    dropped: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[CreatedAt]
+    started_at: Mapped[Timestamp | None]
+    ended_at: Mapped[Timestamp | None]
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """Code and message of the first failed item, on a job in which none succeeded."""
+    provenance: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """What computed the results: weights, versions, device, self-check; written by the first complete."""
+
+
+class JobInput(Base):
+    """The items of one work unit, kept after the unit is done so that it can be retried."""
+
+    __tablename__ = "job_inputs"
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    unit: Mapped[int] = mapped_column(primary_key=True)
+    items: Mapped[JsonList]
+    """One object an item: index, custom_id, and either sha256 and image_id or text."""
+
+
+class Result(Base):
+    """How one item ended: a payload when it succeeded, a code and message when it failed."""
+
+    __tablename__ = "results"
+    __table_args__ = (
+        one_of("state", ItemState),
+        CheckConstraint("(state = 'succeeded') = (payload IS NOT NULL)", name="payload_when_succeeded"),
+        CheckConstraint("(state = 'failed') = (error IS NOT NULL)", name="error_when_failed"),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    item: Mapped[Json]
+    """The item as submitted: custom_id, image_id, kind."""
+    payload: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))

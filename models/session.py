@@ -1,0 +1,40 @@
+"""Sessions: sync for workers and the command line, async for the API, over one database URL."""
+
+from typing import Any
+
+import orjson
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session, sessionmaker
+
+POOL_SIZE = 10
+CONNECT_ARGS: dict[str, Any] = {
+    "connect_timeout": 5,
+    # PgBouncer in transaction mode knows no prepared statements of ours
+    "prepare_threshold": None,
+}
+
+
+def _to_json(value: Any) -> str:
+    # numpy arrays go in as they are, floats in their shortest form
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+ENGINE_ARGS: dict[str, Any] = {
+    "connect_args": CONNECT_ARGS,
+    "json_deserializer": orjson.loads,
+    "json_serializer": _to_json,
+    "pool_pre_ping": True,
+}
+
+
+def sync_sessions(database_url: str) -> sessionmaker[Session]:
+    """Sessions for a worker or the command line; `postgresql+psycopg://` URL."""
+    engine = create_engine(database_url, pool_size=4, **ENGINE_ARGS)
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def async_sessions(database_url: str) -> async_sessionmaker[AsyncSession]:
+    """Sessions for the API, over the same `postgresql+psycopg://` URL."""
+    engine = create_async_engine(database_url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, **ENGINE_ARGS)
+    return async_sessionmaker(engine, expire_on_commit=False)

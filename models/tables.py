@@ -1,0 +1,12 @@
+"""Every table in one place, for what must know them all: migrations and checks."""
+
+from models.api_key import ApiKey
+from models.base import Base
+from models.image import Image
+from models.job import Job, JobInput, Result
+from models.work import Attempt, Lease, Work
+from models.worker import Worker
+
+__all__ = ["ApiKey", "Attempt", "Base", "Image", "Job", "JobInput", "Lease", "Result", "Work", "Worker"]
+
+metadata = Base.metadata

@@ -1,0 +1,72 @@
+"""Column types and enumerations that several tables share."""
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from sqlalchemy import CheckConstraint, DateTime, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import mapped_column
+
+# Time-ordered ids, made by the database: a queue ordered by id is ordered by arrival.
+Uuid7Key = Annotated[uuid.UUID, mapped_column(primary_key=True, server_default=text("uuidv7()"))]
+CreatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=text("now()"))]
+Timestamp = Annotated[datetime, mapped_column(DateTime(timezone=True))]
+Json = Annotated[dict[str, Any], mapped_column(JSONB)]
+JsonList = Annotated[list[dict[str, Any]], mapped_column(JSONB)]
+
+
+class JobType(StrEnum):
+    """What a job computes."""
+
+    EMBEDDING = "embedding"
+    LOGIT_LENS = "logit_lens"
+
+
+class JobState(StrEnum):
+    """Where a job stands; the ones in ENDED never change again."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+ENDED = frozenset(
+    {JobState.SUCCEEDED, JobState.PARTIAL, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
+)
+
+
+class ItemState(StrEnum):
+    """How one item of a job ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class AttemptOutcome(StrEnum):
+    """How one try at a work unit ended: completed, given back by its worker, or lost with it."""
+
+    COMPLETED = "completed"
+    RELEASED = "released"
+    LOST = "lost"
+
+
+class WorkerState(StrEnum):
+    """What a worker last said of itself."""
+
+    STARTING = "starting"
+    ONLINE = "online"
+    FAILED = "failed"
+    OFFLINE = "offline"
+
+
+def one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    """The CHECK that holds a text column to an enumeration (native enums cannot lose a value)."""
+    allowed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({allowed})", name=f"{column}_known")

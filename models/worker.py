@@ -1,0 +1,29 @@
+"""What the workers say of themselves."""
+
+import uuid
+from typing import Any
+
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base
+from models.types import CreatedAt, WorkerState, one_of
+
+
+class Worker(Base):
+    """One worker process; its last heartbeat tells whether it is still there."""
+
+    __tablename__ = "workers"
+    __table_args__ = (one_of("state", WorkerState), {"postgresql_with": {"fillfactor": "70"}})
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    hostname: Mapped[str]
+    model: Mapped[str] = mapped_column(index=True)
+    state: Mapped[str]
+    device: Mapped[str | None]
+    dtype: Mapped[str | None]
+    revision: Mapped[str | None]
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """Code and message of a worker that could not load its checkpoint."""
+    started_at: Mapped[CreatedAt]
+    seen_at: Mapped[CreatedAt]

@@ -1,0 +1,91 @@
+"""Real Postgres and Valkey for every test that asks: one stack a run, one cloned database a test."""
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from embedded.stack import Stack
+from jobs.blobs import BlobStore
+from models import schema
+from models.session import sync_sessions
+
+SAMPLES = Path(__file__).resolve().parents[1] / "demo" / "samples" / "images"
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """Postgres and Valkey, in a folder that their own user may enter."""
+    state = Path(tempfile.mkdtemp(prefix="lensqueue-tests-"))
+    state.chmod(0o711)
+    try:
+        with Stack(state) as running:
+            yield running
+    finally:
+        shutil.rmtree(state)
+
+
+@pytest.fixture(scope="session")
+def new_database(stack: Stack) -> Callable[[], str]:
+    """Makes databases with the schema in them, by copying one that was migrated."""
+    template = _create(stack, "template0")
+    schema.upgrade(_url(stack, template))
+    return lambda: _url(stack, _create(stack, template))
+
+
+@pytest.fixture
+def database_url(new_database: Callable[[], str]) -> str:
+    return new_database()
+
+
+@pytest.fixture
+def empty_database_url(stack: Stack) -> str:
+    return _url(stack, _create(stack, "template0"))
+
+
+@pytest.fixture
+def sessions(database_url: str) -> Iterator[sessionmaker[Session]]:
+    made = sync_sessions(database_url)
+    yield made
+    made.kw["bind"].dispose()
+
+
+@pytest.fixture
+def broker_url(stack: Stack) -> str:
+    """A broker with nothing in it."""
+    with redis.Redis.from_url(stack.valkey_url) as client:
+        client.flushall()
+    return stack.broker_url
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobStore:
+    store = BlobStore(tmp_path / "blobs")
+    store.create()
+    return store
+
+
+@pytest.fixture
+def picture() -> bytes:
+    """A sample scene with a cyan ring."""
+    return (SAMPLES / "scene-00000.jpg").read_bytes()
+
+
+def _create(stack: Stack, template: str) -> str:
+    name = f"test_{uuid.uuid4().hex}"
+    engine = create_engine(_url(stack, "postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"))
+    engine.dispose()
+    return name
+
+
+def _url(stack: Stack, database: str) -> str:
+    url: URL = make_url(stack.database_url).set(database=database)
+    return url.render_as_string(hide_password=False)

@@ -1,0 +1,224 @@
+"""The ledger against Postgres: claims, leases, completing, losing."""
+
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobs import leases, maintenance
+from jobs.submit import UNIT_ITEMS
+from models.types import JobState
+from tests.ledger import MODEL, assert_settled, claim, complete, read, scalar, submit_texts
+
+Sessions = sessionmaker[Session]
+
+
+def expire(sessions: Sessions) -> int:
+    """Let every lease run out, then do the duty; Postgres is said to have been up for long."""
+    with sessions.begin() as session:
+        session.execute(text("UPDATE leases SET until = now() - interval '1 second', ttl = interval '0'"))
+        return maintenance.run_alone(session, 0, maintenance.expire_leases)
+
+
+def test_nothing_to_claim_is_none(sessions: Sessions) -> None:
+    assert claim(sessions) is None
+
+
+def test_a_claim_carries_what_is_needed_to_run_it(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions, 2)
+    held = claim(sessions)
+    assert held is not None
+    assert (held.job_id, held.unit, held.attempt, held.type) == (job_id, 0, 1, "embedding")
+    assert [item["text"] for item in held.items] == ["text 0", "text 1"]
+    assert read(sessions, job_id).state == JobState.RUNNING
+
+
+def test_claims_come_in_order_of_arrival_and_only_of_the_model(sessions: Sessions) -> None:
+    other = submit_texts(sessions, model="other")
+    first, second = submit_texts(sessions), submit_texts(sessions)
+    claimed = [claim(sessions), claim(sessions), claim(sessions)]
+    assert [held and held.job_id for held in claimed] == [first, second, None]
+    held = claim(sessions, model="other")
+    assert held is not None
+    assert held.job_id == other
+
+
+def test_a_large_job_is_cut_into_units_that_end_it_together(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions, 2 * UNIT_ITEMS + 1)
+    for unit in range(3):
+        held = claim(sessions)
+        assert held is not None
+        assert held.unit == unit
+        assert read(sessions, job_id).state == JobState.RUNNING
+        assert complete(sessions, held)
+    job = read(sessions, job_id)
+    assert (job.state, job.succeeded) == (JobState.SUCCEEDED, 2 * UNIT_ITEMS + 1)
+    assert job.provenance == {"model": MODEL}
+    assert_settled(sessions)
+
+
+def test_every_unit_goes_to_exactly_one_of_many_workers(sessions: Sessions) -> None:
+    for _ in range(24):
+        submit_texts(sessions)
+    start = threading.Barrier(4)
+
+    def drain(number: int) -> list[uuid.UUID]:
+        start.wait()
+        mine = []
+        while held := claim(sessions, worker_id=uuid.UUID(int=number + 1)):
+            mine.append(held.job_id)
+            assert complete(sessions, held)
+        return mine
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = [job_id for mine in pool.map(drain, range(4)) for job_id in mine]
+    assert len(taken) == len(set(taken)) == 24
+    assert_settled(sessions)
+
+
+def test_some_failed_items_make_a_job_partial(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions, 3)
+    held = claim(sessions)
+    assert held is not None
+    complete(sessions, held, failing=[1])
+    job = read(sessions, job_id)
+    assert (job.state, job.succeeded, job.failed, job.error) == (JobState.PARTIAL, 2, 1, None)
+    assert_settled(sessions)
+
+
+def test_a_job_in_which_nothing_succeeded_is_failed_and_says_why(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions, 2)
+    held = claim(sessions)
+    assert held is not None
+    complete(sessions, held, failing=[0, 1])
+    job = read(sessions, job_id)
+    assert job.state == JobState.FAILED
+    assert job.error is not None
+    assert job.error["code"] == "image-truncated"
+    assert_settled(sessions)
+
+
+def test_completing_twice_changes_nothing(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions)
+    held = claim(sessions)
+    assert held is not None
+    assert complete(sessions, held)
+    assert not complete(sessions, held)
+    assert read(sessions, job_id).succeeded == 1
+    assert_settled(sessions)
+
+
+def test_a_lost_lease_returns_the_work(sessions: Sessions) -> None:
+    submit_texts(sessions)
+    held = claim(sessions)
+    assert expire(sessions) == 1
+    again = claim(sessions)
+    assert held is not None
+    assert again is not None
+    assert (again.job_id, again.attempt) == (held.job_id, 2)
+    assert scalar(sessions, "SELECT outcome FROM attempts WHERE attempt = 1") == "lost"
+
+
+def test_a_late_worker_cannot_finish_a_reclaimed_unit(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions)
+    late = claim(sessions)
+    expire(sessions)
+    prompt = claim(sessions)
+    assert late is not None
+    assert prompt is not None
+    assert not complete(sessions, late, failing=[0])
+    assert complete(sessions, prompt)
+    assert read(sessions, job_id).state == JobState.SUCCEEDED
+    assert_settled(sessions)
+
+
+def test_a_lease_that_is_renewed_does_not_expire(sessions: Sessions) -> None:
+    submit_texts(sessions)
+    held = claim(sessions, ttl_seconds=30)
+    assert held is not None
+    with sessions.begin() as session:
+        session.execute(text("UPDATE leases SET until = now() - interval '1 second'"))
+        assert leases.renew(session, held.token)
+    assert scalar(sessions, "SELECT until > now() FROM leases")
+
+
+def test_no_heartbeat_renews_a_lease_past_its_hard_limit(sessions: Sessions) -> None:
+    submit_texts(sessions)
+    held = claim(sessions, hard_limit_seconds=0)
+    assert held is not None
+    with sessions.begin() as session:
+        assert not leases.renew(session, held.token)
+
+
+def test_leases_are_spared_while_postgres_has_just_started(sessions: Sessions) -> None:
+    submit_texts(sessions)
+    claim(sessions, ttl_seconds=30)
+    with sessions.begin() as session:
+        session.execute(text("UPDATE leases SET until = now() - interval '1 second', ttl = interval '1 day'"))
+        assert maintenance.expire_leases(session) == 0
+
+
+def test_released_work_waits_longer_each_time(sessions: Sessions) -> None:
+    submit_texts(sessions)
+    waits = []
+    for _ in range(3):
+        held = claim(sessions)
+        assert held is not None
+        with sessions.begin() as session:
+            assert leases.release(session, held.token, "out of memory")
+        assert claim(sessions) is None
+        waits.append(scalar(sessions, "SELECT extract(epoch FROM run_at - now())::float FROM work"))
+        with sessions.begin() as session:
+            session.execute(text("UPDATE work SET run_at = now()"))
+    assert waits[0] < waits[1] < waits[2]
+    assert scalar(sessions, "SELECT reason FROM attempts WHERE attempt = 1") == "out of memory"
+
+
+def test_work_lost_too_often_fails_its_items(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions, 2)
+    for _ in range(maintenance.MAX_LOSSES):
+        assert claim(sessions) is not None
+        expire(sessions)
+    with sessions.begin() as session:
+        assert maintenance.fail_hopeless(session) == 1
+    job = read(sessions, job_id)
+    assert (job.state, job.failed) == (JobState.FAILED, 2)
+    assert job.error is not None
+    assert job.error["code"] == "worker-lost"
+    assert_settled(sessions)
+
+
+def test_a_duty_is_done_by_one_process_at_a_time(sessions: Sessions) -> None:
+    submit_texts(sessions)
+    claim(sessions)
+    with sessions.begin() as mine:
+        maintenance.run_alone(mine, 0, maintenance.expire_leases)
+        assert expire(sessions) == 0
+    assert expire(sessions) == 1
+
+
+def test_the_database_refuses_a_job_that_is_done_but_not_counted(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions, 2)
+    with sessions() as session, pytest.raises(IntegrityError, match="ended_exactly_when_counted"):
+        session.execute(text("UPDATE jobs SET state = 'succeeded' WHERE id = :id"), {"id": job_id})
+
+
+def test_claim_takes_no_lock_that_a_held_job_could_block(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions)
+    with sessions.begin() as holder:
+        holder.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR NO KEY UPDATE"), {"id": job_id})
+        with sessions.begin() as session:
+            session.execute(text("SET LOCAL lock_timeout = '200ms'"))
+            held = leases.claim(
+                session,
+                model=MODEL,
+                worker_id=uuid.UUID(int=2),
+                ttl=timedelta(seconds=30),
+                hard_limit=timedelta(seconds=60),
+            )
+    assert held is not None

@@ -1,0 +1,42 @@
+"""The schema goes up, down and up again, and is what the tables say."""
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+
+from models import schema
+from models.tables import metadata
+
+
+def test_migrations_go_up_down_and_up(empty_database_url: str) -> None:
+    engine = create_engine(empty_database_url)
+    schema.upgrade(empty_database_url)
+    assert set(inspect(engine).get_table_names()) == {*metadata.tables, "alembic_version"}
+    schema.downgrade(empty_database_url, "base")
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    schema.upgrade(empty_database_url)
+    with engine.connect() as connection:
+        assert connection.scalar(schema.applied()) == schema.head()
+    engine.dispose()
+
+
+def test_tables_and_migrations_agree(database_url: str) -> None:
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_checks_in_the_database_are_those_of_the_tables(database_url: str) -> None:
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        found = set(connection.scalars(text("SELECT conname FROM pg_constraint WHERE contype = 'c'")))
+    engine.dispose()
+    declared = {
+        str(constraint.name)
+        for table in metadata.tables.values()
+        for constraint in table.constraints
+        if constraint.__visit_name__ == "check_constraint"
+    }
+    assert declared <= found
