@@ -1,0 +1,164 @@
+"""Every error as `application/problem+json` (RFC 9457); the only table of status codes."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+from engine.errors import EngineError
+from jobs.errors import DomainError, InvalidRequestError
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 2
+MAX_FAULTS = 100
+NOT_IN_INPUT = {"logit_lens", "embedding", "query", "path", "header"}
+
+
+class MalformedBodyError(InvalidRequestError):
+    """The body is not valid JSON."""
+
+    code = "malformed-body"
+
+
+class BodyTooLargeError(DomainError):
+    """The body is larger than this service takes."""
+
+    code = "body-too-large"
+
+
+class UnsupportedMediaTypeError(DomainError):
+    """Send `application/json`, or `multipart/form-data` with a part `job` and parts `images`."""
+
+    code = "unsupported-media-type"
+
+
+class UnavailableError(DomainError):
+    """The database does not answer; nothing was accepted, try again soon."""
+
+    code = "unavailable"
+
+
+class UnreadyError(UnavailableError):
+    """The service is not ready yet."""
+
+    code = "unready"
+
+
+# Every code that is not listed is a request that was understood and refused: 422.
+STATUS: Mapping[str, HTTPStatus] = {
+    "malformed-body": HTTPStatus.BAD_REQUEST,
+    "unauthenticated": HTTPStatus.UNAUTHORIZED,
+    "invalid-key": HTTPStatus.UNAUTHORIZED,
+    "not-found": HTTPStatus.NOT_FOUND,
+    "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "body-too-large": HTTPStatus.CONTENT_TOO_LARGE
+    if hasattr(HTTPStatus, "CONTENT_TOO_LARGE")
+    else HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "unsupported-media-type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "unready": HTTPStatus.SERVICE_UNAVAILABLE,
+    "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Bearer realm="lensqueue"'},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_SECONDS)},
+}
+
+
+def install(app: FastAPI) -> None:
+    """Render every error of the application as a problem."""
+    app.add_exception_handler(DomainError, _refused)
+    app.add_exception_handler(EngineError, _refused)
+    app.add_exception_handler(ValidationError, _invalid_body)
+    app.add_exception_handler(RequestValidationError, _invalid_parameters)
+    app.add_exception_handler(HTTPException, _http)
+    for lost in (OperationalError, InterfaceError, PoolTimeoutError):
+        app.add_exception_handler(lost, _database_lost)
+    app.add_exception_handler(Exception, _internal)
+
+
+def problem(
+    request: Request,
+    code: str,
+    detail: str,
+    *,
+    errors: Sequence[Mapping[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem response; its status follows from the code."""
+    status = STATUS.get(code, HTTPStatus.UNPROCESSABLE_ENTITY)
+    body: dict[str, Any] = {
+        "type": f"urn:lensqueue:problem:{code}",
+        "title": code.replace("-", " ").capitalize(),
+        "status": status.value,
+        "detail": detail,
+        "code": code,
+        "request_id": getattr(request.state, "request_id", None),
+    }
+    if errors:
+        body["errors"] = list(errors)
+    return Response(
+        orjson.dumps(body),
+        status_code=status,
+        media_type=MEDIA_TYPE,
+        headers={**HEADERS.get(status, {}), **(headers or {})},
+    )
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DomainError | EngineError)
+    pointer = getattr(error, "pointer", None)
+    message = str(error)
+    errors = [{"pointer": pointer, "message": message}] if pointer is not None else []
+    return problem(request, error.code, message, errors=errors)
+
+
+async def _invalid_body(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ValidationError)
+    # never the input itself: it may be huge, secret, or not even representable
+    return _invalid(request, error.errors(include_url=False, include_context=False, include_input=False))
+
+
+async def _invalid_parameters(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _invalid(request, error.errors())
+
+
+def _invalid(request: Request, faults: Sequence[Mapping[str, Any]]) -> Response:
+    errors = [{"pointer": _pointer(fault["loc"]), "message": fault["msg"]} for fault in faults[:MAX_FAULTS]]
+    first = errors[0]
+    detail = f"{first['pointer'] or 'The request'}: {first['message']}"
+    return problem(request, InvalidRequestError.code, detail, errors=errors)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    return problem(request, code, str(error.detail), headers=error.headers)
+
+
+async def _database_lost(request: Request, error: Exception) -> Response:
+    log.error("database.lost", error=str(error))
+    lost = UnavailableError()
+    return problem(request, lost.code, lost.message)
+
+
+async def _internal(request: Request, error: Exception) -> Response:
+    log.error("request.failed", exc_info=error)
+    return problem(request, "internal", "Something went wrong here; the log has it under this request's id.")
+
+
+def _pointer(location: Sequence[str | int]) -> str:
+    # what stands first in pydantic's location is no part of the input: the union's tag, or "query"
+    parts = location[1:] if location and location[0] in NOT_IN_INPUT else location
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)

@@ -1,0 +1,41 @@
+"""Is this process alive, and is the service ready."""
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from sqlalchemy.exc import ProgrammingError
+
+from api.deps import ServicesDep, SessionDep
+from api.errors import UnreadyError
+from jobs import queries
+from models.schema import applied
+
+router = APIRouter(tags=["health"])
+
+
+class Health(BaseModel):
+    """All is well."""
+
+    status: str = "ok"
+
+
+@router.get("/healthz", summary="Liveness")
+async def healthz() -> Health:
+    """This process answers."""
+    return Health()
+
+
+@router.get("/readyz", summary="Readiness")
+async def readyz(services: ServicesDep, session: SessionDep, worker: bool = False) -> Health:
+    """The database answers and has this code's schema; with `worker=1`, a worker is online too."""
+    try:
+        revision = await session.scalar(applied())
+    except ProgrammingError:
+        revision = None
+    if revision != services.schema_head:
+        raise UnreadyError(
+            f"The database is at schema {revision}, this code needs {services.schema_head}:"
+            " run `lensqueue migrate`."
+        )
+    if worker and not await session.scalar(queries.workers_online()):
+        raise UnreadyError("No worker is online: start one with `lensqueue worker --model NAME`.")
+    return Health()

@@ -1,0 +1,112 @@
+"""Jobs: submit, poll, fetch."""
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api import bodies
+from api.deps import Services, ServicesDep, SessionDep, Tenant
+from api.schemas import jobs as schema
+from api.schemas import results as results_schema
+from api.schemas.ids import parse_job_id
+from jobs import queries, submit
+from jobs.errors import NotFoundError
+from models.job import Job
+from models.types import JobType
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+POLL_SECONDS = "1"
+MAX_PAGE = 1_000
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit a job",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/JobRequest"}},
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["job"],
+                        "properties": {
+                            "job": {"type": "string", "description": "The job as JSON, without its images."},
+                            "images": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        },
+                    }
+                },
+            },
+        }
+    },
+)
+async def submit_job(
+    request: Request, response: Response, tenant: Tenant, services: ServicesDep
+) -> schema.JobView:
+    """Accept a job, as JSON with base64 pictures or as multipart with files, and queue it."""
+    wanted, uploads = await bodies.read_job(request, services.settings.max_job_items)
+    submission = _submission(wanted, uploads, services)
+    submit.check(submission, services.catalog, services.settings.limits())
+    items = await bodies.store_images(services.blobs, tenant, uploads) if uploads else submission.items
+    async with services.sessions() as session:
+        job = await session.run_sync(submit.submit, tenant, replace(submission, items=items))
+        online = await session.scalar(queries.workers_online(job.model))
+        await session.commit()
+    services.inviter.invite(job.model, job.id)
+    shown = schema.view(job, online or 0)
+    response.headers.update({"Location": shown.links.self, "Retry-After": POLL_SECONDS})
+    return shown
+
+
+@router.get("/{job_id}", summary="Poll a job")
+async def read_job(job_id: str, response: Response, tenant: Tenant, session: SessionDep) -> schema.JobView:
+    """How far a job is; `Retry-After` says when to ask again, and is absent once it is done."""
+    job = await _find(session, tenant, job_id)
+    online = await session.scalar(queries.workers_online(job.model))
+    shown = schema.view(job, online or 0)
+    if not shown.done:
+        response.headers["Retry-After"] = POLL_SECONDS
+    return shown
+
+
+@router.get("/{job_id}/results", summary="Fetch results", response_model_exclude_unset=True)
+async def read_results(
+    job_id: str,
+    tenant: Tenant,
+    session: SessionDep,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+    page_token: str | None = None,
+) -> results_schema.ResultsPage:
+    """A page of results by index; readable while the job runs."""
+    after = results_schema.decode_token(page_token)
+    job = await _find(session, tenant, job_id)
+    found = await session.scalars(queries.results_page(job.id, after=after, limit=limit))
+    return results_schema.page(found.all(), limit)
+
+
+async def _find(session: AsyncSession, tenant: str, wire_id: str) -> Job:
+    job = await session.scalar(queries.job_of(tenant, parse_job_id(wire_id)))
+    if job is None:
+        raise NotFoundError
+    return job
+
+
+def _submission(
+    wanted: schema.LensRequest | schema.EmbeddingRequest, uploads: list[bodies.Upload], services: Services
+) -> submit.Submission:
+    options: dict[str, Any] = wanted.options.model_dump()
+    if isinstance(wanted, schema.LensRequest):
+        options["labels"] = wanted.labels
+    # until their bytes are stored, pictures are counted by what was uploaded
+    pending = [submit.ImageItem(sha256="", image_bytes=0, custom_id=name) for _, name in uploads]
+    return submit.Submission(
+        type=JobType(wanted.type),
+        model=wanted.model or services.settings.default_model,
+        items=pending or [submit.TextItem(text) for text in wanted.input.texts],
+        options=options,
+    )

@@ -1,0 +1,35 @@
+"""Ids on the wire: a prefix that says what it names, then the uuid's 32 hex digits."""
+
+import re
+import uuid
+
+from jobs.errors import NotFoundError
+
+_HEX = re.compile(r"[0-9a-f]{32}")
+
+
+def job_id(value: uuid.UUID) -> str:
+    """`job_` and the digits."""
+    return f"job_{value.hex}"
+
+
+def image_id(value: uuid.UUID) -> str:
+    """`img_` and the digits."""
+    return f"img_{value.hex}"
+
+
+def worker_id(value: uuid.UUID) -> str:
+    """`wrk_` and the digits."""
+    return f"wrk_{value.hex}"
+
+
+def parse_job_id(value: str) -> uuid.UUID:
+    """The uuid of a `job_...` id.
+
+    Raises:
+        NotFoundError: it is not the id of any job; answered exactly as an id that nobody has.
+    """
+    prefix, _, digits = value.partition("_")
+    if prefix != "job" or not _HEX.fullmatch(digits):
+        raise NotFoundError
+    return uuid.UUID(digits)

@@ -1,0 +1,182 @@
+"""Jobs on the wire: what is submitted, and what a poll answers."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from api.schemas.ids import job_id
+from models.job import Job
+from models.types import ENDED, JobState
+
+DEFAULT_TEMPLATE = "This is a photo of {}."
+MAX_TEXT = 10_000
+MAX_CUSTOM_ID = 500
+
+
+def _storable(value: str) -> str:
+    # Postgres holds neither
+    if "\x00" in value:
+        raise ValueError("the character NUL is not allowed")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("lone surrogates are not allowed")
+    return value
+
+
+def _template(value: str) -> str:
+    if value.count("{}") != 1:
+        raise ValueError("a template holds {} exactly once, where the label goes")
+    return value
+
+
+def sanitised(filename: str | None) -> str | None:
+    """A file's name as a custom_id: what cannot be stored is dropped, what is too long is cut."""
+    if not filename:
+        return None
+    kept = filename.replace("\x00", "").encode("utf-8", "ignore").decode()
+    return kept[:MAX_CUSTOM_ID] or None
+
+
+Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_storable)]
+CustomId = Annotated[str, Field(max_length=MAX_CUSTOM_ID), AfterValidator(_storable)]
+Template = Annotated[Text, AfterValidator(_template)]
+
+
+class Wire(BaseModel):
+    """What clients send: unknown fields and loose types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+
+class ImageInput(Wire):
+    """A picture, inline."""
+
+    data: str = Field(description="The file's bytes in base64.")
+    custom_id: CustomId | None = Field(None, description="Comes back with the item's result.")
+
+
+class JobInput(Wire):
+    """What a job works on: images or texts, not both."""
+
+    images: list[ImageInput] = Field(default_factory=list)
+    texts: list[Text] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.images and self.texts:
+            raise ValueError("give images or texts, not both")
+        return self
+
+
+class LensOptions(Wire):
+    """How a logit lens reads the layers."""
+
+    template: Template = Field(DEFAULT_TEMPLATE, description="Turns a label into a prompt; holds {} once.")
+    outputs: list[Literal["pooled"]] = Field(["pooled"], min_length=1, max_length=1)
+    layers: Literal["all"] = "all"
+
+
+class EmbeddingOptions(Wire):
+    """How embeddings are returned."""
+
+    normalize: bool = Field(True, description="L2-normalise each embedding.")
+
+
+class LensRequest(Wire):
+    """A logit lens: every layer of every picture, scored against the labels."""
+
+    type: Literal["logit_lens"]
+    model: str | None = Field(None, description="A checkpoint's name; the service's default when absent.")
+    input: JobInput = Field(default_factory=JobInput)
+    labels: list[Text] = Field(default_factory=list)
+    options: LensOptions = Field(default_factory=LensOptions)
+    interventions: list[dict[str, Any]] = Field(
+        default_factory=list, max_length=0, description="Reserved; must be empty."
+    )
+
+
+class EmbeddingRequest(Wire):
+    """Embeddings of images or texts."""
+
+    type: Literal["embedding"]
+    model: str | None = Field(None, description="A checkpoint's name; the service's default when absent.")
+    input: JobInput = Field(default_factory=JobInput)
+    options: EmbeddingOptions = Field(default_factory=EmbeddingOptions)
+
+
+JobRequest = Annotated[LensRequest | EmbeddingRequest, Field(discriminator="type")]
+JOB_REQUEST: TypeAdapter[LensRequest | EmbeddingRequest] = TypeAdapter(JobRequest)
+
+
+class Progress(BaseModel):
+    """How far a job is; `succeeded + failed + dropped = total` exactly when it is done."""
+
+    total: int
+    succeeded: int
+    failed: int
+    dropped: int
+    fraction: float
+
+
+class Links(BaseModel):
+    """Where to go from here."""
+
+    self: str
+    results: str
+
+
+class ItemError(BaseModel):
+    """Why an item, or the whole job, failed."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class JobView(BaseModel):
+    """A job as a poll sees it; `done` says whether it ended, so that no client lists states."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    id: str
+    type: str
+    state: JobState
+    done: bool
+    model: str
+    workers_online: int = Field(description="Workers of this model that are loaded and alive.")
+    progress: Progress
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: ItemError | None = Field(
+        description="On a job in which nothing succeeded: why the first item failed."
+    )
+    provenance: dict[str, Any] | None = Field(description="What computed the results.")
+    links: Links
+
+
+def view(job: Job, workers_online: int) -> JobView:
+    """What the wire shows of a job."""
+    wire_id = job_id(job.id)
+    settled = job.succeeded + job.failed + job.dropped
+    return JobView(
+        id=wire_id,
+        type=job.type,
+        state=JobState(job.state),
+        done=job.state in ENDED,
+        model=job.model,
+        workers_online=workers_online,
+        progress=Progress(
+            total=job.total,
+            succeeded=job.succeeded,
+            failed=job.failed,
+            dropped=job.dropped,
+            fraction=round(settled / job.total, 6),
+        ),
+        created_at=job.created_at,
+        started_at=job.started_at,
+        ended_at=job.ended_at,
+        error=ItemError(**job.error) if job.error and job.state == JobState.FAILED else None,
+        provenance=job.provenance,
+        links=Links(self=f"/v1/jobs/{wire_id}", results=f"/v1/jobs/{wire_id}/results"),
+    )

@@ -1,0 +1,86 @@
+"""Results on the wire: pages of items, each with what the job's type found or why it failed."""
+
+import base64
+import binascii
+import struct
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.schemas.ids import image_id
+from api.schemas.jobs import ItemError
+from jobs.errors import InvalidRequestError
+from models.job import Result
+from models.types import ItemState
+
+
+class ItemView(BaseModel):
+    """One item; beside these fields, the payload of the job's type (`pooled` and `top`, or `embedding`)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    index: int
+    kind: str
+    custom_id: str | None
+    image_id: str | None = None
+    state: ItemState
+    error: ItemError | None = None
+
+
+class ResultsPage(BaseModel):
+    """A page of results, by index."""
+
+    items: list[ItemView]
+    next_page_token: str | None = Field(description="Give it as `page_token`; null on the last page so far.")
+
+
+def page(results: Sequence[Result], limit: int) -> ResultsPage:
+    """A page of at most `limit` items out of one more, which tells that another page follows."""
+    shown = results[:limit]
+    more = len(results) > limit
+    return ResultsPage(
+        items=[item(result) for result in shown],
+        next_page_token=encode_token(shown[-1].index) if more else None,
+    )
+
+
+def item(result: Result) -> ItemView:
+    """What the wire shows of one result."""
+    submitted = result.item
+    stored: dict[str, Any] = dict(result.payload or {})
+    if "image_id" in submitted:
+        stored["image_id"] = image_id(uuid.UUID(submitted["image_id"]))
+    if result.error:
+        stored["error"] = result.error
+    return ItemView(
+        index=result.index,
+        kind=submitted["kind"],
+        custom_id=submitted["custom_id"],
+        state=ItemState(result.state),
+        **stored,
+    )
+
+
+def encode_token(after: int) -> str:
+    """An opaque token for the page behind an index."""
+    return base64.urlsafe_b64encode(struct.pack(">I", after)).decode().rstrip("=")
+
+
+def decode_token(token: str | None) -> int:
+    """The index that a token stands behind; -1 without a token.
+
+    Raises:
+        InvalidRequestError: it is not a token of ours.
+    """
+    if token is None:
+        return -1
+    try:
+        (after,) = struct.unpack(">I", base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    except (binascii.Error, ValueError, struct.error):
+        raise InvalidRequestError(
+            "`page_token` is not one that this API gave.", pointer="/page_token"
+        ) from None
+    # Postgres counts indexes as signed
+    return min(int(after), 2**31 - 1)

@@ -1,0 +1,19 @@
+"""What the API process reads from the environment."""
+
+from jobs.settings import ServiceSettings
+from jobs.submit import Limits
+
+
+class ApiSettings(ServiceSettings):
+    """Settings of the API, beside the ones it shares with the workers."""
+
+    max_body_bytes: int = 256 * 1024 * 1024
+    """A larger request is refused (413) before more of it is read."""
+    max_job_items: int = Limits().items
+    """Images or texts in one inline job."""
+    max_job_labels: int = Limits().labels
+    """Labels of one job."""
+
+    def limits(self) -> Limits:
+        """How large one inline job may be."""
+        return Limits(items=self.max_job_items, labels=self.max_job_labels)

@@ -1,0 +1,33 @@
+"""The API in this process, over a real database, broker and blob store."""
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy.orm import Session, sessionmaker
+
+from api.app import create_app
+from api.settings import ApiSettings
+from jobs.blobs import BlobStore
+from jobs.keys import create_key
+from tests.ledger import MODEL, TENANT
+
+
+@pytest.fixture
+def settings(database_url: str, broker_url: str, blobs: BlobStore) -> ApiSettings:
+    return ApiSettings(
+        database_url=database_url, broker_url=broker_url, blobs=blobs.folder, default_model=MODEL
+    )
+
+
+@pytest.fixture
+def key(sessions: sessionmaker[Session]) -> str:
+    with sessions.begin() as session:
+        return create_key(session, name="tests", tenant=TENANT)
+
+
+@pytest.fixture
+def api(settings: ApiSettings, key: str) -> Iterator[TestClient]:
+    """A client with a good key."""
+    with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as client:
+        yield client

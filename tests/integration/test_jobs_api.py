@@ -1,0 +1,162 @@
+"""Submitting, polling and fetching, without a worker: what the API accepts and what it stores."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobs.keys import create_key
+from tests.ledger import MODEL, claim, complete, scalar, submit_texts
+
+LENS = {"type": "logit_lens", "labels": ["a cyan ring", "a red heart"]}
+
+
+def submit(api: TestClient, **changes: Any) -> Any:
+    return api.post("/v1/jobs", json={"type": "embedding", "input": {"texts": ["a ring"]}} | changes)
+
+
+def test_a_job_is_accepted_and_says_where_to_look(api: TestClient) -> None:
+    answer = submit(api)
+    assert answer.status_code == 202
+    job = answer.json()
+    assert answer.headers["Location"] == job["links"]["self"] == f"/v1/jobs/{job['id']}"
+    assert int(answer.headers["Retry-After"]) > 0
+    assert (job["state"], job["done"], job["model"], job["workers_online"]) == ("queued", False, MODEL, 0)
+    assert job["progress"] == {"total": 1, "succeeded": 0, "failed": 0, "dropped": 0, "fraction": 0.0}
+    polled = api.get(job["links"]["self"])
+    assert polled.json() == job
+    assert "Retry-After" in polled.headers
+
+
+def test_json_and_multipart_store_the_same_picture_once(
+    api: TestClient, picture: bytes, sessions: sessionmaker[Session]
+) -> None:
+    encoded = base64.b64encode(picture).decode()
+    first = api.post("/v1/jobs", json=LENS | {"input": {"images": [{"data": encoded, "custom_id": "mine"}]}})
+    second = api.post(
+        "/v1/jobs", data={"job": json.dumps(LENS)}, files=[("images", ("scene.jpg", picture, "image/jpeg"))]
+    )
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert scalar(sessions, "SELECT count(*) FROM images") == 1
+    one, two = claim(sessions), claim(sessions)
+    assert one is not None
+    assert two is not None
+    assert one.items[0]["sha256"] == two.items[0]["sha256"]
+    assert (one.items[0]["custom_id"], two.items[0]["custom_id"]) == ("mine", "scene.jpg")
+    assert one.options["labels"] == LENS["labels"]
+
+
+def test_results_come_in_pages(api: TestClient, sessions: sessionmaker[Session]) -> None:
+    job = submit(api, input={"texts": [f"text {number}" for number in range(5)]}).json()
+    assert api.get(job["links"]["results"]).json() == {"items": [], "next_page_token": None}
+    held = claim(sessions)
+    assert held is not None
+    complete(sessions, held, failing=[3])
+    seen: list[int] = []
+    token: str | None = None
+    while True:
+        page = api.get(
+            job["links"]["results"], params={"limit": 2} | ({"page_token": token} if token else {})
+        ).json()
+        seen += [item["index"] for item in page["items"]]
+        token = page["next_page_token"]
+        if token is None:
+            break
+    assert seen == [0, 1, 2, 3, 4]
+    failed = api.get(job["links"]["results"]).json()["items"][3]
+    assert failed["state"] == "failed"
+    assert failed["error"]["code"] == "image-truncated"
+    polled = api.get(job["links"]["self"]).json()
+    assert (polled["state"], polled["done"]) == ("partial", True)
+
+
+def test_another_tenants_job_is_answered_exactly_as_an_unknown_one(
+    api: TestClient, sessions: sessionmaker[Session]
+) -> None:
+    job = submit(api).json()
+    with sessions.begin() as session:
+        foreign = create_key(session, name="foreign", tenant="somebody else")
+    unknown = api.get("/v1/jobs/job_" + "0" * 32).json()
+    for link in (job["links"]["self"], job["links"]["results"]):
+        answer = api.get(link, headers={"Authorization": f"Bearer {foreign}"})
+        assert answer.status_code == 404
+        assert answer.json() | {"request_id": ""} == unknown | {"request_id": ""}
+
+
+def test_a_picture_is_stored_apart_for_each_tenant(
+    api: TestClient, picture: bytes, sessions: sessionmaker[Session]
+) -> None:
+    with sessions.begin() as session:
+        foreign = create_key(session, name="foreign", tenant="somebody else")
+    for headers in ({}, {"Authorization": f"Bearer {foreign}"}):
+        api.post(
+            "/v1/jobs",
+            data={"job": json.dumps(LENS)},
+            files=[("images", ("scene.jpg", picture, "image/jpeg"))],
+            headers=headers,
+        )
+    assert scalar(sessions, "SELECT count(DISTINCT id) FROM images") == 2
+
+
+def test_a_revoked_key_is_refused(api: TestClient, sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as session:
+        session.connection().exec_driver_sql("UPDATE api_keys SET revoked_at = now()")
+    answer = api.get("/v1/workers")
+    assert (answer.status_code, answer.json()["code"]) == (401, "invalid-key")
+
+
+def test_readiness_asks_for_the_schema_and_on_request_for_a_worker(api: TestClient) -> None:
+    assert api.get("/healthz").json() == {"status": "ok"}
+    assert api.get("/readyz").status_code == 200
+    unready = api.get("/readyz", params={"worker": 1})
+    assert (unready.status_code, unready.json()["code"]) == (503, "unready")
+    assert "lensqueue worker" in unready.json()["detail"]
+
+
+def test_readiness_fails_on_an_older_schema(api: TestClient, sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as session:
+        session.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+    unready = api.get("/readyz")
+    assert unready.status_code == 503
+    assert "lensqueue migrate" in unready.json()["detail"]
+
+
+def test_the_openapi_document_describes_the_job_request(api: TestClient) -> None:
+    document = api.get("/openapi.json").json()
+    content = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]
+    assert set(content) == {"application/json", "multipart/form-data"}
+    schemas = document["components"]["schemas"]
+    assert {"LensRequest", "EmbeddingRequest", "JobRequest", "JobView"} <= set(schemas)
+    assert schemas["LensRequest"]["properties"]["labels"]["type"] == "array"
+
+
+def test_the_maintenance_of_the_api_returns_work_of_a_lost_worker(
+    api: TestClient, sessions: sessionmaker[Session]
+) -> None:
+    submit_texts(sessions)
+    held = claim(sessions, ttl_seconds=0.5)
+    assert held is not None
+    with sessions.begin() as session:
+        session.connection().exec_driver_sql("UPDATE leases SET ttl = interval '0'")
+    for _ in range(100):
+        if again := claim(sessions):
+            break
+        api.portal.call(__import__("asyncio").sleep, 0.1)  # type: ignore[union-attr]
+    assert again is not None
+    assert again.attempt == 2
+
+
+@pytest.mark.parametrize("name", ["scene\x00.jpg", "\u202egpj.exe", "x" * 2_000, "../../etc/passwd"])
+def test_odd_file_names_are_kept_as_far_as_they_can_be_stored(
+    api: TestClient, picture: bytes, sessions: sessionmaker[Session], name: str
+) -> None:
+    answer = api.post(
+        "/v1/jobs", data={"job": json.dumps(LENS)}, files=[("images", (name, picture, "image/jpeg"))]
+    )
+    assert answer.status_code == 202
+    held = claim(sessions)
+    assert held is not None
+    assert len(held.items[0]["custom_id"]) <= 500
