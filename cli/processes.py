@@ -1,0 +1,62 @@
+"""The service's processes, one command each, for those who bring their own Postgres and Redis."""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from cli.console import fail
+from jobs.blobs import BlobStore
+from jobs.settings import ServiceSettings
+from models import schema
+
+
+def api_argv(host: str, port: int) -> list[str]:
+    """The API process; its settings are in the environment."""
+    return [
+        *(sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app"),
+        *("--host", host, "--port", str(port), "--timeout-graceful-shutdown", "10"),
+    ]
+
+
+def worker_argv() -> list[str]:
+    """A worker process; its settings are in the environment."""
+    return [sys.executable, "-m", "worker"]
+
+
+def worker_env(model: str, device: str | None = None, dtype: str | None = None) -> dict[str, str]:
+    """What a worker is told by its environment."""
+    given = {"LENSQUEUE_MODEL": model, "LENSQUEUE_DEVICE": device, "LENSQUEUE_DTYPE": dtype}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def api(host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serve the HTTP API; LENSQUEUE_DATABASE_URL, _BROKER_URL and _BLOBS say over what."""
+    _become(api_argv(host, port), {})
+
+
+def worker(
+    model: Annotated[str, typer.Option(help="Checkpoint to load; its jobs are this worker's.")],
+    device: Annotated[str | None, typer.Option(help="cpu, cuda:0, ...; a GPU if there is one.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 (default) or bfloat16.")] = None,
+) -> None:
+    """Run the jobs of one model; exits with 3, saying why, when its checkpoint cannot be loaded."""
+    _become(worker_argv(), worker_env(model, device, dtype))
+
+
+def migrate() -> None:
+    """Bring the database to this version's schema and set up the blob folder."""
+    settings = ServiceSettings()
+    try:
+        BlobStore(settings.blobs).create()
+    except OSError as error:
+        fail(f"LENSQUEUE_BLOBS: cannot set up {settings.blobs}: {error}")
+    schema.upgrade(settings.database_url)
+    typer.echo(f"The database is at {schema.head()}; blobs are kept in {settings.blobs}.")
+
+
+def _become(argv: list[str], env: Mapping[str, str]) -> None:
+    # exec, not a child: signals and exit status are the process's own
+    os.execve(argv[0], argv, {**os.environ, **env})  # noqa: S606

@@ -1,0 +1,160 @@
+"""`lensqueue up`: the whole service on this machine, in the foreground, on embedded Postgres and Valkey."""
+
+import http.client
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from cli.console import console, fail
+from cli.processes import api_argv, worker_argv, worker_env
+from embedded.errors import EmbeddedError
+from embedded.process import Service
+from embedded.stack import Stack
+from engine.catalog import DEMO_MODEL
+from engine.errors import EngineError
+from jobs.blobs import BlobStore
+from jobs.keys import create_key, tenant_of
+from jobs.settings import ServiceSettings
+from models import schema
+from models.session import sync_sessions
+
+HOST = "127.0.0.1"
+API_GRACE_SECONDS = 15.0
+WORKER_GRACE_SECONDS = 40.0  # a worker finishes the unit it holds
+
+
+class _StopRequestedError(BaseException):
+    """Ctrl-C or SIGTERM."""
+
+
+def up(
+    state: Annotated[Path, typer.Option(help="Folder for everything that is kept.")] = Path(".lensqueue"),
+    port: Annotated[int, typer.Option(help="Port of the API on localhost.", min=1, max=65_535)] = 8000,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model to serve; give it again for another worker.")
+    ] = None,
+) -> None:
+    """Run Postgres, Valkey, the API and a worker per model until Ctrl-C; restarts what dies."""
+    models = list(dict.fromkeys(model or [DEMO_MODEL]))
+    _check_models(models)
+    _check_port(port)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _request_stop)
+    try:
+        _run(state, port, models)
+    except _StopRequestedError:
+        console.print("Stopped.")
+    except EmbeddedError as error:
+        fail(str(error))
+
+
+def _run(state: Path, port: int, models: list[str]) -> None:
+    with Stack(state) as stack:
+        try:
+            _serve(stack, port, models)
+        finally:
+            # from here on the stack is being stopped: a second Ctrl-C must not leave half of it behind
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+
+
+def _serve(stack: Stack, port: int, models: list[str]) -> None:
+    folders = stack.folders
+    env = {
+        **os.environ,
+        "LENSQUEUE_DATABASE_URL": stack.database_url,
+        "LENSQUEUE_BROKER_URL": stack.broker_url,
+        "LENSQUEUE_BLOBS": str(folders.blobs),
+        "LENSQUEUE_DEFAULT_MODEL": models[0],
+    }
+    schema.upgrade(stack.database_url)
+    BlobStore(folders.blobs).create()
+    key = _write_key(folders.state / "api-key", stack.database_url)
+    stack.supervisor.start(
+        Service(
+            name="api",
+            argv=api_argv(HOST, port),
+            env=env,
+            log=folders.logs / "api.log",
+            ready=lambda _pid: _answers(port, "/readyz"),
+            ready_timeout_s=60,
+            stop_grace_s=API_GRACE_SECONDS,
+            restart=True,
+        )
+    )
+    for name in models:
+        stack.supervisor.start(
+            Service(
+                name=f"worker {name}",
+                argv=worker_argv(),
+                env={**env, **worker_env(name)},
+                log=folders.logs / f"worker-{name.replace('/', '-')}.log",
+                stop_grace_s=WORKER_GRACE_SECONDS,
+                restart=True,
+            )
+        )
+    _greet(stack, port, key, models)
+    stack.supervisor.run(threading.Event())
+
+
+def _write_key(path: Path, database_url: str) -> str:
+    """The key of this state folder: the one that lies there if it is still good, else a new one."""
+    with sync_sessions(database_url).begin() as session:
+        if path.exists():
+            key = path.read_text(encoding="utf-8").strip()
+            if session.scalar(tenant_of(key)) is not None:
+                return key
+        key = create_key(session, name="lensqueue up")
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(key + "\n")
+    return key
+
+
+def _greet(stack: Stack, port: int, key: str, models: list[str]) -> None:
+    folders = stack.folders
+    console.print(
+        f"\n  [bold]http://{HOST}:{port}[/bold]        the API; its documentation is at /docs", soft_wrap=True
+    )
+    console.print(f"  [bold]{key}[/bold]  the API key, also in {folders.state / 'api-key'}", soft_wrap=True)
+    console.print(f"  {', '.join(models)}: loading; logs are in {folders.logs}", soft_wrap=True)
+    console.print("  Ctrl-C stops everything.\n")
+
+
+def _check_models(models: list[str]) -> None:
+    catalog = ServiceSettings().catalog()
+    for name in models:
+        try:
+            catalog.find(name)
+        except EngineError as error:
+            fail(str(error))
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            fail(f"port {port} cannot be used ({error.strerror}): choose another with --port")
+
+
+def _answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _request_stop(number: int, frame: FrameType | None) -> None:
+    raise _StopRequestedError

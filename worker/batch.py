@@ -1,0 +1,141 @@
+"""The work of a worker, top to bottom: claim, decode, forward and lens, store."""
+
+import time
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from engine.errors import EngineError, OutOfMemoryError
+from jobs import leases
+from jobs.leases import Claim, ItemResult
+from models.types import JobType
+from pictures.decode import Limits
+from worker.decoding import decode_items, item_error
+from worker.payloads import embedding_payloads, lens_payloads
+from worker.runtime import Runtime
+
+log = structlog.get_logger()
+
+DATABASE_LOST = (OperationalError, InterfaceError)
+STORE_RETRY_SECONDS = 1.0
+PROMPTS_SHOWN = 100
+
+
+def run_slice(runtime: Runtime) -> bool:
+    """Run unit after unit; True when the time slice ended before the work did."""
+    deadline = time.monotonic() + runtime.settings.slice_seconds
+    try:
+        while claim := claim_unit(runtime):
+            run_unit(runtime, claim)
+            if time.monotonic() >= deadline:
+                return True
+    except DATABASE_LOST as error:
+        # nothing is lost: what was leased will expire, and whoever comes back is invited again
+        log.warning("claim.failed", error=str(error))
+    return False
+
+
+def run_unit(runtime: Runtime, claim: Claim) -> None:
+    """Compute a unit under its lease and store what came out."""
+    with (
+        structlog.contextvars.bound_contextvars(
+            job_id=str(claim.job_id), unit=claim.unit, attempt=claim.attempt
+        ),
+        runtime.heartbeat.holding(claim.token),
+    ):
+        log.info("unit.claimed", items=len(claim.items))
+        try:
+            results, provenance = compute(runtime, claim)
+        except (MemoryError, OutOfMemoryError, SystemExit) as error:
+            # not the pictures' fault: somebody with more room, or a later moment, may do it
+            give_back(runtime, claim, f"{type(error).__name__}: {error}")
+            return
+        store(runtime, claim, results, provenance)
+
+
+def claim_unit(runtime: Runtime) -> Claim | None:
+    """Lease the oldest waiting unit of this worker's model."""
+    settings = runtime.settings
+    with runtime.sessions.begin() as session:
+        return leases.claim(
+            session,
+            model=settings.model,
+            worker_id=settings.worker_id,
+            ttl=settings.lease,
+            hard_limit=settings.hard_limit,
+        )
+
+
+def compute(runtime: Runtime, claim: Claim) -> tuple[list[ItemResult], dict[str, Any]]:
+    """The results of all items of a unit, in their order, and what computed them."""
+    provenance = dict(runtime.provenance)
+    try:
+        if claim.type == JobType.LOGIT_LENS:
+            results = _lens(runtime, claim, provenance)
+        else:
+            results = _embed(runtime, claim)
+    except (MemoryError, OutOfMemoryError):
+        raise
+    except EngineError as error:
+        results = _all_failed(claim, item_error(error.code, str(error), retryable=False))
+    except Exception:
+        log.exception("unit.failed")
+        broken = item_error(
+            "inference-failed", "The worker failed on this; its log says why.", retryable=True
+        )
+        results = _all_failed(claim, broken)
+    return sorted(results, key=lambda result: int(result.item["index"])), provenance
+
+
+def store(runtime: Runtime, claim: Claim, results: list[ItemResult], provenance: dict[str, Any]) -> None:
+    """Complete the unit; the computed results are kept and tried again while the database is away."""
+    while True:
+        try:
+            with runtime.sessions.begin() as session:
+                kept = leases.complete(session, claim.token, results, provenance)
+        except DATABASE_LOST as error:
+            log.warning("store.retried", error=str(error))
+            time.sleep(STORE_RETRY_SECONDS)
+        else:
+            log.info("unit.completed" if kept else "unit.abandoned")
+            return
+
+
+def give_back(runtime: Runtime, claim: Claim, reason: str) -> None:
+    """Put the unit back into the queue, with the reason in its history."""
+    with runtime.sessions.begin() as session:
+        leases.release(session, claim.token, reason)
+    log.warning("unit.released", reason=reason)
+
+
+def _lens(runtime: Runtime, claim: Claim, provenance: dict[str, Any]) -> list[ItemResult]:
+    directions = runtime.labels.directions(claim.tenant, claim.options["labels"], claim.options["template"])
+    provenance["template"] = claim.options["template"]
+    # a poll carries the provenance: thousands of prompts would weigh more than the job
+    provenance["prompts"] = list(directions.prompts)[:PROMPTS_SHOWN]
+    decoded, failed = decode_items(runtime.blobs, claim.tenant, claim.items, _limits(runtime))
+    if not decoded:
+        return failed
+    lens = runtime.engine.lens([found.image for found in decoded], directions)
+    return lens_payloads(decoded, lens) + failed
+
+
+def _embed(runtime: Runtime, claim: Claim) -> list[ItemResult]:
+    normalize = bool(claim.options["normalize"])
+    if claim.items[0]["kind"] == "text":
+        vectors = runtime.engine.embed_text([item["text"] for item in claim.items])
+        return embedding_payloads(claim.items, vectors, normalize=normalize)
+    decoded, failed = decode_items(runtime.blobs, claim.tenant, claim.items, _limits(runtime))
+    if not decoded:
+        return failed
+    vectors = runtime.engine.embed_images([found.image for found in decoded])
+    return embedding_payloads([found.item for found in decoded], vectors, normalize=normalize) + failed
+
+
+def _limits(runtime: Runtime) -> Limits:
+    return Limits(image_bytes=runtime.settings.max_image_bytes, pixels=runtime.settings.max_image_pixels)
+
+
+def _all_failed(claim: Claim, error: dict[str, Any]) -> list[ItemResult]:
+    return [ItemResult(item, error=error) for item in claim.items]

@@ -1,0 +1,40 @@
+"""From stored bytes to checked pictures; what cannot be decoded becomes an item error."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from jobs.blobs import BlobStore
+from jobs.errors import BlobMissingError
+from jobs.leases import ItemResult
+from pictures.decode import Limits, decode
+from pictures.errors import PictureError
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedItem:
+    """An item and its picture, RGB and upright."""
+
+    item: dict[str, Any]
+    image: Image.Image
+
+
+def decode_items(
+    blobs: BlobStore, tenant: str, items: Iterable[dict[str, Any]], limits: Limits
+) -> tuple[list[DecodedItem], list[ItemResult]]:
+    """The items whose pictures could be decoded, and the failures of the others."""
+    decoded: list[DecodedItem] = []
+    failed: list[ItemResult] = []
+    for item in items:
+        try:
+            decoded.append(DecodedItem(item, decode(blobs.get(tenant, item["sha256"]), limits)))
+        except (PictureError, BlobMissingError) as error:
+            failed.append(ItemResult(item, error=item_error(error.code, str(error), retryable=False)))
+    return decoded, failed
+
+
+def item_error(code: str, message: str, *, retryable: bool) -> dict[str, Any]:
+    """The error of an item, as it is stored and shown."""
+    return {"code": code, "message": message, "retryable": retryable}

@@ -1,0 +1,31 @@
+"""Label directions kept between the units of a job, so that its labels are embedded once."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from engine.lens import LabelDirections
+from engine.siglip import SiglipEngine
+
+MAX_SETS = 8
+"""Label sets kept; the largest (10,000 labels at width 1152) takes 46 MB."""
+
+
+class LabelCache:
+    """The most recently used label sets, apart for every tenant: a hit would tell one of another's labels."""
+
+    def __init__(self, engine: SiglipEngine) -> None:
+        self._engine = engine
+        self._kept: OrderedDict[tuple[str, str, tuple[str, ...]], LabelDirections] = OrderedDict()
+
+    def directions(self, tenant: str, labels: Sequence[str], template: str) -> LabelDirections:
+        """The unit text embedding of each label in the template.
+
+        Raises:
+            LabelError: two labels are one to the tokenizer.
+        """
+        key = (tenant, template, tuple(labels))
+        found = self._kept.pop(key, None) or self._engine.embed_labels(labels, template=template)
+        self._kept[key] = found
+        if len(self._kept) > MAX_SETS:
+            self._kept.popitem(last=False)
+        return found

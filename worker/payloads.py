@@ -1,0 +1,76 @@
+"""What is stored of a result: the shapes that the API hands out, from the engine's arrays."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.lens import Lens
+from jobs.leases import ItemResult
+from worker.decoding import DecodedItem, item_error
+
+MAX_SCORED_LABELS = 100
+TOP_LABELS = 5
+"""With more labels than MAX_SCORED_LABELS, the scores of so many are kept: the best at the last layer."""
+
+NOT_FINITE = item_error(
+    "result-not-finite", "The model gave infinite or undefined numbers for this item.", retryable=False
+)
+
+
+def lens_payloads(decoded: Sequence[DecodedItem], lens: Lens) -> list[ItemResult]:
+    """One result a picture: pooled scores [layer, label], and what is on top at each layer."""
+    return [_lens_payload(found, lens, row) for row, found in enumerate(decoded)]
+
+
+def embedding_payloads(
+    items: Sequence[dict[str, Any]], vectors: torch.Tensor, *, normalize: bool
+) -> list[ItemResult]:
+    """One result an item: its embedding [width], of norm 1 when normalised."""
+    wide = vectors.to(torch.float32)
+    if normalize:
+        wide = torch.nn.functional.normalize(wide, dim=-1)
+    return [_embedding_payload(item, row) for item, row in zip(items, wide.numpy(), strict=True)]
+
+
+def _lens_payload(found: DecodedItem, lens: Lens, row: int) -> ItemResult:
+    if not np.isfinite(lens.cosine[row]).all():
+        return ItemResult(found.item, error=NOT_FINITE)
+    scored = _scored_labels(lens, row)
+    names = lens.labels
+    top = lens.top[row]
+    payload = {
+        "width": found.image.width,
+        "height": found.image.height,
+        "pooled": {
+            "layers": list(lens.layers),
+            "labels": [names[label] for label in scored],
+            "cosine": np.ascontiguousarray(lens.cosine[row][:, scored]),
+            "final": {
+                "logit": np.ascontiguousarray(lens.final_logit[row][scored]),
+                "match_probability": np.ascontiguousarray(lens.final_match_probability[row][scored]),
+            },
+        },
+        "top": {
+            "label": names[top[-1]],
+            "tied": bool(lens.tied[row]),
+            "margin": None if lens.top_margin is None else lens.top_margin[row],
+            "settle_layer": None if lens.settle_layer is None else int(lens.settle_layer[row]),
+            "label_by_layer": [names[label] for label in top],
+        },
+    }
+    return ItemResult(found.item, payload=payload)
+
+
+def _scored_labels(lens: Lens, row: int) -> list[int]:
+    if len(lens.labels) <= MAX_SCORED_LABELS:
+        return list(range(len(lens.labels)))
+    best = np.argsort(-lens.cosine[row, -1], kind="stable")[:TOP_LABELS]
+    return [int(label) for label in best]
+
+
+def _embedding_payload(item: dict[str, Any], vector: np.ndarray[Any, np.dtype[np.float32]]) -> ItemResult:
+    if not np.isfinite(vector).all():
+        return ItemResult(item, error=NOT_FINITE)
+    return ItemResult(item, payload={"dimensions": len(vector), "embedding": np.ascontiguousarray(vector)})

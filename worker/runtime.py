@@ -1,0 +1,130 @@
+"""What the worker's child process holds between tasks: the loaded engine and its ways to the ledger."""
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from engine.errors import EngineError
+from jobs import workers
+from jobs.blobs import BlobStore
+from jobs.errors import DomainError
+from models.session import sync_sessions
+from worker.heartbeat import Heartbeat
+from worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from engine.siglip import SiglipEngine
+    from worker.labels import LabelCache
+
+log = structlog.get_logger()
+
+DATABASE_PATIENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A loaded worker."""
+
+    settings: WorkerSettings
+    sessions: sessionmaker[Session]
+    blobs: BlobStore
+    heartbeat: Heartbeat
+    engine: "SiglipEngine"
+    labels: "LabelCache"
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+_loaded: list[Runtime] = []
+
+
+def current() -> Runtime:
+    """The runtime of this process."""
+    return _loaded[0]
+
+
+def start(settings: WorkerSettings) -> bool:
+    """Load the checkpoint and report it; False, with the reason logged and reported, when that fails."""
+    sessions = sync_sessions(settings.database_url)
+    _register(sessions, settings)
+    heartbeat = Heartbeat(sessions, settings.worker_id, every_seconds=settings.lease_seconds / 4)
+    try:
+        runtime = _load(settings, sessions, heartbeat)
+    except Exception as error:
+        heartbeat.stop()
+        reason = _reason(error)
+        with sessions.begin() as session:
+            workers.report_failed(session, settings.worker_id, reason)
+        known = isinstance(error, EngineError | DomainError)
+        # an error of ours says it all in one line; anything else needs its traceback
+        log.error("worker.load_failed", model=settings.model, **reason, exc_info=not known)  # noqa: TRY400
+        return False
+    with sessions.begin() as session:
+        workers.report_online(
+            session,
+            settings.worker_id,
+            device=str(runtime.engine.device),
+            dtype=str(runtime.provenance["dtype"]),
+            revision=runtime.provenance["revision"],
+        )
+    _loaded[:] = [runtime]
+    log.info("worker.online", model=settings.model, device=str(runtime.engine.device))
+    return True
+
+
+def stop() -> None:
+    """End the heartbeat of this process."""
+    for runtime in _loaded:
+        runtime.heartbeat.stop()
+
+
+def _load(settings: WorkerSettings, sessions: sessionmaker[Session], heartbeat: Heartbeat) -> Runtime:
+    # only here, in the child: importing torch in the parent would be paid twice
+    from engine.siglip import SiglipEngine  # noqa: PLC0415
+    from worker.labels import LabelCache  # noqa: PLC0415
+
+    blobs = BlobStore(settings.blobs)
+    blobs.check()
+    engine = SiglipEngine(
+        model_name=settings.model, device=settings.device, dtype=settings.dtype, catalog=settings.catalog()
+    )
+    return Runtime(
+        settings=settings,
+        sessions=sessions,
+        blobs=blobs,
+        heartbeat=heartbeat,
+        engine=engine,
+        labels=LabelCache(engine),
+        provenance={**engine.provenance, "model": settings.model},
+    )
+
+
+def _register(sessions: sessionmaker[Session], settings: WorkerSettings) -> None:
+    """Write the worker's row, waiting for a database that is still coming up."""
+    deadline = time.monotonic() + DATABASE_PATIENCE_SECONDS
+    while True:
+        try:
+            with sessions.begin() as session:
+                workers.register(
+                    session,
+                    settings.worker_id,
+                    model=settings.model,
+                    device=settings.device,
+                    dtype=settings.dtype,
+                )
+        except OperationalError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("worker.waits_for_database", error=str(error))
+            time.sleep(1)
+        else:
+            return
+
+
+def _reason(error: Exception) -> dict[str, str]:
+    code = getattr(error, "code", "load-failed")
+    message = str(error).strip() or type(error).__name__
+    return {"code": str(code), "message": " ".join(message.split())[:2_000]}

@@ -1,0 +1,39 @@
+"""What a worker process reads from the environment."""
+
+import uuid
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field
+
+from jobs.settings import ServiceSettings
+
+
+class WorkerSettings(ServiceSettings):
+    """Settings of a worker, beside the ones it shares with the API."""
+
+    model: str
+    """Name of the checkpoint that this worker loads; also its queue."""
+    device: str | None = None
+    """`cpu`, `cuda:0`, ...; a CUDA device if there is one, when absent."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    worker_id: uuid.UUID = Field(default_factory=uuid.uuid4)
+    """Given by the parent process to its child, so that both speak of the same worker."""
+    lease_seconds: float = Field(15.0, ge=1)
+    """A worker that is not heard of for so long loses its work; at least four batches."""
+    hard_limit_seconds: float = Field(600.0, ge=1)
+    """No unit may take longer, heartbeats or not."""
+    slice_seconds: float = Field(20.0, ge=0)
+    """A task goes on claiming for so long, then hands over to the next message."""
+    max_image_bytes: int = 32 * 1024 * 1024
+    max_image_pixels: int = 64_000_000
+
+    @property
+    def lease(self) -> timedelta:
+        """The lifetime of a lease between heartbeats."""
+        return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def hard_limit(self) -> timedelta:
+        """The lifetime of a lease at all."""
+        return timedelta(seconds=self.hard_limit_seconds)

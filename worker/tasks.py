@@ -1,0 +1,19 @@
+"""The Celery task: an invitation arrived, so claim and run what waits."""
+
+from typing import Any
+
+from celery import Task, shared_task
+
+from jobs.broker import TASK
+
+
+@shared_task(name=TASK, bind=True, ignore_result=True)
+def work(self: Any) -> None:
+    """Run work until none waits or the time slice is over; then invite whoever is free."""
+    # imported here: the parent process knows the task, but must stay without torch
+    from worker import runtime  # noqa: PLC0415
+    from worker.batch import run_slice  # noqa: PLC0415
+
+    assert isinstance(self, Task)
+    if run_slice(runtime.current()):
+        self.apply_async(retry=False)
