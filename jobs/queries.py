@@ -51,7 +51,7 @@ def workers() -> Select[Worker, bool]:
 
 
 def waiting_models(limit: int) -> Select[str, uuid.UUID, int]:
-    """Models with claimable work: the model, its oldest waiting job, its waiting units (counted to a limit)."""
+    """Models with claimable work: the model, its oldest waiting job, its waiting units (up to a limit)."""
     models = select(Work.model).where(_claimable()).distinct().cte("models")
     oldest = (
         select(Work.job_id)

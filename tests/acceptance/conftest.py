@@ -1,0 +1,155 @@
+"""The whole service as real processes: Postgres, Valkey, the API and a worker with the demo checkpoint."""
+
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psutil
+import pytest
+
+from cli.processes import api_argv, worker_argv, worker_env
+from embedded.process import Service
+from embedded.stack import Stack
+from jobs.blobs import BlobStore
+from jobs.keys import create_key
+from models import schema
+from models.session import sync_sessions
+from tests.ledger import MODEL, TENANT
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+LEASE_SECONDS = 2.0
+Pictures = Sequence[tuple[str, bytes]]
+
+
+class RunningService:
+    """A running service and a client with a key to it."""
+
+    def __init__(self, state: Path) -> None:
+        self.stack = Stack(state)
+        self.stack.start()
+        self.port = free_port()
+        folders = self.stack.folders
+        self.env = {
+            **os.environ,
+            "LENSQUEUE_DATABASE_URL": self.stack.database_url,
+            "LENSQUEUE_BROKER_URL": self.stack.broker_url,
+            "LENSQUEUE_BLOBS": str(folders.blobs),
+            "LENSQUEUE_DEFAULT_MODEL": MODEL,
+            "LENSQUEUE_LEASE_SECONDS": str(LEASE_SECONDS),
+        }
+        schema.upgrade(self.stack.database_url)
+        BlobStore(folders.blobs).create()
+        self.sessions: sessionmaker[Session] = sync_sessions(self.stack.database_url)
+        with self.sessions.begin() as session:
+            self.key = create_key(session, name="acceptance", tenant=TENANT)
+        self.client = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}",
+            headers={"Authorization": f"Bearer {self.key}"},
+            timeout=30,
+        )
+        self._keep("api", api_argv("127.0.0.1", self.port), self.env)
+        self._keep("worker", worker_argv(), {**self.env, **worker_env(MODEL, device="cpu")})
+        self.wait_until(self.is_ready, seconds=90)
+
+    def is_ready(self) -> bool:
+        try:
+            return self.client.get("/readyz", params={"worker": True}).is_success
+        except httpx.TransportError:
+            return False
+
+    def submit(self, job: dict[str, Any], pictures: Pictures = ()) -> dict[str, Any]:
+        """Submit as multipart with pictures, as JSON without; returns the accepted job."""
+        if pictures:
+            files = [("images", (name, data, "image/jpeg")) for name, data in pictures]
+            answer = self.client.post("/v1/jobs", data={"job": json.dumps(job)}, files=files)
+        else:
+            answer = self.client.post("/v1/jobs", json=job)
+        assert answer.status_code == 202, answer.text
+        accepted: dict[str, Any] = answer.json()
+        return accepted
+
+    def poll(self, job: dict[str, Any]) -> dict[str, Any]:
+        polled: dict[str, Any] = self.client.get(job["links"]["self"]).raise_for_status().json()
+        return polled
+
+    def finish(self, job: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
+        """Wait for the job's end."""
+        self.wait_until(lambda: bool(self.poll(job)["done"]), seconds)
+        return self.poll(job)
+
+    def items(self, job: dict[str, Any]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        token = None
+        while True:
+            query = {"page_token": token} if token else {}
+            page = self.client.get(job["links"]["results"], params=query).raise_for_status().json()
+            found += page["items"]
+            if (token := page["next_page_token"]) is None:
+                return found
+
+    def worker_child(self) -> psutil.Process:
+        """The process that holds the model."""
+        pid = self.stack.pid("worker")
+        assert pid is not None
+        (child,) = [
+            child for child in psutil.Process(pid).children() if "spawn_main" in " ".join(child.cmdline())
+        ]
+        return child
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        """Keep the services up, as `lensqueue up` does, until the condition holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {seconds} s; logs:\n{self.logs()}"
+            self.stack.supervisor.watch_once()
+            time.sleep(0.02)
+
+    def logs(self) -> str:
+        return "\n".join(
+            f"== {path.name}\n{path.read_text(errors='replace')[-3_000:]}"
+            for path in sorted(self.stack.folders.logs.glob("*.log"))
+        )
+
+    def close(self) -> None:
+        self.client.close()
+        self.sessions.kw["bind"].dispose()
+        self.stack.stop()
+
+    def _keep(self, name: str, argv: list[str], env: dict[str, str]) -> None:
+        log = self.stack.folders.logs / f"{name}.log"
+        self.stack.supervisor.start(
+            Service(name=name, argv=argv, env=env, log=log, stop_grace_s=30, restart=True)
+        )
+
+
+@pytest.fixture(scope="session")
+def service(state_folder: Path) -> Iterator[RunningService]:
+    running = RunningService(state_folder / "service")
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def state_folder() -> Iterator[Path]:
+    """A folder that the user of Postgres may enter, which pytest's own is not when root runs it."""
+    folder = Path(tempfile.mkdtemp(prefix="lensqueue-acceptance-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
