@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo up test check clean
 BIN := .venv/bin
+# .venv is ours to write to: without cached bytecode torch and transformers take twice as long to import
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10

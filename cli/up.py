@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+import uuid
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -93,7 +94,8 @@ def _serve(stack: Stack, port: int, models: list[str]) -> None:
             Service(
                 name=f"worker {name}",
                 argv=worker_argv(),
-                env={**env, **worker_env(name)},
+                # one id for all its lives: a worker that fails again and again is one row, not hundreds
+                env={**env, **worker_env(name), "LENSQUEUE_WORKER_ID": str(uuid.uuid4())},
                 log=folders.logs / f"worker-{name.replace('/', '-')}.log",
                 stop_grace_s=WORKER_GRACE_SECONDS,
                 restart=True,

@@ -4,7 +4,7 @@ import socket
 import uuid
 from typing import Any
 
-from sqlalchemy import func, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -39,6 +39,11 @@ def report_online(
 def report_failed(session: Session, worker_id: uuid.UUID, error: dict[str, Any]) -> None:
     """The worker cannot load its checkpoint: the code and message say why."""
     _update(session, worker_id, state=WorkerState.FAILED, error=error)
+
+
+def failure_of(worker_id: uuid.UUID) -> Select[dict[str, Any] | None]:
+    """The error of a worker that failed since it was registered."""
+    return select(Worker.error).where(Worker.id == worker_id, Worker.state == WorkerState.FAILED)
 
 
 def report_offline(session: Session, worker_id: uuid.UUID) -> None:

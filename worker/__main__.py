@@ -1,40 +1,49 @@
 """A worker process: `python -m worker`, with its settings in the environment."""
 
 import os
+import socket
 import sys
 import uuid
+import warnings
 
 # set before the application is built: the child inherits it and speaks of the same worker
 os.environ.setdefault("LENSQUEUE_WORKER_ID", str(uuid.uuid4()))
 
-from sqlalchemy import select
+from celery.platforms import SecurityWarning
+from sqlalchemy.exc import OperationalError
 
 from models.session import sync_sessions
-from models.types import WorkerState
-from models.worker import Worker
+from worker import runtime
 from worker.app import app, settings
 
-EXIT_LOAD_FAILED = 3
+EXIT_FAILED = 3
 
 
 def main() -> int:
     """Run until told to stop; status 3, the reason on the last line, when the checkpoint did not load."""
+    # Celery warns root of pickled messages; ours are JSON and nothing else is accepted
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    sessions = sync_sessions(settings.database_url)
     try:
-        app.worker_main(
-            ["worker", "--pool=prefork", "--loglevel=WARNING", f"--hostname={settings.worker_id}@%h"]
-        )
-    except SystemExit as end:
-        status = int(end.code or 0)
-    else:
-        status = 0
-    with sync_sessions(settings.database_url)() as session:
-        error = session.scalar(
-            select(Worker.error).where(Worker.id == settings.worker_id, Worker.state == WorkerState.FAILED)
-        )
-    if error:
-        print(f"lensqueue worker: cannot load {settings.model}: {error['message']}", file=sys.stderr)  # noqa: T201
-        return EXIT_LOAD_FAILED
-    return status
+        runtime.register(sessions, settings)
+    except OperationalError as error:
+        return _fail(f"the database does not answer: {str(error.orig).splitlines()[0]}")
+    worker = app.Worker(
+        hostname=f"{settings.worker_id}@{socket.gethostname()}",
+        pool="prefork",
+        loglevel="WARNING",
+        quiet=True,
+    )
+    worker.start()
+    failure = runtime.failure(sessions, settings)
+    if failure is not None:
+        return _fail(f"cannot load {settings.model}: {failure}")
+    return int(worker.exitcode or 0)
+
+
+def _fail(reason: str) -> int:
+    print(f"lensqueue worker: {reason}", file=sys.stderr)  # noqa: T201
+    return EXIT_FAILED
 
 
 if __name__ == "__main__":

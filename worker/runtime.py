@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 DATABASE_PATIENCE_SECONDS = 60.0
+DATABASE_RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,10 @@ def current() -> Runtime:
 def start(settings: WorkerSettings) -> bool:
     """Load the checkpoint and report it; False, with the reason logged and reported, when that fails."""
     sessions = sync_sessions(settings.database_url)
-    _register(sessions, settings)
+    if failure(sessions, settings) is not None:
+        # the pool starts another child while the worker is ending over the first one's failure
+        return False
+    register(sessions, settings)
     heartbeat = Heartbeat(sessions, settings.worker_id, every_seconds=settings.lease_seconds / 4)
     try:
         runtime = _load(settings, sessions, heartbeat)
@@ -73,6 +77,35 @@ def start(settings: WorkerSettings) -> bool:
     _loaded[:] = [runtime]
     log.info("worker.online", model=settings.model, device=str(runtime.engine.device))
     return True
+
+
+def register(sessions: sessionmaker[Session], settings: WorkerSettings) -> None:
+    """Write the worker's row, waiting for a database that is still coming up."""
+    deadline = time.monotonic() + DATABASE_PATIENCE_SECONDS
+    while True:
+        try:
+            with sessions.begin() as session:
+                workers.register(
+                    session,
+                    settings.worker_id,
+                    model=settings.model,
+                    device=settings.device,
+                    dtype=settings.dtype,
+                )
+        except OperationalError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("worker.waits_for_database", error=str(error.orig).splitlines()[0])
+            time.sleep(DATABASE_RETRY_SECONDS)
+        else:
+            return
+
+
+def failure(sessions: sessionmaker[Session], settings: WorkerSettings) -> str | None:
+    """Why this worker could not load its checkpoint, since it was last registered."""
+    with sessions() as session:
+        error = session.scalar(workers.failure_of(settings.worker_id))
+    return error["message"] if error else None
 
 
 def stop() -> None:
@@ -100,28 +133,6 @@ def _load(settings: WorkerSettings, sessions: sessionmaker[Session], heartbeat: 
         labels=LabelCache(engine),
         provenance={**engine.provenance, "model": settings.model},
     )
-
-
-def _register(sessions: sessionmaker[Session], settings: WorkerSettings) -> None:
-    """Write the worker's row, waiting for a database that is still coming up."""
-    deadline = time.monotonic() + DATABASE_PATIENCE_SECONDS
-    while True:
-        try:
-            with sessions.begin() as session:
-                workers.register(
-                    session,
-                    settings.worker_id,
-                    model=settings.model,
-                    device=settings.device,
-                    dtype=settings.dtype,
-                )
-        except OperationalError as error:
-            if time.monotonic() > deadline:
-                raise
-            log.warning("worker.waits_for_database", error=str(error))
-            time.sleep(1)
-        else:
-            return
 
 
 def _reason(error: Exception) -> dict[str, str]:

@@ -88,9 +88,9 @@ class RunningService:
 
     def items(self, job: dict[str, Any]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        token = None
+        token: str | None = None
         while True:
-            query = {"page_token": token} if token else {}
+            query: dict[str, str] = {"page_token": token} if token else {}
             page = self.client.get(job["links"]["results"], params=query).raise_for_status().json()
             found += page["items"]
             if (token := page["next_page_token"]) is None:

@@ -1,0 +1,182 @@
+"""`lensqueue up` and `lensqueue demo`, as a person runs them."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.acceptance.conftest import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 60
+
+
+class Up:
+    """A `lensqueue up` of its own."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.port = free_port()
+        self.output = state.parent / "up.log"
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                [*lensqueue("up"), "--state", str(state), "--port", str(self.port)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+            )
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self._is_ready():
+            assert self.process.poll() is None, self.output.read_text()
+            assert time.monotonic() < deadline, self.output.read_text()
+            time.sleep(0.1)
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def _is_ready(self) -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/readyz?worker=1").is_success
+        except httpx.TransportError:
+            return False
+
+
+def lensqueue(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "cli", *arguments]
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        lensqueue(*arguments), capture_output=True, text=True, timeout=100, check=False, cwd=ROOT, **options
+    )
+
+
+def assert_gone(processes: list[psutil.Process], seconds: float = 5) -> None:
+    gone, alive = psutil.wait_procs(processes, timeout=seconds)
+    left = [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+    assert not left, left
+    assert len(gone) + len(alive) == len(processes) > 3
+
+
+@pytest.fixture(scope="module")
+def up(state_folder: Path) -> Iterator[Up]:
+    folder = state_folder / "with a space"
+    folder.mkdir(mode=0o711)
+    running = Up(folder / "state")
+    running.wait_until_ready()
+    yield running
+    running.process.kill()
+    running.process.wait()
+
+
+def test_it_prints_the_address_and_the_key_and_keeps_the_key_to_its_user(up: Up) -> None:
+    key = (up.state / "api-key").read_text().strip()
+    printed = up.output.read_text()
+    assert f"http://127.0.0.1:{up.port}" in printed
+    assert key in printed
+    assert stat.S_IMODE((up.state / "api-key").stat().st_mode) == 0o600
+    answer = httpx.get(f"http://127.0.0.1:{up.port}/v1/workers", headers={"Authorization": f"Bearer {key}"})
+    assert answer.is_success
+
+
+def test_the_lines_of_the_readme_submit_a_picture_and_fetch_its_lens(up: Up, tmp_path: Path) -> None:
+    lines = re.search(r"```bash\n(KEY=.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert lines is not None
+    # verbatim but for the port and the folder, which a test cannot have to itself
+    script = (
+        lines[1]
+        .replace("localhost:8000", f"localhost:{up.port}")
+        .replace(".lensqueue/", f"{tmp_path}/state/")
+    )
+    (tmp_path / "state").symlink_to(up.state)
+    done = subprocess.run(
+        ["/bin/bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout.strip().splitlines()[-1])
+    (item,) = results["items"]
+    assert (item["state"], item["top"]["label"]) == ("succeeded", "cyan ring")
+
+
+def test_a_second_start_on_the_same_folder_is_refused(up: Up) -> None:
+    refused = run("up", "--state", str(up.state), "--port", str(free_port()))
+    assert refused.returncode == 1
+    assert str(up.process.pid) in refused.stderr
+
+
+def test_a_port_in_use_is_refused(up: Up, tmp_path: Path) -> None:
+    refused = run("up", "--state", str(tmp_path / "other"), "--port", str(up.port))
+    assert refused.returncode == 1
+    assert "--port" in refused.stderr
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [("nobody/knows", "Unknown model"), ("google/siglip-base-patch32-224", "does not exist on the hub")],
+)
+def test_a_model_that_cannot_be_served_is_refused(tmp_path: Path, model: str, said: str) -> None:
+    refused = run("up", "--state", str(tmp_path / "state"), "--port", str(free_port()), "--model", model)
+    assert refused.returncode == 1
+    assert said in refused.stderr
+
+
+def test_what_dies_is_restarted_and_jobs_survive_a_stop(up: Up) -> None:
+    key = (up.state / "api-key").read_text().strip()
+    client = httpx.Client(
+        base_url=f"http://127.0.0.1:{up.port}", headers={"Authorization": f"Bearer {key}"}, timeout=30
+    )
+    job = client.post("/v1/jobs", json={"type": "embedding", "input": {"texts": ["a ring"]}}).json()
+    (api,) = [child for child in psutil.Process(up.process.pid).children() if "uvicorn" in child.cmdline()]
+    api.send_signal(signal.SIGKILL)
+    api.wait()
+    up.wait_until_ready()
+    descendants = up.descendants()
+    up.process.send_signal(signal.SIGTERM)
+    assert up.process.wait(timeout=60) == 0
+    assert_gone(descendants)
+    again = Up(up.state)
+    again.wait_until_ready()
+    assert (up.state / "api-key").read_text().strip() == key
+    kept = httpx.get(
+        f"http://127.0.0.1:{again.port}{job['links']['self']}", headers={"Authorization": f"Bearer {key}"}
+    )
+    assert kept.json()["state"] == "succeeded"
+    descendants = again.descendants()
+    again.process.kill()
+    again.process.wait()
+    assert_gone(descendants)
+
+
+def test_the_demo_shows_a_lens_of_every_sample_and_leaves_nothing_running(state_folder: Path) -> None:
+    state = state_folder / "demo"
+    done = run("demo", "--state", str(state), env={**os.environ, "COLUMNS": "120"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = json.loads((state / "demo" / "results.json").read_text())
+    assert written["job"]["state"] == "succeeded"
+    assert len(written["items"]) == 24
+    right = [item["top"]["label"] in written["objects"][item["custom_id"]] for item in written["items"]]
+    assert sum(right) >= 22
+    assert "settle layer" in done.stdout
+    assert written["items"][0]["top"]["label"] in done.stdout
+    left = [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if str(state) in " ".join(process.info["cmdline"] or [])
+    ]
+    assert left == []
+    shutil.rmtree(state)
