@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from jaxtyping import install_import_hook
 from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -15,6 +16,11 @@ from embedded.stack import Stack
 from jobs.blobs import BlobStore
 from models import schema
 from models.session import sync_sessions
+
+# Installed before any test imports the engine: the axes that annotations name are checked at every call.
+install_import_hook(
+    ["engine.lens", "engine.preprocess", "engine.residual", "engine.text"], "beartype.beartype"
+)
 
 SAMPLES = Path(__file__).resolve().parents[1] / "demo" / "samples" / "images"
 

@@ -7,19 +7,12 @@ from pathlib import Path
 # Nothing here may reach for a network; set before the hub library reads it.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from jaxtyping import install_import_hook
-
-# The axes that the modules' annotations name are checked at every call of these tests.
-with install_import_hook(
-    ["engine.lens", "engine.preprocess", "engine.residual", "engine.text"], "beartype.beartype"
-):
-    from engine.siglip import SiglipEngine
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from engine.catalog import DEMO_MODEL
+from engine.siglip import SiglipEngine
 from tests.numerics.checkpoints import save_siglip, save_siglip2
 
 SAMPLES = Path(__file__).resolve().parents[2] / "demo" / "samples"

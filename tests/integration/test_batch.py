@@ -1,0 +1,164 @@
+"""A worker's unit against the real ledger, with engines that fail on order."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from engine.errors import OutOfMemoryError
+from jobs.blobs import BlobStore
+from models.types import JobState
+from tests.ledger import MODEL, assert_settled, read, scalar, submit_texts
+from worker import batch
+from worker.heartbeat import Heartbeat
+from worker.labels import LabelCache
+from worker.runtime import Runtime
+from worker.settings import WorkerSettings
+
+
+class FailingEngine:
+    """Raises what it was told to, so many times; then answers every text with the value it was told."""
+
+    def __init__(self, error: BaseException | None = None, times: int = 1, value: float = 1.0) -> None:
+        self.error = error
+        self.times = times
+        self.value = value
+        self.before: Any = lambda: None
+
+    def embed_text(self, texts: list[str]) -> torch.Tensor:
+        self.before()
+        if self.error is not None and self.times > 0:
+            self.times -= 1
+            raise self.error
+        return torch.full((len(texts), 4), self.value)
+
+
+@pytest.fixture
+def heartbeat(sessions: sessionmaker[Session]) -> Iterator[Heartbeat]:
+    beating = Heartbeat(sessions, uuid.uuid4(), every_seconds=0.05)
+    yield beating
+    beating.stop()
+
+
+def runtime_of(
+    engine: FailingEngine,
+    sessions: sessionmaker[Session],
+    blobs: BlobStore,
+    heartbeat: Heartbeat,
+    **settings: Any,
+) -> Runtime:
+    return Runtime(
+        settings=WorkerSettings(model=MODEL, **settings),
+        sessions=sessions,
+        blobs=blobs,
+        heartbeat=heartbeat,
+        engine=engine,  # type: ignore[arg-type]  # the one substitute allowed: an engine that fails on order
+        labels=LabelCache(engine),  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError("no room"), SystemExit(1)])
+def test_a_fault_that_may_pass_gives_the_work_back(
+    error: BaseException, sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    job_id = submit_texts(sessions, 2)
+    runtime = runtime_of(FailingEngine(error), sessions, blobs, heartbeat)
+    assert not batch.run_slice(runtime)
+    assert read(sessions, job_id).state == JobState.RUNNING
+    assert scalar(sessions, "SELECT outcome FROM attempts") == "released"
+    with sessions.begin() as session:
+        session.execute(text("UPDATE work SET run_at = now()"))
+    batch.run_slice(runtime)
+    assert read(sessions, job_id).state == JobState.SUCCEEDED
+    assert_settled(sessions)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), RecursionError(), ValueError()])
+def test_any_other_fault_fails_the_items_and_hides_its_text(
+    error: Exception, sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    job_id = submit_texts(sessions, 2)
+    batch.run_slice(runtime_of(FailingEngine(error), sessions, blobs, heartbeat))
+    job = read(sessions, job_id)
+    assert (job.state, job.failed) == (JobState.FAILED, 2)
+    assert job.error is not None
+    assert job.error["code"] == "inference-failed"
+    assert "a bug" not in job.error["message"]
+    assert_settled(sessions)
+
+
+def test_numbers_that_are_not_finite_are_an_error_of_the_item(
+    sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    job_id = submit_texts(sessions)
+    batch.run_slice(runtime_of(FailingEngine(value=float("nan")), sessions, blobs, heartbeat))
+    job = read(sessions, job_id)
+    assert job.error is not None
+    assert job.error["code"] == "result-not-finite"
+    assert_settled(sessions)
+
+
+def test_a_slice_ends_with_its_time_and_says_that_work_may_wait(
+    sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    for _ in range(3):
+        submit_texts(sessions)
+    runtime = runtime_of(FailingEngine(), sessions, blobs, heartbeat, slice_seconds=0)
+    assert batch.run_slice(runtime)
+    assert scalar(sessions, "SELECT count(*) FROM work") == 2
+
+
+def test_the_heartbeat_renews_the_lease_of_a_long_unit(
+    sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    submit_texts(sessions)
+    seen: list[Any] = []
+    engine = FailingEngine()
+
+    def look_twice() -> None:
+        for _ in range(2):
+            seen.append(scalar(sessions, "SELECT until FROM leases"))
+            time.sleep(0.5)
+
+    engine.before = look_twice
+    batch.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
+    assert seen[0] < seen[1]
+
+
+def test_computed_results_are_kept_while_the_database_is_away(
+    sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    job_id = submit_texts(sessions)
+    computed: list[float] = []
+    engine = FailingEngine()
+
+    def lose_the_database() -> None:
+        computed.append(time.monotonic())
+        allow_connections(sessions, False)
+        threading.Timer(1.5, allow_connections, (sessions, True)).start()
+
+    engine.before = lose_the_database
+    batch.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
+    assert len(computed) == 1
+    assert read(sessions, job_id).state == JobState.SUCCEEDED
+    assert_settled(sessions)
+
+
+def allow_connections(sessions: sessionmaker[Session], allowed: bool) -> None:
+    """Open or close the database of these sessions, seen from another one; closing ends what is connected."""
+    url = sessions.kw["bind"].url
+    admin = create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS {allowed}")
+        if not allowed:
+            connection.execute(
+                text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
+                {"name": url.database},
+            )
+    admin.dispose()
