@@ -1,9 +1,9 @@
 """Time from submit to result of single pictures, one after the other, against a running service.
 
     lensqueue up --state DIR          (in another terminal)
-    python benchmarks/latency.py DIR --port 8000
+    .venv/bin/python benchmarks/latency.py DIR --port 8000
 
-Prints JSON: the median, 95th percentile and largest of the wall-clock times, in milliseconds, and the machine.
+Prints JSON: median, 95th percentile and largest of the wall-clock times in milliseconds, and the machine.
 """
 
 import argparse
@@ -25,9 +25,7 @@ WARM_UP = 5
 
 def main() -> None:
     """Measure, then print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("state", type=Path, help="the state folder of `lensqueue up`: its key is read there")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--count", type=int, default=50)
