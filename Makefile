@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo up test check clean
 BIN := .venv/bin
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -ec
 # .venv is ours to write to: without cached bytecode torch and transformers take twice as long to import
 unexport PYTHONDONTWRITEBYTECODE
 

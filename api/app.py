@@ -14,6 +14,7 @@ from api.middleware import BodyLimit, RequestId
 from api.routes import health, jobs, workers
 from api.schemas.jobs import JOB_REQUEST
 from api.settings import ApiSettings
+from jobs import logs
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
 from jobs.maintenance import keep
@@ -23,6 +24,7 @@ from models.session import async_sessions, sync_sessions
 
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
     """The API over the given settings, or those of the environment."""
+    logs.configure()
     settings = settings or ApiSettings()
 
     @asynccontextmanager

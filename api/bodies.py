@@ -2,8 +2,9 @@
 
 import asyncio
 import base64
-import binascii
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from api.errors import MalformedBodyError, UnsupportedMediaTypeError
+from api.errors import BodyTooLargeError, MalformedBodyError, UnsupportedMediaTypeError
 from api.schemas.jobs import JOB_REQUEST, EmbeddingRequest, LensRequest, sanitised
 from jobs.blobs import BlobStore
 from jobs.errors import InvalidRequestError, TooManyInputsError
@@ -20,11 +21,23 @@ from jobs.submit import ImageItem
 MAX_JOB_PART_BYTES = 16 * 1024 * 1024
 """The `job` part of a multipart body: JSON, held in memory."""
 
+BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+
 Upload = tuple[UploadFile | str, str | None]
 """A picture on its way in: a file part, or base64 text; and its custom_id."""
 
 
-async def read_job(request: Request, max_items: int) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How much of a body is taken: JSON is held in memory, files of a multipart body go to disk."""
+
+    items: int
+    json_bytes: int
+
+
+async def read_job(
+    request: Request, limits: BodyLimits
+) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
     """The job and its pictures, from `application/json` or `multipart/form-data`.
 
     Raises:
@@ -32,32 +45,53 @@ async def read_job(request: Request, max_items: int) -> tuple[LensRequest | Embe
     """
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type == "application/json":
-        job = JOB_REQUEST.validate_python(_json(await request.body()))
-        return job, [(image.data, image.custom_id) for image in job.input.images]
+        # in a thread: parsing what pictures weigh in base64 would hold up every other request
+        return await asyncio.to_thread(_parse_json, await _read(request, limits.json_bytes))
     if media_type == "multipart/form-data":
-        return await _read_multipart(request, max_items)
+        return await _read_multipart(request, limits.items)
     raise UnsupportedMediaTypeError
 
 
 async def store_images(blobs: BlobStore, tenant: str, uploads: Sequence[Upload]) -> list[ImageItem]:
     """Put every picture into the blob store, one after the other: memory holds one decoded at a time."""
-    return [
-        await _store(blobs, tenant, index, source, custom_id)
-        for index, (source, custom_id) in enumerate(uploads)
-    ]
+    return [await _store(blobs, tenant, source, custom_id) for source, custom_id in uploads]
 
 
-async def _store(
-    blobs: BlobStore, tenant: str, index: int, source: UploadFile | str, custom_id: str | None
-) -> ImageItem:
+async def _read(request: Request, limit_bytes: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit_bytes:
+            raise BodyTooLargeError(
+                f"A JSON body may have {limit_bytes} bytes: send the pictures as multipart/form-data."
+            )
+    return bytes(body)
+
+
+def _parse_json(body: bytes) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
+    job = JOB_REQUEST.validate_python(_json(body))
+    for index, image in enumerate(job.input.images):
+        # all of them now: nothing is stored for a job that is refused
+        if len(image.data) % 4 or not BASE64.fullmatch(image.data):
+            raise InvalidRequestError(
+                "`data` is not base64 (no data: prefix, no line breaks).",
+                pointer=f"/input/images/{index}/data",
+            )
+    return job, [(image.data, image.custom_id) for image in job.input.images]
+
+
+async def _store(blobs: BlobStore, tenant: str, source: UploadFile | str, custom_id: str | None) -> ImageItem:
     if isinstance(source, UploadFile):
         data = await source.read()
         await source.close()
-    else:
-        data = _base64(source, index)
-    # hashing and syncing are slow for the event loop
-    sha256 = await asyncio.to_thread(blobs.put, tenant, data)
-    return ImageItem(sha256=sha256, image_bytes=len(data), custom_id=custom_id)
+        sha256 = await asyncio.to_thread(blobs.put, tenant, data)
+        return ImageItem(sha256=sha256, image_bytes=len(data), custom_id=custom_id)
+    return await asyncio.to_thread(_decode_and_put, blobs, tenant, source, custom_id)
+
+
+def _decode_and_put(blobs: BlobStore, tenant: str, encoded: str, custom_id: str | None) -> ImageItem:
+    data = base64.b64decode(encoded)
+    return ImageItem(sha256=blobs.put(tenant, data), image_bytes=len(data), custom_id=custom_id)
 
 
 async def _read_multipart(
@@ -65,6 +99,8 @@ async def _read_multipart(
 ) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
     try:
         form = await request.form(max_files=max_items + 1, max_fields=8, max_part_size=MAX_JOB_PART_BYTES)
+    except (UnicodeError, LookupError):
+        raise MalformedBodyError("The body's charset cannot be read; send UTF-8.") from None
     except HTTPException as error:
         # what Starlette makes of a body that it cannot parse, or that holds more files than it may
         if "Too many files" in error.detail:
@@ -77,6 +113,8 @@ async def _read_multipart(
         raise InvalidRequestError(
             "In a multipart body the pictures are the parts `images`.", pointer="/input/images"
         )
+    if job.input.texts and "images" in form:
+        raise InvalidRequestError("Give images or texts, not both.", pointer="/input")
     if unknown := set(form) - {"job", "images"}:
         raise InvalidRequestError(f"Unknown parts: {', '.join(sorted(unknown))}; send `job` and `images`.")
     uploads: list[Upload] = []
@@ -94,7 +132,12 @@ async def _job_part(form: FormData) -> bytes:
     if len(parts) != 1:
         raise InvalidRequestError("A multipart body needs exactly one part `job` that holds the job as JSON.")
     part = parts[0]
-    return await part.read(MAX_JOB_PART_BYTES) if isinstance(part, UploadFile) else part.encode()
+    if isinstance(part, UploadFile):
+        return await part.read(MAX_JOB_PART_BYTES)
+    try:
+        return part.encode()
+    except UnicodeError:
+        raise MalformedBodyError("The part `job` is not text; send it as UTF-8.") from None
 
 
 def _json(body: bytes) -> Any:
@@ -102,12 +145,3 @@ def _json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedBodyError(f"The body is not valid JSON: {error}.") from None
-
-
-def _base64(text: str, index: int) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequestError(
-            "`data` is not base64 (no data: prefix, no line breaks).", pointer=f"/input/images/{index}/data"
-        ) from None

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from engine.errors import EngineError
 from jobs.errors import DomainError, InvalidRequestError
@@ -21,6 +22,8 @@ log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
 MAX_FAULTS = 100
+MAX_ECHO = 200
+"""Of what a client sent, an unknown field's name for one, no more than so many characters come back."""
 NOT_IN_INPUT = {"logit_lens", "embedding", "query", "path", "header"}
 
 
@@ -66,6 +69,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     else HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "unsupported-media-type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "blob-store-full": HTTPStatus.SERVICE_UNAVAILABLE,
     "unready": HTTPStatus.SERVICE_UNAVAILABLE,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
@@ -84,7 +88,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     for lost in (OperationalError, InterfaceError, PoolTimeoutError):
         app.add_exception_handler(lost, _database_lost)
-    app.add_exception_handler(Exception, _internal)
+    app.add_exception_handler(ClientDisconnect, _gone)
 
 
 def problem(
@@ -94,9 +98,10 @@ def problem(
     *,
     errors: Sequence[Mapping[str, str]] = (),
     headers: Mapping[str, str] | None = None,
+    status: HTTPStatus | None = None,
 ) -> Response:
-    """A problem response; its status follows from the code."""
-    status = STATUS.get(code, HTTPStatus.UNPROCESSABLE_ENTITY)
+    """A problem response; its status follows from the code, unless given."""
+    status = status or STATUS.get(code, HTTPStatus.UNPROCESSABLE_ENTITY)
     body: dict[str, Any] = {
         "type": f"urn:lensqueue:problem:{code}",
         "title": code.replace("-", " ").capitalize(),
@@ -135,7 +140,10 @@ async def _invalid_parameters(request: Request, error: Exception) -> Response:
 
 
 def _invalid(request: Request, faults: Sequence[Mapping[str, Any]]) -> Response:
-    errors = [{"pointer": _pointer(fault["loc"]), "message": fault["msg"]} for fault in faults[:MAX_FAULTS]]
+    errors = [
+        {"pointer": _pointer(fault["loc"])[:MAX_ECHO], "message": fault["msg"][:MAX_ECHO]}
+        for fault in faults[:MAX_FAULTS]
+    ]
     first = errors[0]
     detail = f"{first['pointer'] or 'The request'}: {first['message']}"
     return problem(request, InvalidRequestError.code, detail, errors=errors)
@@ -143,8 +151,9 @@ def _invalid(request: Request, faults: Sequence[Mapping[str, Any]]) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    return problem(request, code, str(error.detail), headers=error.headers)
+    status = HTTPStatus(error.status_code)
+    code = status.phrase.lower().replace(" ", "-")
+    return problem(request, code, str(error.detail), headers=error.headers, status=status)
 
 
 async def _database_lost(request: Request, error: Exception) -> Response:
@@ -153,7 +162,13 @@ async def _database_lost(request: Request, error: Exception) -> Response:
     return problem(request, lost.code, lost.message)
 
 
-async def _internal(request: Request, error: Exception) -> Response:
+async def _gone(request: Request, error: Exception) -> Response:
+    # nobody hears this: the client went away in the middle of its upload
+    return problem(request, MalformedBodyError.code, "The body ended early.")
+
+
+def internal(request: Request, error: Exception) -> Response:
+    """The answer to a fault of ours; everything about it is in the log only."""
     log.error("request.failed", exc_info=error)
     return problem(request, "internal", "Something went wrong here; the log has it under this request's id.")
 

@@ -4,13 +4,14 @@ import uuid
 
 import structlog
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import BodyTooLargeError
+from api.errors import BodyTooLargeError, internal
 
 
 class RequestId:
-    """Gives every request an id, in the log context and in the `X-Request-Id` header of the answer."""
+    """Gives every request an id, in the log and in `X-Request-Id`; answers for what fails inside."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -23,13 +24,23 @@ class RequestId:
         request_id = f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
 
+        started = False
+
         async def send_with_id(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            await self.app(scope, receive, send_with_id)
+            try:
+                await self.app(scope, receive, send_with_id)
+            except Exception as error:  # noqa: BLE001 - the outermost: it logs, and answers
+                # here, not in the framework's own handler: that one knows nothing of the id
+                answer = internal(Request(scope), error)
+                if not started:
+                    await answer(scope, receive, send_with_id)
 
 
 class BodyLimit:

@@ -9,6 +9,8 @@ class ApiSettings(ServiceSettings):
 
     max_body_bytes: int = 256 * 1024 * 1024
     """A larger request is refused (413) before more of it is read."""
+    max_json_bytes: int = 64 * 1024 * 1024
+    """Of a JSON body, which is held in memory; more pictures go as multipart."""
     max_job_items: int = Limits().items
     """Images or texts in one inline job."""
     max_job_labels: int = Limits().labels

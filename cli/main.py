@@ -3,7 +3,9 @@
 import typer
 
 from cli import demo, keys, processes, up
+from jobs import logs
 
+logs.configure()
 app = typer.Typer(
     help="What SigLIP sees, layer by layer: an asynchronous job service.",
     no_args_is_help=True,

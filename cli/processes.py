@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -40,7 +40,9 @@ def api(host: str = "127.0.0.1", port: int = 8000) -> None:
 def worker(
     model: Annotated[str, typer.Option(help="Checkpoint to load; its jobs are this worker's.")],
     device: Annotated[str | None, typer.Option(help="cpu, cuda:0, ...; a GPU if there is one.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 (default) or bfloat16.")] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None, typer.Option(help="float32 unless given.")
+    ] = None,
 ) -> None:
     """Run the jobs of one model; exits with 3, saying why, when its checkpoint cannot be loaded."""
     _become(worker_argv(), worker_env(model, device, dtype))

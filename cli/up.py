@@ -1,10 +1,11 @@
 """`lensqueue up`: the whole service on this machine, in the foreground, on embedded Postgres and Valkey."""
 
 import http.client
+import itertools
 import os
 import signal
 import socket
-import threading
+import time
 import uuid
 from pathlib import Path
 from types import FrameType
@@ -27,6 +28,8 @@ from models.session import sync_sessions
 
 HOST = "127.0.0.1"
 API_GRACE_SECONDS = 15.0
+WATCH_SECONDS = 0.1
+READY_TICKS = 5
 WORKER_GRACE_SECONDS = 40.0  # a worker finishes the unit it holds
 
 
@@ -102,7 +105,18 @@ def _serve(stack: Stack, port: int, models: list[str]) -> None:
             )
         )
     _greet(stack, port, key, models)
-    stack.supervisor.run(threading.Event())
+    _watch(stack, port)
+
+
+def _watch(stack: Stack, port: int) -> None:
+    """Restart what dies until told to stop; say when the first worker is ready."""
+    announced = False
+    for tick in itertools.count():
+        stack.supervisor.watch_once()
+        if not announced and tick % READY_TICKS == 0 and _answers(port, "/readyz?worker=1"):
+            announced = True
+            console.print("  Ready.\n")
+        time.sleep(WATCH_SECONDS)
 
 
 def _write_key(path: Path, database_url: str) -> str:

@@ -45,6 +45,15 @@ class ServiceUserMissingError(EmbeddedError):
         )
 
 
+class UnsupportedSystemError(EmbeddedError):
+    """The system cannot tie a child's life to its parent's, nor tell who runs in a folder."""
+
+    code = "unsupported_system"
+
+    def __init__(self, system: str) -> None:
+        super().__init__(f"the embedded stack runs on Linux, this is {system}: use docker compose here")
+
+
 class WheelMissingError(EmbeddedError):
     code = "wheel_missing"
 

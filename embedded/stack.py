@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Self
 
 import structlog
 
 from embedded.binaries import find_binaries
-from embedded.errors import AlreadyRunningError, StateFolderUnusableError
+from embedded.errors import AlreadyRunningError, StateFolderUnusableError, UnsupportedSystemError
 from embedded.folders import Folders, claim_state, find_data, lay_out
 from embedded.lock import acquire_lock, release_lock
 from embedded.postgres import create_database, database_url, prepare_postgres
@@ -74,6 +75,7 @@ class Stack:
         """Bring up both services, with the database made; returns once they answer.
 
         Raises:
+            UnsupportedSystemError: this is not Linux.
             AlreadyRunningError: another supervisor holds the state folder.
             StateFolderUnusableError: the folder cannot hold the data.
             ServiceUserMissingError: a user that Postgres needs to exist does not.
@@ -81,6 +83,8 @@ class Stack:
             ServiceFailedError: a service did not come up; nothing is left running.
             NotMainThreadError: called from another thread.
         """
+        if sys.platform != "linux":
+            raise UnsupportedSystemError(sys.platform)
         if self._lock is not None:
             raise AlreadyRunningError(self.state, os.getpid())
         try:

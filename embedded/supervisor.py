@@ -100,7 +100,14 @@ class Supervisor:
             kept.running = None
             if running.age_seconds >= STABLE_SECONDS:
                 kept.failures = 0
-            self._schedule(kept, "service.exited", pid=running.pid, exit=describe_exit(code))
+            said = running.last_log_lines().splitlines()[-1:]
+            self._schedule(
+                kept,
+                "service.exited",
+                pid=running.pid,
+                exit=describe_exit(code),
+                said=said[0] if said else None,
+            )
         elif not running.ready:
             if running.check_ready():
                 _log_ready(running)

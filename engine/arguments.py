@@ -101,5 +101,10 @@ def memory_errors() -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as fault:
-        raise OutOfMemoryError(f"The device is out of memory, try a smaller batch_size: {fault}") from fault
+    except RuntimeError as fault:
+        # torch has a class of its own for a GPU only; on a CPU its allocator is known by its name
+        if isinstance(fault, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(fault):
+            raise OutOfMemoryError(
+                f"The device is out of memory, try a smaller batch_size: {fault}"
+            ) from fault
+        raise

@@ -15,6 +15,8 @@ from engine.errors import (
 )
 
 DEFAULT_MODEL: Final = "google/siglip-so400m-patch14-384"
+DEFAULT_TEMPLATE: Final = "This is a photo of {}."
+"""Turns a label into the prompt that is embedded."""
 DEMO_MODEL: Final = "lensqueue/siglip-tiny-shapes"
 
 _TABLE: Final = Path(__file__).with_name("checkpoints.json")

@@ -21,7 +21,7 @@ from engine.arguments import (
     choose_device,
     memory_errors,
 )
-from engine.catalog import DEFAULT_MODEL, Catalog
+from engine.catalog import DEFAULT_MODEL, DEFAULT_TEMPLATE, Catalog
 from engine.config import EngineConfig, read_config
 from engine.errors import InvalidArgumentError
 from engine.layers import LayerChoice, resolve_layers
@@ -29,7 +29,8 @@ from engine.lens import LabelDirections, Lens, cosines, summarize, unit_rows
 from engine.loading import choose, load
 from engine.preprocess import normalize, read_pixel_path
 from engine.residual import check_last_layer, read_head, stream
-from engine.text import DEFAULT_TEMPLATE, check_distinct, check_labels, fill_template, tokenize
+from engine.text import check_distinct, check_labels, fill_template, tokenize
+from pictures.convert import squash, to_rgb
 
 RUNTIMES: Final = ("auto", "torch")
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -99,6 +100,10 @@ class SiglipEngine:
             InvalidArgumentError: anything that is no picture, see `engine.preprocess.normalize`.
         """
         return normalize(self._pixels, image)
+
+    def squash(self, image: Image.Image) -> Image.Image:
+        """The RGB picture [img, img] that `normalize` reads of this one: far smaller, and the same bits."""
+        return squash(to_rgb(image), self._pixels.side, self._pixels.resample)
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """One pass over pixel values [batch, 3, img, img].

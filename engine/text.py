@@ -16,7 +16,6 @@ from engine.errors import (
 from engine.shapes import TokenIds
 
 TEXT_POSITIONS: Final = 64
-DEFAULT_TEMPLATE: Final = "This is a photo of {}."
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> tuple[TokenIds, list[bool]]:

@@ -1,12 +1,13 @@
 """Pictures on disk, addressed by their content and apart for every tenant."""
 
+import errno
 import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.errors import BlobMissingError, BlobStoreMissingError
+from jobs.errors import BlobMissingError, BlobStoreFullError, BlobStoreMissingError
 
 SENTINEL = ".lensqueue-blobs"
 
@@ -34,22 +35,20 @@ class BlobStore:
             )
 
     def put(self, tenant: str, data: bytes) -> str:
-        """Store the bytes durably (written, synced, then renamed into place) and return their SHA-256."""
+        """Store the bytes durably (written, synced, then renamed into place) and return their SHA-256.
+
+        Raises:
+            BlobStoreFullError: the disk or its quota is full.
+        """
         sha256 = hashlib.sha256(data).hexdigest()
         target = self._path(tenant, sha256)
-        if target.exists():
-            return sha256
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".partial-", delete=False) as part:
+        if not target.exists():
             try:
-                part.write(data)
-                part.flush()
-                os.fsync(part.fileno())
-                Path(part.name).rename(target)
-            except BaseException:
-                Path(part.name).unlink(missing_ok=True)
+                _write(target, data)
+            except OSError as error:
+                if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                    raise BlobStoreFullError from error
                 raise
-        _sync_folder(target.parent)
         return sha256
 
     def get(self, tenant: str, sha256: str) -> bytes:
@@ -67,6 +66,23 @@ class BlobStore:
         # a tenant's name is the operator's text: its hash is a safe folder name
         room = hashlib.sha256(tenant.encode()).hexdigest()[:16]
         return self.folder / room / sha256[:2] / sha256
+
+
+def _write(target: Path, data: bytes) -> None:
+    for folder in (target.parent.parent, target.parent):
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(folder.parent)
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".partial-", delete=False) as part:
+        try:
+            part.write(data)
+            part.flush()
+            os.fsync(part.fileno())
+            Path(part.name).rename(target)
+        except BaseException:
+            Path(part.name).unlink(missing_ok=True)
+            raise
+    _sync_folder(target.parent)
 
 
 def _sync_folder(folder: Path) -> None:

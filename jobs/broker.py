@@ -113,6 +113,9 @@ class Inviter:
                 self._send(model, job_id)
             except BROKER_ERRORS as error:
                 log.warning("invitation.unsent", model=model, job_id=job_id, error=str(error))
+            except Exception:
+                # whatever else it is: this thread is the only sender, it must not end
+                log.exception("invitation.failed", model=model, job_id=job_id)
 
     def _send(self, model: str, job_id: str) -> None:
         target = queue_of(model)

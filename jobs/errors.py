@@ -75,6 +75,12 @@ class BlobMissingError(DomainError):
     code = "blob-missing"
 
 
+class BlobStoreFullError(DomainError):
+    """The picture store takes no more at the moment; nothing was accepted."""
+
+    code = "blob-store-full"
+
+
 class BlobStoreMissingError(DomainError):
     """The blob folder was never set up: is the volume mounted, and has `lensqueue migrate` run?"""
 

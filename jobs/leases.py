@@ -65,6 +65,8 @@ def complete(
     if session.execute(transitions.END_LEASE, {"token": token}).one_or_none() is None:
         return False
     work = session.execute(transitions.END_WORK, {"token": token}).one()
+    if work.items != len(results):
+        raise ValueError(f"{len(results)} results for {work.items} items: the job could never end")
     _end_attempt(session, token, AttemptOutcome.COMPLETED, None)
     store_results(session, work.job_id, results, provenance)
     return True

@@ -18,12 +18,23 @@ from jobs import queries, transitions
 from jobs.broker import BROKER_ERRORS, Inviter
 from jobs.leases import ItemResult, store_results
 from models.job import JobInput
+from models.types import AttemptOutcome
 
 log = structlog.get_logger()
 
 EVERY_SECONDS = 1.0
 MAX_LOSSES = 10
 LOCK_SPACE = 0x4C51  # "LQ": our advisory locks, apart from anybody else's in this database
+LOST: dict[str, Any] = {
+    "code": "worker-lost",
+    "message": f"{MAX_LOSSES} tries ended without a result, the last with the worker gone: too large for it?",
+    "retryable": True,
+}
+FAILED: dict[str, Any] = {
+    "code": "inference-failed",
+    "message": f"{MAX_LOSSES} tries in a row failed for a fault of the worker; its log says which.",
+    "retryable": True,
+}
 Duty = Callable[[Session], int]
 
 
@@ -37,6 +48,9 @@ def keep(sessions: sessionmaker[Session], inviter: Inviter, stop: threading.Even
                     run_alone(session, number, duty)
             except SQLAlchemyError as error:
                 log.warning("maintenance.failed", duty=number, error=str(error))
+            except Exception:
+                # a fault in one duty must not end the others
+                log.exception("maintenance.failed", duty=number)
 
 
 def run_alone(session: Session, number: int, duty: Duty) -> int:
@@ -59,16 +73,13 @@ def expire_leases(session: Session) -> int:
 def fail_hopeless(session: Session) -> int:
     """Fail the items of work that was lost too often, so that its job ends."""
     taken = session.execute(transitions.TAKE_HOPELESS, {"max_losses": MAX_LOSSES}).all()
-    error: dict[str, Any] = {
-        "code": "worker-lost",
-        "message": f"{MAX_LOSSES} tries in a row ended with the worker gone; it may be too large for it.",
-        "retryable": True,
-    }
     # jobs are counted in the order of their ids, as everywhere
     for job_id, unit in sorted(taken):
         items = session.scalars(
             select(JobInput.items).where(JobInput.job_id == job_id, JobInput.unit == unit)
         ).one()
+        outcome = session.scalar(queries.last_outcome(job_id, unit))
+        error = FAILED if outcome == AttemptOutcome.RELEASED else LOST
         store_results(session, job_id, [ItemResult(item, error=error) for item in items])
         log.error("work.hopeless", job_id=str(job_id), unit=unit)
     return len(taken)

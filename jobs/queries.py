@@ -4,10 +4,11 @@ import uuid
 from datetime import timedelta
 
 from sqlalchemy import ColumnElement, Select, Text, cast, func, literal, select
+from sqlalchemy.orm import defer
 
 from models.job import Job, Result
 from models.types import WorkerState
-from models.work import Work
+from models.work import Attempt, Work
 from models.worker import Worker
 
 ONLINE_SECONDS = 10
@@ -16,8 +17,10 @@ WORKERS_SHOWN_DAYS = 1
 
 
 def job_of(tenant: str, job_id: uuid.UUID) -> Select[Job]:
-    """A job, if it is the tenant's."""
-    return select(Job).where(Job.id == job_id, Job.tenant == tenant)
+    """A job, if it is the tenant's; without its options, whose labels may weigh more than all the rest."""
+    return (
+        select(Job).options(defer(Job.options, raiseload=True)).where(Job.id == job_id, Job.tenant == tenant)
+    )
 
 
 def results_page(job_id: uuid.UUID, *, after: int, limit: int) -> Select[Result]:
@@ -63,6 +66,16 @@ def waiting_models(limit: int) -> Select[str, uuid.UUID, int]:
     some = select(literal(1)).where(Work.model == models.c.model, _claimable()).limit(limit).correlate(models)
     count = select(func.count()).select_from(some.subquery().lateral()).scalar_subquery()
     return select(cast(models.c.model, Text), oldest, count)
+
+
+def last_outcome(job_id: uuid.UUID, unit: int) -> Select[str | None]:
+    """How the last try at a unit ended."""
+    return (
+        select(Attempt.outcome)
+        .where(Attempt.job_id == job_id, Attempt.unit == unit)
+        .order_by(Attempt.attempt.desc())
+        .limit(1)
+    )
 
 
 def _claimable() -> ColumnElement[bool]:

@@ -13,7 +13,7 @@ class DatabaseSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LENSQUEUE_", extra="ignore", protected_namespaces=())
 
-    database_url: str = "postgresql+psycopg://lensqueue@localhost/lensqueue"
+    database_url: str = Field("postgresql+psycopg://lensqueue@localhost/lensqueue", repr=False)
     """SQLAlchemy URL of Postgres 18."""
 
 

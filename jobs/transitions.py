@@ -128,7 +128,7 @@ EXPIRE_LEASES = text("""
 TAKE_HOPELESS = text("""
     DELETE FROM work
     WHERE id IN (
-        SELECT id FROM work WHERE lease_token IS NULL AND losses >= :max_losses
+        SELECT id FROM work WHERE lease_token IS NULL AND losses > 0 AND losses >= :max_losses
         ORDER BY id LIMIT 100
         FOR UPDATE SKIP LOCKED
     )

@@ -47,7 +47,7 @@ def failure_of(worker_id: uuid.UUID) -> Select[dict[str, Any] | None]:
 
 
 def report_offline(session: Session, worker_id: uuid.UUID) -> None:
-    """The worker ends by its own will; one that failed keeps saying so."""
+    """The worker was told to end; one that failed keeps saying so."""
     session.execute(
         update(Worker)
         .where(Worker.id == worker_id, Worker.state != WorkerState.FAILED)
@@ -55,9 +55,10 @@ def report_offline(session: Session, worker_id: uuid.UUID) -> None:
     )
 
 
-def report_alive(session: Session, worker_id: uuid.UUID) -> None:
-    """The worker's heartbeat."""
-    _update(session, worker_id)
+def report_alive(session: Session, worker_id: uuid.UUID) -> bool:
+    """The worker's heartbeat; False when it was told to end."""
+    beat = update(Worker).where(Worker.id == worker_id).values(seen_at=func.now()).returning(Worker.state)
+    return session.scalar(beat) != WorkerState.OFFLINE
 
 
 def _update(session: Session, worker_id: uuid.UUID, **values: Any) -> None:

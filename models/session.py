@@ -10,6 +10,11 @@ from sqlalchemy.orm import Session, sessionmaker
 POOL_SIZE = 10
 CONNECT_ARGS: dict[str, Any] = {
     "connect_timeout": 5,
+    # a database host that vanished is noticed in seconds, not when the kernel gives up after many minutes
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
     # PgBouncer in transaction mode knows no prepared statements of ours
     "prepare_threshold": None,
 }
@@ -21,6 +26,8 @@ def _to_json(value: Any) -> str:
 
 
 ENGINE_ARGS: dict[str, Any] = {
+    # what is bound to a statement is users' content: never in an error's text, hence never in a log
+    "hide_parameters": True,
     "connect_args": CONNECT_ARGS,
     "json_deserializer": orjson.loads,
     "json_serializer": _to_json,

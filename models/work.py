@@ -31,6 +31,7 @@ class Work(Base):
         CheckConstraint("items > 0", name="items_positive"),
         Index("ix_work_claimable", "model", "id", postgresql_where=text("lease_token IS NULL")),
         Index("ix_work_lease_token", "lease_token", postgresql_where=text("lease_token IS NOT NULL")),
+        Index("ix_work_lost", "losses", postgresql_where=text("losses > 0")),
         Index("uq_work_job_id_unit", "job_id", "unit", unique=True),
         {
             "postgresql_with": {

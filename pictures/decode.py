@@ -1,6 +1,8 @@
 """Turn untrusted bytes into a checked RGB picture."""
 
 import io
+import struct
+import zlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +25,7 @@ _DECODER_FAULTS: Final = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    EOFError,
     LookupError,
     NotImplementedError,
     OSError,
@@ -30,6 +33,8 @@ _DECODER_FAULTS: Final = (
     SyntaxError,
     TypeError,
     ValueError,
+    struct.error,
+    zlib.error,
 )
 _BOMBS: Final = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 

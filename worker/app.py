@@ -12,6 +12,7 @@ import structlog
 from celery import signals
 from sqlalchemy.exc import SQLAlchemyError
 
+from jobs import logs
 from jobs.broker import CONSUMER_TRANSPORT, celery_app, queue_of
 from jobs.workers import report_offline
 from models.session import sync_sessions
@@ -20,6 +21,7 @@ from worker.settings import WorkerSettings
 
 log = structlog.get_logger()
 
+logs.configure()
 settings = WorkerSettings()
 HARD_LIMIT_MARGIN_SECONDS = 30
 
@@ -37,11 +39,16 @@ app = celery_app(
 @signals.worker_process_init.connect
 def load_checkpoint(**_: Any) -> None:
     """In the child: load the checkpoint, or say why not and end the worker."""
-    if runtime.start(settings):
-        return
-    # The parent would start child after child; a worker that cannot load must end, visibly, with its reason.
-    os.kill(os.getppid(), signal.SIGTERM)
-    os._exit(1)
+    try:
+        loaded = runtime.start(settings)
+    except BaseException:
+        # Celery swallows what a receiver raises: the child would take work that it cannot do
+        log.exception("worker.start_failed")
+        os._exit(1)  # and the parent starts another
+    if not loaded:
+        # Here the parent would start child after child: a worker that cannot load ends, with its reason.
+        os.kill(os.getppid(), signal.SIGTERM)
+        os._exit(1)
 
 
 @signals.worker_process_shutdown.connect
@@ -50,9 +57,9 @@ def stop_child(**_: Any) -> None:
     runtime.stop()
 
 
-@signals.worker_shutdown.connect
+@signals.worker_shutting_down.connect
 def say_goodbye(**_: Any) -> None:
-    """In the parent: the worker ends by its own will."""
+    """In the parent: the worker is told to end; its child hears of it by its heartbeat and claims no more."""
     try:
         with sync_sessions(settings.database_url).begin() as session:
             report_offline(session, settings.worker_id)

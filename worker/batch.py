@@ -11,7 +11,7 @@ from jobs import leases
 from jobs.leases import Claim, ItemResult
 from models.types import JobType
 from pictures.decode import Limits
-from worker.decoding import decode_items, item_error
+from worker.decoding import DecodedItem, decode_items, item_error
 from worker.payloads import embedding_payloads, lens_payloads
 from worker.runtime import Runtime
 
@@ -20,15 +20,16 @@ log = structlog.get_logger()
 DATABASE_LOST = (OperationalError, InterfaceError)
 STORE_RETRY_SECONDS = 1.0
 PROMPTS_SHOWN = 100
+MAX_REASON = 500
 
 
 def run_slice(runtime: Runtime) -> bool:
-    """Run unit after unit; True when the time slice ended before the work did."""
+    """Run unit after unit; True when the time slice, or the worker, ended before the work did."""
     deadline = time.monotonic() + runtime.settings.slice_seconds
     try:
         while claim := claim_unit(runtime):
             run_unit(runtime, claim)
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or runtime.heartbeat.ending:
                 return True
     except DATABASE_LOST as error:
         # nothing is lost: what was leased will expire, and whoever comes back is invited again
@@ -47,9 +48,10 @@ def run_unit(runtime: Runtime, claim: Claim) -> None:
         log.info("unit.claimed", items=len(claim.items))
         try:
             results, provenance = compute(runtime, claim)
-        except (MemoryError, OutOfMemoryError, SystemExit) as error:
-            # not the pictures' fault: somebody with more room, or a later moment, may do it
-            give_back(runtime, claim, f"{type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:
+            # not the items' fault: a later moment, or a worker with more room, may do it
+            log.exception("unit.failed")
+            give_back(runtime, claim, f"{type(error).__name__}: {error}"[:MAX_REASON])
             return
         store(runtime, claim, results, provenance)
 
@@ -67,7 +69,7 @@ def claim_unit(runtime: Runtime) -> Claim | None:
         )
 
 
-def compute(runtime: Runtime, claim: Claim) -> tuple[list[ItemResult], dict[str, Any]]:
+def compute(runtime: Runtime, claim: Claim) -> tuple[list[ItemResult], dict[str, Any] | None]:
     """The results of all items of a unit, in their order, and what computed them."""
     provenance = dict(runtime.provenance)
     try:
@@ -75,20 +77,20 @@ def compute(runtime: Runtime, claim: Claim) -> tuple[list[ItemResult], dict[str,
             results = _lens(runtime, claim, provenance)
         else:
             results = _embed(runtime, claim)
-    except (MemoryError, OutOfMemoryError):
+    except OutOfMemoryError:
         raise
     except EngineError as error:
-        results = _all_failed(claim, item_error(error.code, str(error), retryable=False))
-    except Exception:
-        log.exception("unit.failed")
-        broken = item_error(
-            "inference-failed", "The worker failed on this; its log says why.", retryable=True
-        )
-        results = _all_failed(claim, broken)
-    return sorted(results, key=lambda result: int(result.item["index"])), provenance
+        # what the engine refuses it refuses again: labels that it cannot tell apart, for one
+        refused = item_error(error.code, str(error), retryable=False)
+        results = [ItemResult(item, error=refused) for item in claim.items]
+    # a unit in which nothing succeeded has computed nothing: another one is to say what did
+    known = provenance if any(result.payload is not None for result in results) else None
+    return sorted(results, key=lambda result: int(result.item["index"])), known
 
 
-def store(runtime: Runtime, claim: Claim, results: list[ItemResult], provenance: dict[str, Any]) -> None:
+def store(
+    runtime: Runtime, claim: Claim, results: list[ItemResult], provenance: dict[str, Any] | None
+) -> None:
     """Complete the unit; the computed results are kept and tried again while the database is away."""
     while True:
         try:
@@ -114,7 +116,7 @@ def _lens(runtime: Runtime, claim: Claim, provenance: dict[str, Any]) -> list[It
     provenance["template"] = claim.options["template"]
     # a poll carries the provenance: thousands of prompts would weigh more than the job
     provenance["prompts"] = list(directions.prompts)[:PROMPTS_SHOWN]
-    decoded, failed = decode_items(runtime.blobs, claim.tenant, claim.items, _limits(runtime))
+    decoded, failed = _decode(runtime, claim)
     if not decoded:
         return failed
     lens = runtime.engine.lens([found.image for found in decoded], directions)
@@ -126,16 +128,14 @@ def _embed(runtime: Runtime, claim: Claim) -> list[ItemResult]:
     if claim.items[0]["kind"] == "text":
         vectors = runtime.engine.embed_text([item["text"] for item in claim.items])
         return embedding_payloads(claim.items, vectors, normalize=normalize)
-    decoded, failed = decode_items(runtime.blobs, claim.tenant, claim.items, _limits(runtime))
+    decoded, failed = _decode(runtime, claim)
     if not decoded:
         return failed
     vectors = runtime.engine.embed_images([found.image for found in decoded])
     return embedding_payloads([found.item for found in decoded], vectors, normalize=normalize) + failed
 
 
-def _limits(runtime: Runtime) -> Limits:
-    return Limits(image_bytes=runtime.settings.max_image_bytes, pixels=runtime.settings.max_image_pixels)
-
-
-def _all_failed(claim: Claim, error: dict[str, Any]) -> list[ItemResult]:
-    return [ItemResult(item, error=error) for item in claim.items]
+def _decode(runtime: Runtime, claim: Claim) -> tuple[list[DecodedItem], list[ItemResult]]:
+    settings = runtime.settings
+    limits = Limits(image_bytes=settings.max_image_bytes, pixels=settings.max_image_pixels)
+    return decode_items(runtime.blobs, claim.tenant, claim.items, limits, runtime.engine.squash)

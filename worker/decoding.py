@@ -1,6 +1,6 @@
 """From stored bytes to checked pictures; what cannot be decoded becomes an item error."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,21 +15,31 @@ from pictures.errors import PictureError
 
 @dataclass(frozen=True, slots=True)
 class DecodedItem:
-    """An item and its picture, RGB and upright."""
+    """An item and its picture, squashed to what the model reads; width and height are as it was sent."""
 
     item: dict[str, Any]
     image: Image.Image
+    width: int
+    height: int
 
 
 def decode_items(
-    blobs: BlobStore, tenant: str, items: Iterable[dict[str, Any]], limits: Limits
+    blobs: BlobStore,
+    tenant: str,
+    items: Iterable[dict[str, Any]],
+    limits: Limits,
+    squash: Callable[[Image.Image], Image.Image],
 ) -> tuple[list[DecodedItem], list[ItemResult]]:
-    """The items whose pictures could be decoded, and the failures of the others."""
+    """The items whose pictures could be decoded, and the failures of the others.
+
+    Each is squashed at once, so that one picture of full size is held at a time.
+    """
     decoded: list[DecodedItem] = []
     failed: list[ItemResult] = []
     for item in items:
         try:
-            decoded.append(DecodedItem(item, decode(blobs.get(tenant, item["sha256"]), limits)))
+            image = decode(blobs.get(tenant, item["sha256"]), limits)
+            decoded.append(DecodedItem(item, squash(image), image.width, image.height))
         except (PictureError, BlobMissingError) as error:
             failed.append(ItemResult(item, error=item_error(error.code, str(error), retryable=False)))
     return decoded, failed

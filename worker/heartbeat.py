@@ -25,6 +25,8 @@ class Heartbeat:
         self._sessions = sessions
         self._worker_id = worker_id
         self._every_seconds = min(every_seconds, MAX_SECONDS)
+        self.ending = False
+        """Whether the worker was told to end: finish what is held, claim no more."""
         self._token: uuid.UUID | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
@@ -51,10 +53,13 @@ class Heartbeat:
             except SQLAlchemyError as error:
                 # the lease outlives several beats; the next one may pass
                 log.warning("heartbeat.missed", error=str(error))
+            except Exception:
+                # a heart that stops for a fault would cost every later unit its lease
+                log.exception("heartbeat.failed")
 
     def _beat(self) -> None:
         token = self._token
         with self._sessions.begin() as session:
             if token is not None and not renew(session, token) and token == self._token:
                 log.warning("lease.lost", token=str(token))
-            report_alive(session, self._worker_id)
+            self.ending = not report_alive(session, self._worker_id)

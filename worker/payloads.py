@@ -41,8 +41,8 @@ def _lens_payload(found: DecodedItem, lens: Lens, row: int) -> ItemResult:
     names = lens.labels
     top = lens.top[row]
     payload = {
-        "width": found.image.width,
-        "height": found.image.height,
+        "width": found.width,
+        "height": found.height,
         "pooled": {
             "layers": list(lens.layers),
             "labels": [names[label] for label in scored],

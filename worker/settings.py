@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from jobs.settings import ServiceSettings
+from pictures.decode import DEFAULT_LIMITS
 
 
 class WorkerSettings(ServiceSettings):
@@ -25,8 +26,8 @@ class WorkerSettings(ServiceSettings):
     """No unit may take longer, heartbeats or not."""
     slice_seconds: float = Field(20.0, ge=0)
     """A task goes on claiming for so long, then hands over to the next message."""
-    max_image_bytes: int = 32 * 1024 * 1024
-    max_image_pixels: int = 64_000_000
+    max_image_bytes: int = DEFAULT_LIMITS.image_bytes
+    max_image_pixels: int = DEFAULT_LIMITS.pixels
 
     @property
     def lease(self) -> timedelta:

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import structlog
 from celery import Task, shared_task
 
 from jobs.broker import TASK
+
+log = structlog.get_logger()
 
 
 @shared_task(name=TASK, bind=True, ignore_result=True)
@@ -15,5 +18,11 @@ def work(self: Any) -> None:
     from worker.batch import run_slice  # noqa: PLC0415
 
     assert isinstance(self, Task)
-    if run_slice(runtime.current()):
+    try:
+        more = run_slice(runtime.current())
+    except (MemoryError, SystemExit):
+        # under prefork either would end the whole worker; the lease expires and the work waits again
+        log.exception("slice.failed")
+        return
+    if more:
         self.apply_async(retry=False)

@@ -11,6 +11,7 @@ from api.deps import Services, ServicesDep, SessionDep, Tenant
 from api.schemas import jobs as schema
 from api.schemas import results as results_schema
 from api.schemas.ids import parse_job_id
+from api.settings import ApiSettings
 from jobs import queries, submit
 from jobs.errors import NotFoundError
 from models.job import Job
@@ -19,7 +20,8 @@ from models.types import JobType
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 POLL_SECONDS = "1"
-MAX_PAGE = 1_000
+MAX_PAGE = 200
+"""Items of a page; at the most 256 kB each, so that rendering one holds nobody else up for long."""
 
 
 @router.post(
@@ -49,7 +51,7 @@ async def submit_job(
     request: Request, response: Response, tenant: Tenant, services: ServicesDep
 ) -> schema.JobView:
     """Accept a job, as JSON with base64 pictures or as multipart with files, and queue it."""
-    wanted, uploads = await bodies.read_job(request, services.settings.max_job_items)
+    wanted, uploads = await bodies.read_job(request, _body_limits(services.settings))
     submission = _submission(wanted, uploads, services)
     submit.check(submission, services.catalog, services.settings.limits())
     items = await bodies.store_images(services.blobs, tenant, uploads) if uploads else submission.items
@@ -87,6 +89,10 @@ async def read_results(
     job = await _find(session, tenant, job_id)
     found = await session.scalars(queries.results_page(job.id, after=after, limit=limit))
     return results_schema.page(found.all(), limit)
+
+
+def _body_limits(settings: ApiSettings) -> bodies.BodyLimits:
+    return bodies.BodyLimits(items=settings.max_job_items, json_bytes=settings.max_json_bytes)
 
 
 async def _find(session: AsyncSession, tenant: str, wire_id: str) -> Job:

@@ -6,12 +6,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from api.schemas.ids import job_id
+from engine.catalog import DEFAULT_TEMPLATE
 from models.job import Job
 from models.types import ENDED, JobState
 
-DEFAULT_TEMPLATE = "This is a photo of {}."
 MAX_TEXT = 10_000
 MAX_CUSTOM_ID = 500
+MAX_LABEL = 1_000
+MAX_MODEL_NAME = 300
 
 
 def _storable(value: str) -> str:
@@ -39,7 +41,9 @@ def sanitised(filename: str | None) -> str | None:
 
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_storable)]
 CustomId = Annotated[str, Field(max_length=MAX_CUSTOM_ID), AfterValidator(_storable)]
-Template = Annotated[Text, AfterValidator(_template)]
+Label = Annotated[str, Field(max_length=MAX_LABEL), AfterValidator(_storable)]
+ModelName = Annotated[str, Field(max_length=MAX_MODEL_NAME), AfterValidator(_storable)]
+Template = Annotated[Label, AfterValidator(_template)]
 
 
 class Wire(BaseModel):
@@ -86,9 +90,11 @@ class LensRequest(Wire):
     """A logit lens: every layer of every picture, scored against the labels."""
 
     type: Literal["logit_lens"]
-    model: str | None = Field(None, description="A checkpoint's name; the service's default when absent.")
+    model: ModelName | None = Field(
+        None, description="A checkpoint's name; the service's default when absent."
+    )
     input: JobInput = Field(default_factory=JobInput)
-    labels: list[Text] = Field(default_factory=list)
+    labels: list[Label] = Field(default_factory=list)
     options: LensOptions = Field(default_factory=LensOptions)
     interventions: list[dict[str, Any]] = Field(
         default_factory=list, max_length=0, description="Reserved; must be empty."
@@ -99,7 +105,9 @@ class EmbeddingRequest(Wire):
     """Embeddings of images or texts."""
 
     type: Literal["embedding"]
-    model: str | None = Field(None, description="A checkpoint's name; the service's default when absent.")
+    model: ModelName | None = Field(
+        None, description="A checkpoint's name; the service's default when absent."
+    )
     input: JobInput = Field(default_factory=JobInput)
     options: EmbeddingOptions = Field(default_factory=EmbeddingOptions)
 

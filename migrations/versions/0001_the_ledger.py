@@ -194,11 +194,13 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("lease_token IS NOT NULL"),
     )
+    op.create_index("ix_work_lost", "work", ["losses"], unique=False, postgresql_where=sa.text("losses > 0"))
     op.create_index("uq_work_job_id_unit", "work", ["job_id", "unit"], unique=True)
 
 
 def downgrade() -> None:
 
+    op.drop_index("ix_work_lost", table_name="work", postgresql_where=sa.text("losses > 0"))
     op.drop_index("uq_work_job_id_unit", table_name="work")
     op.drop_index(
         "ix_work_lease_token", table_name="work", postgresql_where=sa.text("lease_token IS NOT NULL")

@@ -5,9 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cli.processes import worker_env
@@ -28,6 +30,16 @@ def submit_and_wait_for_some(service: RunningService) -> dict[str, Any]:
     return job
 
 
+def suspend_in_the_middle_of_a_unit(service: RunningService) -> psutil.Process:
+    """The worker's child, stopped while it holds a lease."""
+    child = service.worker_child()
+    while True:
+        child.suspend()
+        if scalar(service.sessions, "SELECT count(*) FROM leases"):
+            return child
+        child.resume()
+
+
 def assert_every_item_once(service: RunningService, job: dict[str, Any]) -> None:
     ended = service.finish(job)
     assert ended["state"] == "succeeded"
@@ -39,13 +51,7 @@ def assert_every_item_once(service: RunningService, job: dict[str, Any]) -> None
 def test_a_killed_child_loses_nothing(service: RunningService) -> None:
     job = submit_and_wait_for_some(service)
     lost = scalar(service.sessions, "SELECT count(*) FROM attempts WHERE outcome = 'lost'")
-    # stopped first, in the middle of a unit for certain: it holds a lease
-    child = service.worker_child()
-    while True:
-        child.suspend()
-        if scalar(service.sessions, "SELECT count(*) FROM leases"):
-            break
-        child.resume()
+    child = suspend_in_the_middle_of_a_unit(service)
     child.send_signal(signal.SIGKILL)
     assert_every_item_once(service, job)
     assert scalar(service.sessions, "SELECT count(*) FROM attempts WHERE outcome = 'lost'") == lost + 1
@@ -80,14 +86,37 @@ def test_a_broker_killed_with_its_data_lost_loses_nothing(service: RunningServic
 
 def test_a_stopped_worker_that_comes_back_late_changes_nothing(service: RunningService) -> None:
     job = submit_and_wait_for_some(service)
-    child = service.worker_child()
-    child.suspend()
-    held = scalar(service.sessions, "SELECT count(*) FROM leases")
+    child = suspend_in_the_middle_of_a_unit(service)
     service.wait_until(
         lambda: scalar(service.sessions, "SELECT count(*) FROM leases") == 0, seconds=10 * LEASE_SECONDS
     )
     child.resume()
-    assert held <= 1
+    assert_every_item_once(service, job)
+
+
+def test_a_child_that_starts_while_the_database_is_away_takes_no_work_it_cannot_do(
+    service: RunningService,
+) -> None:
+    child = service.worker_child()
+    pid = service.stack.pid("postgres")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    child.kill()
+    # nobody watches, so Postgres stays away until the new child has tried
+    time.sleep(2 * LEASE_SECONDS)
+    service.wait_until(service.is_ready, seconds=90)
+    job = service.submit({"type": "embedding", "input": {"texts": ["a ring"]}})
+    assert service.finish(job)["state"] == "succeeded"
+
+
+def test_a_worker_told_to_end_finishes_its_unit_and_claims_no_more(service: RunningService) -> None:
+    job = submit_and_wait_for_some(service)
+    pid = service.stack.pid("worker")
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
+    worker = psutil.Process(pid)
+    service.wait_until(lambda: service.stack.pid("worker") != pid or not worker.is_running(), seconds=15)
+    assert scalar(service.sessions, "SELECT count(*) FROM attempts WHERE outcome IS NULL") == 0
     assert_every_item_once(service, job)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from api.app import create_app
 from api.settings import ApiSettings
+from jobs.blobs import SENTINEL
 from tests.ledger import scalar
 
 DATA = base64.b64encode(b"anything").decode()
@@ -42,7 +44,7 @@ def assert_problem(answer: Any, status: int, code: str) -> dict[str, Any]:
         (LENS | {"labels": ["a ring", "a ring"]}, "duplicate-labels"),
         (LENS | {"labels": ["a ring", " "]}, "invalid-request"),
         (LENS | {"labels": [NUL]}, "invalid-request"),
-        (LENS | {"labels": ["x" * 10_001]}, "invalid-request"),
+        (LENS | {"labels": ["x" * 1_001]}, "invalid-request"),
         (LENS | {"labels": [7]}, "invalid-request"),
         (LENS | {"input": {}}, "no-input"),
         (LENS | {"input": {"texts": ["a ring"]}}, "invalid-request"),
@@ -67,6 +69,60 @@ def test_a_job_that_cannot_be_done_is_refused_before_anything_is_stored(
     assert_problem(api.post("/v1/jobs", json=body), 422, code)
     assert scalar(sessions, "SELECT count(*) FROM jobs") == 0
     assert scalar(sessions, "SELECT count(*) FROM images") == 0
+
+
+def test_nothing_is_stored_for_a_job_with_one_bad_picture_among_good_ones(
+    api: TestClient, settings: ApiSettings
+) -> None:
+    images = [{"data": DATA}] * 5 + [{"data": "AAA"}]
+    problem = assert_problem(
+        api.post("/v1/jobs", json=LENS | {"input": {"images": images}}), 422, "invalid-request"
+    )
+    assert problem["errors"][0]["pointer"] == "/input/images/5/data"
+    assert [path.name for path in settings.blobs.iterdir()] == [SENTINEL]
+
+
+def test_texts_and_pictures_together_are_refused_in_multipart_too(api: TestClient) -> None:
+    answer = api.post(
+        "/v1/jobs", data={"job": json.dumps(TEXTS)}, files=[("images", ("a.jpg", b"x", "image/jpeg"))]
+    )
+    assert_problem(answer, 422, "invalid-request")
+
+
+@pytest.mark.parametrize("charset", ["unicode_escape", "utf-7", "undefined", "nonsense"])
+def test_a_charset_that_cannot_be_read_is_a_bad_request(api: TestClient, charset: str) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="job"\r\n\r\n{"type":"\\ud800+2AA-"}\r\n--x--\r\n'
+    answer = api.post(
+        "/v1/jobs",
+        content=body,
+        headers={"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"},
+    )
+    assert answer.status_code in {400, 422}
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [LENS | {"model": "x" * 100_000}, {"type": "x" * 100_000}, LENS | {"x" * 100_000: 1}],
+)
+def test_the_input_is_not_echoed(api: TestClient, body: Any) -> None:
+    answer = api.post("/v1/jobs", json=body)
+    assert_problem(answer, 422, "invalid-request")
+    assert len(answer.content) < 2_000
+
+
+def test_a_fault_of_ours_is_found_in_the_log_by_its_id_and_shows_no_key(
+    api: TestClient, key: str, settings: ApiSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(settings.blobs)
+    settings.blobs.write_text("a file where the folder was")
+    answer = api.post("/v1/jobs", json=LENS)
+    problem = assert_problem(answer, 500, "internal")
+    logged = capsys.readouterr().out
+    assert problem["request_id"] in logged
+    assert "NotADirectoryError" in logged
+    assert key not in logged
+    assert settings.database_url not in logged
 
 
 @pytest.mark.parametrize(
@@ -137,9 +193,10 @@ def test_the_key_is_asked_for_before_the_body_is_read(settings: ApiSettings) -> 
 
 
 def test_a_body_over_the_limit_is_refused(settings: ApiSettings, key: str) -> None:
-    small = settings.model_copy(update={"max_body_bytes": 1_000})
+    small = settings.model_copy(update={"max_body_bytes": 1_000, "max_json_bytes": 500})
     with TestClient(create_app(small), headers={"Authorization": f"Bearer {key}"}) as api:
         assert_problem(api.post("/v1/jobs", json=LENS | {"labels": ["x" * 2_000]}), 413, "body-too-large")
+        assert_problem(api.post("/v1/jobs", json=LENS | {"labels": ["x" * 600]}), 413, "body-too-large")
         chunks = (b"x" * 100 for _ in range(100))
         answer = api.post("/v1/jobs", content=chunks, headers={"Content-Type": "application/json"})
         assert_problem(answer, 413, "body-too-large")
@@ -197,7 +254,7 @@ def test_an_unknown_id_is_not_found(api: TestClient, wire_id: str) -> None:
     assert_problem(api.get(f"/v1/jobs/{wire_id}"), 404, "not-found")
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "page_token=!", "page_token=AAAA"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "page_token=!", "page_token=AAAA"])
 def test_bad_paging_is_refused(api: TestClient, query: str) -> None:
     job = api.post("/v1/jobs", json=TEXTS).json()
     assert_problem(api.get(f"{job['links']['results']}?{query}"), 422, "invalid-request")

@@ -11,7 +11,8 @@ import torch
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from engine.errors import OutOfMemoryError
+from engine.errors import LabelsIndistinctError, OutOfMemoryError
+from jobs import maintenance, workers
 from jobs.blobs import BlobStore
 from models.types import JobState
 from tests.ledger import MODEL, assert_settled, read, scalar, submit_texts
@@ -79,18 +80,56 @@ def test_a_fault_that_may_pass_gives_the_work_back(
     assert_settled(sessions)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), RecursionError(), ValueError()])
-def test_any_other_fault_fails_the_items_and_hides_its_text(
-    error: Exception, sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
+def test_a_fault_that_stays_fails_the_items_in_the_end_and_hides_its_text(
+    sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
 ) -> None:
     job_id = submit_texts(sessions, 2)
-    batch.run_slice(runtime_of(FailingEngine(error), sessions, blobs, heartbeat))
+    runtime = runtime_of(FailingEngine(RuntimeError("a secret"), times=100), sessions, blobs, heartbeat)
+    for _ in range(maintenance.MAX_LOSSES):
+        batch.run_slice(runtime)
+        assert read(sessions, job_id).state == JobState.RUNNING
+        with sessions.begin() as session:
+            session.execute(text("UPDATE work SET run_at = now()"))
+    with sessions.begin() as session:
+        assert maintenance.fail_hopeless(session) == 1
     job = read(sessions, job_id)
     assert (job.state, job.failed) == (JobState.FAILED, 2)
     assert job.error is not None
     assert job.error["code"] == "inference-failed"
-    assert "a bug" not in job.error["message"]
+    assert "a secret" not in job.error["message"]
     assert_settled(sessions)
+
+
+def test_what_the_engine_refuses_is_an_error_of_the_items_at_once(
+    sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    job_id = submit_texts(sessions, 2)
+    refusing = FailingEngine(LabelsIndistinctError("two labels are one"))
+    batch.run_slice(runtime_of(refusing, sessions, blobs, heartbeat))
+    job = read(sessions, job_id)
+    assert job.error is not None
+    assert (job.state, job.error["code"], job.provenance) == ("failed", "labels-indistinct", None)
+    assert_settled(sessions)
+
+
+def test_a_worker_told_to_end_claims_no_more(
+    sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    for _ in range(3):
+        submit_texts(sessions)
+    engine = FailingEngine()
+    runtime = runtime_of(engine, sessions, blobs, heartbeat)
+    with sessions.begin() as session:
+        workers.register(session, heartbeat._worker_id, model=MODEL, device=None, dtype="float32")
+
+    def told() -> None:
+        with sessions.begin() as session:
+            workers.report_offline(session, heartbeat._worker_id)
+        time.sleep(0.5)
+
+    engine.before = told
+    assert batch.run_slice(runtime)
+    assert scalar(sessions, "SELECT count(*) FROM work") == 2
 
 
 def test_numbers_that_are_not_finite_are_an_error_of_the_item(

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import leases, maintenance
+from jobs.leases import Claim
 from jobs.submit import UNIT_ITEMS
 from models.types import JobState
 from tests.ledger import MODEL, assert_settled, claim, complete, read, scalar, submit_texts
@@ -110,6 +111,17 @@ def test_completing_twice_changes_nothing(sessions: Sessions) -> None:
     assert complete(sessions, held)
     assert not complete(sessions, held)
     assert read(sessions, job_id).succeeded == 1
+    assert_settled(sessions)
+
+
+def test_completing_with_too_few_results_is_refused_whole(sessions: Sessions) -> None:
+    submit_texts(sessions, 2)
+    held = claim(sessions)
+    assert held is not None
+    short = Claim(**{**{name: getattr(held, name) for name in held.__slots__}, "items": held.items[:1]})
+    with pytest.raises(ValueError, match="1 results for 2 items"):
+        complete(sessions, short)
+    assert complete(sessions, held)
     assert_settled(sessions)
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from engine.arguments import memory_errors
 from engine.catalog import DEMO_MODEL
-from engine.errors import EngineError, InvalidArgumentError
+from engine.errors import EngineError, InvalidArgumentError, OutOfMemoryError
 from engine.siglip import SiglipEngine
 
 Call = Callable[[Any], Any]
@@ -104,3 +105,8 @@ def test_hidden_of_one_image_gives_one_vector(siglip: SiglipEngine) -> None:
     assert torch.allclose(siglip.logit_lens(hidden[0]), siglip.logit_lens(hidden)[0], atol=1e-5)
     # One patch alone through the head is an input like any other: the patch lens is built on it.
     assert siglip.logit_lens(hidden[:, :1]).shape == (2, 32)
+
+
+def test_a_full_memory_of_the_cpu_is_our_out_of_memory() -> None:
+    with pytest.raises(OutOfMemoryError), memory_errors():
+        torch.empty(2**60)

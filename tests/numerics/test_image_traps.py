@@ -110,3 +110,9 @@ def test_last_hidden_state_is_normed_already_and_norming_it_again_is_wrong(
     once = siglip.logit_lens(siglip.forward(pixel_values)[1]["token_embeddings"])
     assert torch.equal(once, stock.pooler_output)
     assert torch.cosine_similarity(twice, stock.pooler_output).max() < 0.99
+
+
+def test_a_squashed_picture_normalizes_to_the_same_bits(demo: SiglipEngine) -> None:
+    picture = Image.effect_noise((301, 203), 90).convert("RGB")
+    assert demo.squash(picture).size == (demo.config.img_size, demo.config.img_size)
+    assert torch.equal(demo.normalize(demo.squash(picture)), demo.normalize(picture))
