@@ -22,7 +22,7 @@ from engine.catalog import DEMO_MODEL
 
 SAMPLES = Path(__file__).resolve().parent.parent / "demo" / "samples"
 TEMPLATE = "a photo of a {}"  # the wording that the demo checkpoint was trained on
-SHOWN_LABELS = 6
+SHOWN_LABELS = 4
 START_SECONDS = 180.0
 JOB_SECONDS = 300.0
 STOP_SECONDS = 60.0
@@ -120,7 +120,9 @@ def _run_lens(
         ]
         answer = client.post("/v1/jobs", data={"job": json.dumps(wanted)}, files=pictures)
     job = _json(answer)
-    console.print(f"Submitted {job['id']}: {len(samples)} pictures, {len(labels)} labels, {DEMO_MODEL}")
+    console.print(
+        f"Submitted {job['id']}: {len(samples)} pictures, {len(labels)} labels, {DEMO_MODEL}", soft_wrap=True
+    )
     return _watch(client, job), _fetch_items(client, job)
 
 
@@ -169,16 +171,18 @@ def _show_layers(item: dict[str, Any], sample: dict[str, Any]) -> None:
     best = sorted(range(len(final)), key=lambda label: -final[label])[:SHOWN_LABELS]
     table = Table(title=f"{item['custom_id']} (it shows: {', '.join(sample['objects'])}): cosine by layer")
     table.add_column("layer", justify="right")
+    table.add_column("on top", no_wrap=True)
     for label in best:
         table.add_column(pooled["labels"][label], justify="right")
-    for layer, scores in zip(pooled["layers"], pooled["cosine"], strict=True):
-        top = max(scores)
-        cells = [f"{scores[label]:+.3f}" for label in best]
-        styled = [
-            f"[bold green]{cell}[/]" if scores[label] == top else cell
-            for label, cell in zip(best, cells, strict=True)
+    rows = zip(pooled["layers"], item["top"]["label_by_layer"], pooled["cosine"], strict=True)
+    for layer, top, scores in rows:
+        cells = [
+            f"[bold green]{scores[label]:+.3f}[/]"
+            if pooled["labels"][label] == top
+            else f"{scores[label]:+.3f}"
+            for label in best
         ]
-        table.add_row(str(layer), *styled)
+        table.add_row(str(layer), top, *cells)
     console.print(table)
 
 
