@@ -28,6 +28,7 @@ check: .venv/ready-to-develop ## Lint, formatting, types, import floors, deploym
 	@$(BIN)/hadolint deploy/Dockerfile
 
 clean: ## Remove the environment and everything that was kept
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	@rm -rf .venv .lensqueue .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
 .venv/ready-to-run: pyproject.toml constraints.txt deploy/install

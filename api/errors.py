@@ -141,7 +141,7 @@ async def _invalid_parameters(request: Request, error: Exception) -> Response:
 
 def _invalid(request: Request, faults: Sequence[Mapping[str, Any]]) -> Response:
     errors = [
-        {"pointer": _pointer(fault["loc"])[:MAX_ECHO], "message": fault["msg"][:MAX_ECHO]}
+        {"pointer": _pointer(fault["loc"])[:MAX_ECHO], "message": _message(fault)[:MAX_ECHO]}
         for fault in faults[:MAX_FAULTS]
     ]
     first = errors[0]
@@ -171,6 +171,14 @@ def internal(request: Request, error: Exception) -> Response:
     """The answer to a fault of ours; everything about it is in the log only."""
     log.error("request.failed", exc_info=error)
     return problem(request, "internal", "Something went wrong here; the log has it under this request's id.")
+
+
+def _message(fault: Mapping[str, Any]) -> str:
+    if fault["type"] in {"union_tag_not_found", "union_tag_invalid"}:
+        return "Give `type`: logit_lens or embedding."
+    if fault["type"] == "extra_forbidden":
+        return "There is no such field."
+    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 def _pointer(location: Sequence[str | int]) -> str:

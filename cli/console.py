@@ -1,14 +1,31 @@
 """How commands speak to the person at the terminal."""
 
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import typer
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsError
 from rich.console import Console
 
 console = Console(highlight=False)
+Settings = TypeVar("Settings", bound=BaseSettings)
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
     """Say what went wrong on stderr and end the command."""
     typer.echo(f"lensqueue: {message}", err=True)
     raise typer.Exit(status)
+
+
+def read_settings(kind: type[Settings]) -> Settings:
+    """The settings of the environment; ends the command, naming the variable, when one cannot be read."""
+    try:
+        return kind()
+    except SettingsError as error:
+        fail(
+            f"the environment's LENSQUEUE_ variables cannot be read: {error}; LENSQUEUE_MODEL_PATHS is JSON:"
+            """ '{"name": "/folder"}'"""
+        )
+    except ValidationError as error:
+        faults = [f"LENSQUEUE_{fault['loc'][0]}".upper() + f": {fault['msg']}" for fault in error.errors()]
+        fail("; ".join(faults))

@@ -68,6 +68,7 @@ def _service(state: Path) -> Iterator[httpx.Client]:
     """The whole service for as long as the block runs; it ends with us, however we end."""
     port = _free_port()
     log = state / "demo-up.log"
+    log.unlink(missing_ok=True)
     service = Service(
         name="lensqueue up",
         argv=[
@@ -99,7 +100,8 @@ def _await_ready(running: Running, port: int) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=5) as probe:
         while time.monotonic() < deadline:
             if running.poll() is not None:
-                fail(f"the service did not start:\n{running.last_log_lines()}")
+                said = running.last_log_lines().splitlines()[-1:] or ["it said nothing"]
+                fail(f"the service did not start: {said[0].removeprefix('lensqueue: ')}")
             try:
                 if probe.get("/readyz", params={"worker": True}).is_success:
                     return

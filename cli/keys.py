@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cli.console import read_settings
 from jobs.keys import DEFAULT_TENANT, create_key
 from jobs.settings import DatabaseSettings
 from models.session import sync_sessions
@@ -22,6 +23,6 @@ def create(
     tenant: Annotated[str, typer.Option(help="Whose jobs it sees.")] = DEFAULT_TENANT,
 ) -> None:
     """Make a key and print it: the only time that it can be seen."""
-    with sync_sessions(DatabaseSettings().database_url).begin() as session:
+    with sync_sessions(read_settings(DatabaseSettings).database_url).begin() as session:
         key = create_key(session, name=name, tenant=tenant)
     typer.echo(key)

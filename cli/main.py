@@ -1,15 +1,18 @@
 """The `lensqueue` command."""
 
+import logging
+
 import typer
 
 from cli import demo, keys, processes, up
 from jobs import logs
 
-logs.configure()
+# a person reads what commands print: what went well needs no line
+logs.configure(logging.WARNING)
 app = typer.Typer(
     help="What SigLIP sees, layer by layer: an asynchronous job service.",
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
 )
 app.command()(up.up)
 app.command()(demo.demo)

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import typer
+from sqlalchemy.exc import OperationalError
 
-from cli.console import fail
+from cli.console import fail, read_settings
+from engine.errors import EngineError
 from jobs.blobs import BlobStore
 from jobs.settings import ServiceSettings
 from models import schema
+
+EXIT_REFUSED = 3
 
 
 def api_argv(host: str, port: int) -> list[str]:
@@ -33,7 +37,7 @@ def worker_env(model: str, device: str | None = None, dtype: str | None = None) 
 
 
 def api(host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve the HTTP API; LENSQUEUE_DATABASE_URL, _BROKER_URL and _BLOBS say over what."""
+    """Serve the HTTP API over LENSQUEUE_DATABASE_URL, LENSQUEUE_BROKER_URL and LENSQUEUE_BLOBS."""
     _become(api_argv(host, port), {})
 
 
@@ -44,18 +48,28 @@ def worker(
         Literal["float32", "bfloat16"] | None, typer.Option(help="float32 unless given.")
     ] = None,
 ) -> None:
-    """Run the jobs of one model; exits with 3, saying why, when its checkpoint cannot be loaded."""
+    """Run the jobs of one model; exits with 3, saying why, when its checkpoint cannot be loaded.
+
+    LENSQUEUE_DATABASE_URL, LENSQUEUE_BROKER_URL and LENSQUEUE_BLOBS are those of the API that it works for.
+    """
+    try:
+        read_settings(ServiceSettings).catalog().find(model)
+    except EngineError as error:
+        fail(str(error), EXIT_REFUSED)
     _become(worker_argv(), worker_env(model, device, dtype))
 
 
 def migrate() -> None:
     """Bring the database to this version's schema and set up the blob folder."""
-    settings = ServiceSettings()
+    settings = read_settings(ServiceSettings)
     try:
         BlobStore(settings.blobs).create()
     except OSError as error:
         fail(f"LENSQUEUE_BLOBS: cannot set up {settings.blobs}: {error}")
-    schema.upgrade(settings.database_url)
+    try:
+        schema.upgrade(settings.database_url)
+    except OperationalError as error:
+        fail(f"LENSQUEUE_DATABASE_URL: {str(error.orig).splitlines()[0]}")
     typer.echo(f"The database is at {schema.head()}; blobs are kept in {settings.blobs}.")
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
+import httpx
 import typer
 
-from cli.console import console, fail
+from cli.console import console, fail, read_settings
 from cli.processes import api_argv, worker_argv, worker_env
 from embedded.errors import EmbeddedError
 from embedded.process import Service
@@ -29,7 +30,8 @@ from models.session import sync_sessions
 HOST = "127.0.0.1"
 API_GRACE_SECONDS = 15.0
 WATCH_SECONDS = 0.1
-READY_TICKS = 5
+LOOK_TICKS = 5
+ONLINE = "online"
 WORKER_GRACE_SECONDS = 40.0  # a worker finishes the unit it holds
 
 
@@ -41,7 +43,11 @@ def up(
     state: Annotated[Path, typer.Option(help="Folder for everything that is kept.")] = Path(".lensqueue"),
     port: Annotated[int, typer.Option(help="Port of the API on localhost.", min=1, max=65_535)] = 8000,
     model: Annotated[
-        list[str] | None, typer.Option(help="Model to serve; give it again for another worker.")
+        list[str] | None,
+        typer.Option(
+            help="Model to serve; give it again for another. The first is that of jobs that name none."
+            f" Without it: {DEMO_MODEL}."
+        ),
     ] = None,
 ) -> None:
     """Run Postgres, Valkey, the API and a worker per model until Ctrl-C; restarts what dies."""
@@ -92,31 +98,52 @@ def _serve(stack: Stack, port: int, models: list[str]) -> None:
             restart=True,
         )
     )
+    workers: dict[str, str] = {}
     for name in models:
+        # one id for all its lives: a worker that fails again and again is one row, not hundreds
+        worker_id = uuid.uuid4()
+        workers[f"wrk_{worker_id.hex}"] = name
         stack.supervisor.start(
             Service(
                 name=f"worker {name}",
                 argv=worker_argv(),
-                # one id for all its lives: a worker that fails again and again is one row, not hundreds
-                env={**env, **worker_env(name), "LENSQUEUE_WORKER_ID": str(uuid.uuid4())},
+                env={**env, **worker_env(name), "LENSQUEUE_WORKER_ID": str(worker_id)},
                 log=folders.logs / f"worker-{name.replace('/', '-')}.log",
                 stop_grace_s=WORKER_GRACE_SECONDS,
                 restart=True,
             )
         )
     _greet(stack, port, key, models)
-    _watch(stack, port)
+    _watch(stack, port, key, workers)
 
 
-def _watch(stack: Stack, port: int) -> None:
-    """Restart what dies until told to stop; say when the first worker is ready."""
-    announced = False
+def _watch(stack: Stack, port: int, key: str, workers: dict[str, str]) -> None:
+    """Restart what dies until told to stop; say of each worker when it is online, or why it is not."""
+    said: dict[str, str] = {}
     for tick in itertools.count():
         stack.supervisor.watch_once()
-        if not announced and tick % READY_TICKS == 0 and _answers(port, "/readyz?worker=1"):
-            announced = True
-            console.print("  Ready.\n")
+        if tick % LOOK_TICKS == 0 and not all(said.get(wire_id) == ONLINE for wire_id in workers):
+            for wire_id, news in _news(port, key).items():
+                if wire_id in workers and said.get(wire_id) != news:
+                    said[wire_id] = news
+                    console.print(f"  {workers[wire_id]}: {news}", soft_wrap=True)
         time.sleep(WATCH_SECONDS)
+
+
+def _news(port: int, key: str) -> dict[str, str]:
+    """What there is to say of each worker, by its id."""
+    try:
+        answer = httpx.get(
+            f"http://{HOST}:{port}/v1/workers", headers={"Authorization": f"Bearer {key}"}, timeout=2
+        )
+        items = answer.raise_for_status().json()["items"]
+    except httpx.HTTPError:
+        return {}  # the API is being restarted
+    told = {item["id"]: item for item in items if item["state"] in {"online", "failed"}}
+    return {
+        wire_id: ONLINE if item["state"] == "online" else f"cannot load: {item['error']['message']}"
+        for wire_id, item in told.items()
+    }
 
 
 def _write_key(path: Path, database_url: str) -> str:
@@ -144,12 +171,15 @@ def _greet(stack: Stack, port: int, key: str, models: list[str]) -> None:
 
 
 def _check_models(models: list[str]) -> None:
-    catalog = ServiceSettings().catalog()
+    settings = read_settings(ServiceSettings)
     for name in models:
         try:
-            catalog.find(name)
+            settings.catalog().find(name)
         except EngineError as error:
             fail(str(error))
+        folder = settings.model_paths.get(name)
+        if folder is not None and not folder.is_dir():
+            fail(f"LENSQUEUE_MODEL_PATHS maps {name} to {folder}, which is not a folder")
 
 
 def _check_port(port: int) -> None:

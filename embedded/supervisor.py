@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from embedded.errors import EmbeddedError, NotMainThreadError, ServiceFailedError
-from embedded.process import POLL_SECONDS, Running, Service
+from embedded.process import POLL_SECONDS, Running, Service, always_ready
 
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30.0
@@ -165,6 +165,8 @@ def _await_ready(running: Running) -> None:
 
 
 def _log_ready(running: Running) -> None:
+    if running.service.ready is always_ready:
+        return  # nothing was asked, so nothing is known
     elapsed_ms = round(running.age_seconds * 1000)
     log.info("service.ready", service=running.service.name, pid=running.pid, elapsed_ms=elapsed_ms)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import select, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import queries, transitions
@@ -23,6 +23,7 @@ from models.types import AttemptOutcome
 log = structlog.get_logger()
 
 EVERY_SECONDS = 1.0
+DATABASE_AWAY_SECONDS = 2.0
 MAX_LOSSES = 10
 LOCK_SPACE = 0x4C51  # "LQ": our advisory locks, apart from anybody else's in this database
 LOST: dict[str, Any] = {
@@ -46,6 +47,10 @@ def keep(sessions: sessionmaker[Session], inviter: Inviter, stop: threading.Even
             try:
                 with sessions.begin() as session:
                     run_alone(session, number, duty)
+            except OperationalError as error:
+                log.warning("maintenance.waits_for_database", error=str(error.orig).splitlines()[0])
+                stop.wait(DATABASE_AWAY_SECONDS)
+                break
             except SQLAlchemyError as error:
                 log.warning("maintenance.failed", duty=number, error=str(error))
             except Exception:

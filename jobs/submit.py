@@ -125,7 +125,7 @@ def _check_lens(submission: Submission, limits: Limits) -> None:
         if not label.strip():
             raise InvalidRequestError("A label must not be empty.", pointer=f"/labels/{index}")
         if label in seen:
-            raise DuplicateLabelsError(f"The label {label!r} stands twice.", pointer=f"/labels/{index}")
+            raise DuplicateLabelsError(f"The label {label!r} is given twice.", pointer=f"/labels/{index}")
         seen.add(label)
 
 
