@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -24,18 +23,15 @@ from sqlalchemy import create_engine, text
 
 from embedded.errors import (
     AlreadyRunningError,
-    EmbeddedError,
-    NotMainThreadError,
-    ServiceFailedError,
     StateFolderUnusableError,
 )
 from embedded.process import Service
 from embedded.stack import Stack
-from embedded.supervisor import Supervisor
 from embedded.users import service_user
+from tests.processes import is_alive, processes_in, wait_until_empty, watch_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
@@ -93,44 +89,10 @@ def valkey(stack: Stack) -> redis.Redis:
     return redis.Redis.from_url(stack.valkey_url)
 
 
-def watch_until(supervisor: Supervisor, condition: Callable[[], bool], within: float = 15.0) -> None:
-    until = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < until, "it never happened"
-        supervisor.watch_once()
-        time.sleep(0.02)
-
-
-def processes_in(folder: Path) -> list[psutil.Process]:
-    """What has its working directory at or below `folder`, as both servers do."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if Path(process.cwd()).is_relative_to(folder):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
 def remove_elsewhere(data: Path) -> None:
     shutil.rmtree(data)
     with suppress(OSError):
         data.parent.rmdir()
-
-
-def wait_until_empty(folder: Path, within: float = 10.0) -> None:
-    until = time.monotonic() + within
-    while left := processes_in(folder):
-        assert time.monotonic() < until, left
-        time.sleep(0.02)
 
 
 def test_first_start_makes_a_database_that_its_user_owns(stack: Stack) -> None:
@@ -368,73 +330,3 @@ def test_root_writes_nothing_into_the_folder_of_another_user(place: Path) -> Non
         assert fetch(stack, "select 1") == 1
     assert list(theirs.iterdir()) == [link]
     remove_elsewhere(data)
-
-
-def test_a_service_that_fails_shows_the_end_of_its_log(place: Path) -> None:
-    supervisor = Supervisor()
-    log = place / "service.log"
-    argv = ["/bin/sh", "-c", "echo no such checkpoint; exit 3"]
-    with pytest.raises(ServiceFailedError, match=r"(?s)exit 3.*no such checkpoint"):
-        supervisor.start(Service("api", argv, log=log, ready=lambda _pid: False))
-    with pytest.raises(ServiceFailedError, match=r"not ready within 0\.2 s"):
-        supervisor.start(
-            Service("api", ["/bin/sleep", "60"], cwd=place, ready=lambda _pid: False, ready_timeout_s=0.2)
-        )
-    with pytest.raises(ServiceFailedError, match="could not be executed"):
-        supervisor.start(Service("api", ["/nowhere/at/all"]))
-    assert supervisor.names == []
-    assert processes_in(place) == []
-
-
-def test_stop_ends_what_ignores_it_and_what_that_started(place: Path) -> None:
-    supervisor = Supervisor()
-    stubborn = "trap '' TERM; sleep 60 & sleep 60 & touch up; while true; do sleep 0.05; done"
-    supervisor.start(
-        Service(
-            "stubborn",
-            ["/bin/sh", "-c", stubborn],
-            cwd=place,
-            ready=lambda _pid: (place / "up").exists(),
-            stop_grace_s=0.2,
-        )
-    )
-    assert len(processes_in(place)) >= 3
-    supervisor.stop()
-    wait_until_empty(place)
-
-
-def test_the_delay_of_a_service_that_failed_all_night_stays_bounded(place: Path) -> None:
-    supervisor = Supervisor()
-    supervisor.start(Service("loop", ["/bin/sh", "-c", "exit 1"], cwd=place, restart=True))
-    supervisor._kept["loop"].failures = 5000
-    watch_until(supervisor, lambda: supervisor._kept["loop"].start_at is not None)
-    due = supervisor._kept["loop"].start_at
-    assert due is not None
-    assert 25 < due - time.monotonic() <= 30
-    supervisor.stop()
-
-
-def test_a_service_that_need_not_restart_stays_down(place: Path) -> None:
-    supervisor = Supervisor()
-    supervisor.start(Service("once", ["/bin/sh", "-c", "exit 0"], cwd=place))
-    watch_until(supervisor, lambda: supervisor.pid("once") is None)
-    stop = threading.Event()
-    threading.Timer(0.5, stop.set).start()
-    supervisor.run(stop)
-    assert supervisor.pid("once") is None
-    supervisor.stop()
-
-
-def test_services_are_started_from_the_main_thread_only(place: Path) -> None:
-    raised: list[EmbeddedError] = []
-
-    def start() -> None:
-        try:
-            Supervisor().start(Service("api", ["/bin/true"], cwd=place))
-        except EmbeddedError as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=start)
-    thread.start()
-    thread.join()
-    assert [type(error) for error in raised] == [NotMainThreadError]
