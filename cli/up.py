@@ -3,6 +3,7 @@
 import http.client
 import itertools
 import os
+import shutil
 import signal
 import socket
 import time
@@ -76,8 +77,11 @@ def _run(state: Path, port: int, models: list[str]) -> None:
 
 def _serve(stack: Stack, port: int, models: list[str]) -> None:
     folders = stack.folders
+    temporary = _empty(folders.blobs.with_name("tmp"))
     env = {
         **os.environ,
+        # what a killed process leaves behind stays in here, and goes at the next start
+        "TMPDIR": str(temporary),
         "LENSQUEUE_DATABASE_URL": stack.database_url,
         "LENSQUEUE_BROKER_URL": stack.broker_url,
         "LENSQUEUE_BLOBS": str(folders.blobs),
@@ -115,6 +119,13 @@ def _serve(stack: Stack, port: int, models: list[str]) -> None:
         )
     _greet(stack, port, key, models)
     _watch(stack, port, key, workers)
+
+
+def _empty(folder: Path) -> Path:
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 def _watch(stack: Stack, port: int, key: str, workers: dict[str, str]) -> None:

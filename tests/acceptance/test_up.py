@@ -30,12 +30,15 @@ class Up:
         self.state = state
         self.port = free_port()
         self.output = state.parent / "up.log"
+        self.temporary = state.parent / "tmp"
+        self.temporary.mkdir(exist_ok=True)
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 [*lensqueue("up"), "--state", str(state), "--port", str(self.port)],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
+                env={**os.environ, "TMPDIR": str(self.temporary)},
             )
 
     def wait_until_ready(self) -> None:
@@ -160,6 +163,7 @@ def test_what_dies_is_restarted_and_jobs_survive_a_stop(up: Up) -> None:
     again.process.kill()
     again.process.wait()
     assert_gone(descendants)
+    assert list(again.temporary.iterdir()) == [], "only the state folder may be written to"
 
 
 def test_the_demo_shows_a_lens_of_every_sample_and_leaves_nothing_running(state_folder: Path) -> None:
