@@ -75,4 +75,4 @@ def migrate() -> None:
 
 def _become(argv: list[str], env: Mapping[str, str]) -> None:
     # exec, not a child: signals and exit status are the process's own
-    os.execve(argv[0], argv, {**os.environ, **env})  # noqa: S606
+    os.execve(argv[0], argv, {**os.environ, **env})  # noqa: S606 - a list, no shell

@@ -15,7 +15,7 @@ class EmbeddedError(Exception):
 
 
 class AlreadyRunningError(EmbeddedError):
-    code = "already_running"
+    code = "already-running"
 
     def __init__(self, state: Path, pid: int | None) -> None:
         holder = f"process {pid}" if pid else "another process"
@@ -28,7 +28,7 @@ class AlreadyRunningError(EmbeddedError):
 
 
 class StateFolderUnusableError(EmbeddedError):
-    code = "state_folder_unusable"
+    code = "state-folder-unusable"
 
     def __init__(self, folder: Path, why: str) -> None:
         super().__init__(f"the state folder {folder} cannot be used: {why}")
@@ -36,7 +36,7 @@ class StateFolderUnusableError(EmbeddedError):
 
 
 class ServiceUserMissingError(EmbeddedError):
-    code = "service_user_missing"
+    code = "service-user-missing"
 
     def __init__(self, user: str) -> None:
         super().__init__(
@@ -48,14 +48,14 @@ class ServiceUserMissingError(EmbeddedError):
 class UnsupportedSystemError(EmbeddedError):
     """The system cannot tie a child's life to its parent's, nor tell who runs in a folder."""
 
-    code = "unsupported_system"
+    code = "unsupported-system"
 
     def __init__(self, system: str) -> None:
         super().__init__(f"the embedded stack runs on Linux, this is {system}: use docker compose here")
 
 
 class WheelMissingError(EmbeddedError):
-    code = "wheel_missing"
+    code = "wheel-missing"
 
     def __init__(self, package: str) -> None:
         super().__init__(
@@ -65,7 +65,7 @@ class WheelMissingError(EmbeddedError):
 
 
 class ServiceFailedError(EmbeddedError):
-    code = "service_failed"
+    code = "service-failed"
 
     def __init__(self, service: str, why: str, last_lines: str = "", log: Path | None = None) -> None:
         message = f"{service} {why}"
@@ -79,7 +79,7 @@ class ServiceFailedError(EmbeddedError):
 
 
 class NotMainThreadError(EmbeddedError):
-    code = "not_main_thread"
+    code = "not-main-thread"
 
     def __init__(self) -> None:
         super().__init__(

@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _fail(reason: str) -> int:
-    print(f"lensqueue worker: {reason}", file=sys.stderr)  # noqa: T201
+    sys.stderr.write(f"lensqueue worker: {reason}\n")
     return EXIT_FAILED
 
 

@@ -7,7 +7,7 @@ from engine.lens import LabelDirections
 from engine.siglip import SiglipEngine
 
 MAX_SETS = 8
-"""Label sets kept; the largest (10,000 labels at width 1152) takes 46 MB."""
+"""Label sets kept; the vectors of the largest (10,000 labels at width 1152, float32) take 46 MB."""
 
 
 class LabelCache:

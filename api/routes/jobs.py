@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 POLL_SECONDS = "1"
 MAX_PAGE = 200
-"""Items of a page; at the most 256 kB each, so that rendering one holds nobody else up for long."""
+"""Items of a page: a lens of the largest models has some 40 kB, and rendering it holds up other requests."""
 
 
 @router.post(

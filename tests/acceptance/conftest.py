@@ -33,7 +33,7 @@ Pictures = Sequence[tuple[str, bytes]]
 class RunningService:
     """A running service and a client with a key to it."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, **settings: str) -> None:
         self.stack = Stack(state)
         self.stack.start()
         self.port = free_port()
@@ -45,6 +45,7 @@ class RunningService:
             "LENSQUEUE_BLOBS": str(folders.blobs),
             "LENSQUEUE_DEFAULT_MODEL": MODEL,
             "LENSQUEUE_LEASE_SECONDS": str(LEASE_SECONDS),
+            **settings,
         }
         schema.upgrade(self.stack.database_url)
         BlobStore(folders.blobs).create()

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +141,10 @@ def test_nobody_is_let_in_without_an_entry_in_the_map(stack: Stack) -> None:
         psycopg.connect(host=str(stack.folders.sockets), port=5432, user="stranger", dbname="lensqueue")
 
 
+def was_replaced(stack: Stack, name: str, before: int) -> bool:
+    return stack.pid(name) != before
+
+
 def test_a_killed_service_is_restarted_with_its_data(stack: Stack) -> None:
     execute(stack, "create table kept (number int)", "insert into kept values (7)")
     valkey(stack).set("kept", "7")
@@ -147,8 +152,8 @@ def test_a_killed_service_is_restarted_with_its_data(stack: Stack) -> None:
         before = stack.pid(name)
         assert before is not None
         os.kill(before, signal.SIGKILL)
-        watch_until(stack.supervisor, lambda name=name, before=before: stack.pid(name) != before)  # type: ignore[misc]
-        watch_until(stack.supervisor, lambda name=name: stack.supervisor.is_ready(name))  # type: ignore[misc]
+        watch_until(stack.supervisor, partial(was_replaced, stack, name, before))
+        watch_until(stack.supervisor, partial(stack.supervisor.is_ready, name))
     assert fetch(stack, "select number from kept") == 7
     assert valkey(stack).get("kept") == b"7"
 
