@@ -32,9 +32,9 @@ clean: ## Remove the environment and everything that was kept
 	@rm -rf .venv .lensqueue .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
 .venv/ready-to-run: pyproject.toml constraints.txt deploy/install
-	@deploy/install ml embedded
+	@deploy/install ml embedded analysis
 	@touch $@
 
 .venv/ready-to-develop: .venv/ready-to-run
-	@deploy/install ml embedded dev
+	@deploy/install ml embedded analysis dev
 	@touch $@
