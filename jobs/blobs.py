@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,12 +44,7 @@ class BlobStore:
         sha256 = hashlib.sha256(data).hexdigest()
         target = self._path(tenant, sha256)
         if not target.exists():
-            try:
-                _write(target, data)
-            except OSError as error:
-                if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                    raise BlobStoreFullError from error
-                raise
+            self.write(target, [data])
         return sha256
 
     def get(self, tenant: str, sha256: str) -> bytes:
@@ -62,27 +58,44 @@ class BlobStore:
         except FileNotFoundError:
             raise BlobMissingError from None
 
-    def _path(self, tenant: str, sha256: str) -> Path:
+    def write(self, target: Path, parts: Iterable[bytes]) -> None:
+        """Write a file of the store that is there whole or not at all, and stays: synced, then renamed.
+
+        Raises:
+            BlobStoreFullError: the disk or its quota is full.
+        """
+        try:
+            self._make_folder(target.parent)
+            with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".partial-", delete=False) as draft:
+                try:
+                    for part in parts:
+                        draft.write(part)
+                    draft.flush()
+                    os.fsync(draft.fileno())
+                    Path(draft.name).rename(target)
+                except BaseException:
+                    Path(draft.name).unlink(missing_ok=True)
+                    raise
+            _sync_folder(target.parent)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise BlobStoreFullError from error
+            raise
+
+    def room(self, tenant: str) -> Path:
+        """The folder of all that is a tenant's."""
         # a tenant's name is the operator's text: its hash is a safe folder name
-        room = hashlib.sha256(tenant.encode()).hexdigest()[:16]
-        return self.folder / room / sha256[:2] / sha256
+        return self.folder / hashlib.sha256(tenant.encode()).hexdigest()[:16]
 
-
-def _write(target: Path, data: bytes) -> None:
-    for folder in (target.parent.parent, target.parent):
-        if not folder.is_dir():
+    def _make_folder(self, folder: Path) -> None:
+        # never the store itself: where it is gone, a volume is not mounted
+        if folder != self.folder and not folder.is_dir():
+            self._make_folder(folder.parent)
             folder.mkdir(mode=0o700, exist_ok=True)
             _sync_folder(folder.parent)
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".partial-", delete=False) as part:
-        try:
-            part.write(data)
-            part.flush()
-            os.fsync(part.fileno())
-            Path(part.name).rename(target)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
-    _sync_folder(target.parent)
+
+    def _path(self, tenant: str, sha256: str) -> Path:
+        return self.room(tenant) / sha256[:2] / sha256
 
 
 def _sync_folder(folder: Path) -> None:
