@@ -14,6 +14,7 @@ from PIL import Image
 from engine.catalog import DEMO_MODEL
 from engine.siglip import SiglipEngine
 from tests.numerics.checkpoints import save_siglip, save_siglip2
+from tests.numerics.reference import Reference
 
 SAMPLES = Path(__file__).resolve().parents[2] / "demo" / "samples"
 
@@ -41,6 +42,25 @@ def siglip2(siglip2_folder: Path) -> SiglipEngine:
 @pytest.fixture(scope="session")
 def demo() -> SiglipEngine:
     return SiglipEngine(DEMO_MODEL, device="cpu")
+
+
+@pytest.fixture(params=["siglip", "siglip2", "demo"])
+def engine(request: pytest.FixtureRequest) -> SiglipEngine:
+    """Each kind of checkpoint in turn."""
+    chosen = request.getfixturevalue(request.param)
+    assert isinstance(chosen, SiglipEngine)
+    return chosen
+
+
+@pytest.fixture
+def folder(engine: SiglipEngine) -> Path:
+    return Path(engine.model.config._name_or_path)
+
+
+@pytest.fixture
+def reference(folder: Path) -> Reference:
+    """The formulas on the weights of `engine`."""
+    return Reference(folder)
 
 
 @pytest.fixture(scope="session")

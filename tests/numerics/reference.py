@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import load_file
 
 Array = NDArray[np.float64]
@@ -26,6 +26,17 @@ def gelu_tanh(x: Array) -> Array:
 def gelu_exact(x: Array) -> Array:
     """The same paper's x * Phi(x): the wrong one here, kept to show that the tolerance notices."""
     return np.asarray(0.5 * x * (1.0 + np.vectorize(math.erf)(x / math.sqrt(2.0))))
+
+
+def unit(vectors: Array) -> Array:
+    """Each row divided by its norm."""
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
+
+
+def distance(ours: ArrayLike, reference: Array) -> float:
+    """Largest difference as a fraction of the reference's largest value."""
+    difference = np.abs(np.asarray(ours, dtype=np.float64) - reference).max()
+    return float(difference / np.abs(reference).max())
 
 
 class Reference:

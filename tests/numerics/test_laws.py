@@ -6,33 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from engine.siglip import SiglipEngine
 from engine.text import tokenize
-from tests.numerics.reference import Array, Reference, gelu_exact
+from tests.numerics.reference import Reference, distance, gelu_exact, unit
 
 SCALE_TOLERANCE = 1e-5
-ENGINES = ("siglip", "siglip2", "demo")
 TEXTS = ["This is a photo of a red circle.", "blue star", "Ring!", "a green heart and a pink arrow"]
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> SiglipEngine:
-    chosen = request.getfixturevalue(request.param)
-    assert isinstance(chosen, SiglipEngine)
-    return chosen
-
-
-def distance(ours: torch.Tensor | NDArray[np.float32], reference: Array) -> float:
-    """Largest difference as a fraction of the reference's largest value."""
-    difference = np.abs(np.asarray(ours, dtype=np.float64) - reference).max()
-    return float(difference / np.abs(reference).max())
-
-
-def folder_of(engine: SiglipEngine) -> Path:
-    return Path(engine.model.config._name_or_path)
 
 
 def test_last_layer_lens_is_the_pooler_output_bit_for_bit(
@@ -59,8 +40,9 @@ def test_hidden_states_are_the_library_s_own(engine: SiglipEngine, pictures: lis
     assert {tuple(state.shape) for state in activations["hidden_states"]} == {shape}
 
 
-def test_every_layer_agrees_with_the_formulas(engine: SiglipEngine, pictures: list[Image.Image]) -> None:
-    reference = Reference(folder_of(engine))
+def test_every_layer_agrees_with_the_formulas(
+    engine: SiglipEngine, reference: Reference, pictures: list[Image.Image]
+) -> None:
     pixel_values = engine.normalize(pictures)
     _, activations = engine.forward(pixel_values)
     expected = reference.hidden_states(pixel_values.numpy().astype(np.float64))
@@ -70,9 +52,8 @@ def test_every_layer_agrees_with_the_formulas(engine: SiglipEngine, pictures: li
 
 
 def test_image_and_text_embeddings_agree_with_the_formulas(
-    engine: SiglipEngine, pictures: list[Image.Image]
+    engine: SiglipEngine, reference: Reference, pictures: list[Image.Image]
 ) -> None:
-    reference = Reference(folder_of(engine))
     pixels = engine.normalize(pictures).numpy().astype(np.float64)
     assert (
         distance(engine.embed_images(pictures), reference.pooled(reference.hidden_states(pixels)[-1])) < 1e-5
@@ -81,8 +62,9 @@ def test_image_and_text_embeddings_agree_with_the_formulas(
     assert distance(engine.embed_text(TEXTS), reference.text_embedding(ids)) < SCALE_TOLERANCE
 
 
-def test_lens_scores_agree_with_the_formulas(engine: SiglipEngine, pictures: list[Image.Image]) -> None:
-    reference = Reference(folder_of(engine))
+def test_lens_scores_agree_with_the_formulas(
+    engine: SiglipEngine, reference: Reference, pictures: list[Image.Image]
+) -> None:
     labels = ["red circle", "blue star", "green heart"]
     lens = engine.lens(pictures, labels, batch_size=2)
     ids = tokenize(engine.processor.tokenizer, list(lens.prompts))[0].numpy()
@@ -95,8 +77,10 @@ def test_lens_scores_agree_with_the_formulas(engine: SiglipEngine, pictures: lis
     assert np.abs(lens.final_match_probability - 1.0 / (1.0 + np.exp(-logit))).max() < 1e-3
 
 
-def test_the_tolerance_notices_exact_gelu(engine: SiglipEngine, pictures: list[Image.Image]) -> None:
-    wrong = Reference(folder_of(engine), activation=gelu_exact)
+def test_the_tolerance_notices_exact_gelu(
+    engine: SiglipEngine, folder: Path, pictures: list[Image.Image]
+) -> None:
+    wrong = Reference(folder, activation=gelu_exact)
     pixels = engine.normalize(pictures).numpy().astype(np.float64)
     ids = tokenize(engine.processor.tokenizer, TEXTS)[0].numpy()
     assert distance(engine.embed_images(pictures), wrong.pooled(wrong.hidden_states(pixels)[-1])) > 1e-5
@@ -148,7 +132,3 @@ def test_images_may_come_from_a_generator_and_are_read_batch_by_batch(
     assert embeddings.shape == (20, engine.config.hidden_size)
     assert largest == 3
     assert engine.embed_images([]).shape == (0, engine.config.hidden_size)
-
-
-def unit(vectors: Array) -> Array:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))

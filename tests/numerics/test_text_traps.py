@@ -15,13 +15,6 @@ from tests.numerics.checkpoints import save_siglip2
 TEXT = "This is a photo of a Red Circle."
 
 
-@pytest.fixture(params=["siglip", "siglip2", "demo"])
-def engine(request: pytest.FixtureRequest) -> SiglipEngine:
-    chosen = request.getfixturevalue(request.param)
-    assert isinstance(chosen, SiglipEngine)
-    return chosen
-
-
 def test_texts_are_padded_on_the_right_to_64(engine: SiglipEngine) -> None:
     tokenizer = engine.processor.tokenizer
     ids, cut = tokenize(tokenizer, [TEXT, "star"])
