@@ -10,7 +10,8 @@ from PIL import Image
 
 from engine.errors import InvalidArgumentError, OutOfMemoryError
 
-OUTPUTS: Final = ("pooled",)
+OUTPUTS: Final = ("pooled", "patch")
+"""What a lens can give; the pooled one is always there, since it says which label is on top."""
 PATCH_METHODS: Final = ("head",)
 _BATCHED_HIDDEN_AXES: Final = 3
 
@@ -42,13 +43,15 @@ def check_choice(argument: str, value: object, choices: Iterable[str]) -> None:
 
 
 def check_outputs(outputs: object, patch_layers: object, patch_method: object) -> None:
-    """Refuse outputs that this version does not compute, and settings that belong to them."""
+    """Refuse outputs that this version does not compute, and settings of outputs that were not asked for."""
     if isinstance(outputs, str) or not isinstance(outputs, Sequence) or not outputs:
         raise InvalidArgumentError("outputs", f"expected some of {list(OUTPUTS)}, e.g. ('pooled',)")
     for output in outputs:
         check_choice("outputs", output, OUTPUTS)
-    if patch_layers is not None:
-        raise InvalidArgumentError("patch_layers", f"belongs to the patch lens; offered are {list(OUTPUTS)}")
+    if len(set(outputs)) < len(outputs):
+        raise InvalidArgumentError("outputs", f"{list(outputs)} names one of them twice")
+    if patch_layers is not None and "patch" not in outputs:
+        raise InvalidArgumentError("patch_layers", 'belongs to the patch lens: add "patch" to the outputs')
     check_choice("patch_method", patch_method, PATCH_METHODS)
 
 
@@ -79,8 +82,11 @@ def check_hidden(hidden: object, width: int) -> tuple[torch.Tensor, bool]:
     return (hidden if batched else hidden[None]), batched
 
 
-def batches(images: Iterable[Any], batch_size: int) -> Iterator[list[Any]]:
-    """The images in lists of `batch_size`, each read when it is due; a lone picture is a list of one."""
+def batches(images: Iterable[Any], batch_size: int, most: int | None = None) -> Iterator[list[Any]]:
+    """The images in lists of `batch_size`, each read when it is due; a lone picture is a list of one.
+
+    `most` bounds the lists where memory does.
+    """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InvalidArgumentError("batch_size", f"expected a whole number from 1, not {batch_size!r}")
     if isinstance(images, Image.Image):
@@ -88,7 +94,8 @@ def batches(images: Iterable[Any], batch_size: int) -> Iterator[list[Any]]:
     if isinstance(images, (str, bytes)) or not isinstance(images, Iterable):
         raise InvalidArgumentError("images", f"expected PIL images, not {type(images).__name__}")
     remaining = iter(images)
-    while batch := list(islice(remaining, batch_size)):
+    size = batch_size if most is None else min(batch_size, most)
+    while batch := list(islice(remaining, size)):
         yield batch
 
 

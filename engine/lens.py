@@ -5,9 +5,14 @@ the final norm. The pooled lens of layer l is e_l = head(post_layernorm(hidden_s
 trained for layer L; its score for a label is the cosine of e_l with the label's text embedding (Zhai et al.
 2023, "Sigmoid Loss for Language Image Pre-Training", for the score; nostalgebraist 2020 for the lens). Low
 scores do not show that a layer lacks the information, and no lens is causal evidence.
+
+The patch lens reads each token of a layer alone through the same head. That is exact arithmetic on an input
+the head was not trained for (it saw all tokens at once), so a map does not sum to the pooled score.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -18,13 +23,20 @@ from engine.shapes import (
     ImageLayers,
     ImageNumbers,
     ImageVectors,
+    KeptLabels,
     LabelFlags,
     LabelVectors,
     LayerScores,
+    PatchScores,
     Pooled,
     TextEmbeddings,
     TopLabels,
+    Vectors,
 )
+
+MAX_SCORED_LABELS: Final = 100
+TOP_LABELS: Final = 5
+"""With more labels than MAX_SCORED_LABELS, the scores of so many are kept: the best at the last layer."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +55,54 @@ class LabelDirections:
 
 
 @dataclass(frozen=True)
+class LensPlan:
+    """What to read of every picture.
+
+    `depth` is L, `grid` [rows, cols] of patches. `layers` are those of the pooled lens, `patch_layers` those
+    of the patch lens, both ascending in 0..L; None: no patch lens.
+    """
+
+    depth: int
+    grid: tuple[int, int]
+    layers: tuple[int, ...]
+    patch_layers: tuple[int, ...] | None
+    patch_method: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was read of some pictures, a batch or all of them.
+
+    `cosine` [image, layer, label] of the planned layers, `final` [image, label] those of layer L, `pooled`
+    [image, width] its embeddings, `kept` and `patch_cosine` as in `Lens` and `PatchLens`.
+    """
+
+    cosine: LayerScores
+    final: FinalScores
+    pooled: ImageVectors
+    kept: KeptLabels
+    patch_cosine: PatchScores | None
+
+
+@dataclass(frozen=True)
+class PatchLens:
+    """How well each patch alone matches each kept label.
+
+    - `layers`: the layers that were asked for, ascending; axis 1 of `cosine`.
+    - `grid` (rows, cols), from the top left; pixels beyond it were never read.
+    - `method`: "head", each token through the whole head.
+    - `cosine` [image, layer, label, row, col] float32; label i of an image is `Lens.kept[image, i]`.
+    """
+
+    layers: tuple[int, ...]
+    grid: tuple[int, int]
+    method: str
+    cosine: PatchScores
+
+
+@dataclass(frozen=True)
 class Lens:
-    """A pooled lens over some pictures.
+    """A pooled lens over some pictures, and a patch lens when it was asked for.
 
     - `labels`, `prompts`: name and embedded text of each label.
     - `layers`: the layers that were asked for, ascending; axis 1 of `cosine` and `top`.
@@ -58,6 +116,9 @@ class Lens:
     - `settle_layer` [image]: the smallest layer from which the top label equals the final one; L means "only
       at the end". None unless all layers were asked for.
     - `pooled` [image, width] float32: the image embedding e_L, unnormalised.
+    - `kept` [image, kept]: indices of the labels whose scores are handed out. All in order up to
+      MAX_SCORED_LABELS; of more, each image's TOP_LABELS best at layer L, best first.
+    - `patch`: the patch lens of the kept labels, or None.
     """
 
     labels: tuple[str, ...]
@@ -71,9 +132,11 @@ class Lens:
     top_margin: ImageNumbers | None
     settle_layer: ImageLayers | None
     pooled: ImageVectors
+    kept: KeptLabels
+    patch: PatchLens | None
 
 
-def unit_rows(vectors: Pooled | TextEmbeddings) -> torch.Tensor:
+def unit_rows(vectors: Vectors) -> Vectors:
     """Each row divided by its norm, in float32 whatever came in."""
     wide: torch.Tensor = vectors.to(torch.float32)
     lengths: torch.Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
@@ -86,36 +149,52 @@ def cosines(embeddings: Pooled, directions: TextEmbeddings) -> torch.Tensor:
     return scores
 
 
-def summarize(
-    directions: LabelDirections,
-    layers: tuple[int, ...],
-    depth: int,
-    cosine: LayerScores,
-    final: FinalScores,
-    pooled: ImageVectors,
-    scale: float,
-    bias: float,
-) -> Lens:
-    """Everything a lens says, from its cosines.
+def keep_labels(final: FinalScores) -> KeptLabels:
+    """The labels whose scores are handed out, for each image, from its scores at layer L.
 
-    `cosine` is [image, layer, label] of the asked layers, `final` [image, label] those of layer L = `depth`,
-    `scale` is exp(logit_scale).
+    All of them, in order, up to MAX_SCORED_LABELS; of more the TOP_LABELS best, best first. A tie goes to
+    the lower index, and what is not a number comes last.
     """
+    images, labels = final.shape
+    if labels <= MAX_SCORED_LABELS:
+        return np.tile(np.arange(labels, dtype=np.int64), (images, 1))
+    return np.argsort(-final, axis=1, kind="stable")[:, :TOP_LABELS].astype(np.int64)
+
+
+def join(parts: Sequence[Scores]) -> Scores:
+    """The scores of several batches of one plan, in their order."""
+    maps = [part.patch_cosine for part in parts if part.patch_cosine is not None]
+    return Scores(
+        cosine=np.concatenate([part.cosine for part in parts]),
+        final=np.concatenate([part.final for part in parts]),
+        pooled=np.concatenate([part.pooled for part in parts]),
+        kept=np.concatenate([part.kept for part in parts]),
+        patch_cosine=np.concatenate(maps) if maps else None,
+    )
+
+
+def summarize(
+    directions: LabelDirections, plan: LensPlan, scores: Scores, *, scale: float, bias: float
+) -> Lens:
+    """Everything a lens says, from its cosines; `scale` is exp(logit_scale)."""
+    final, top = scores.final, scores.cosine.argmax(axis=2)
     logit = np.float32(scale) * final + np.float32(bias)
     best = final.max(axis=1, keepdims=True)
     ranked = np.sort(final, axis=1)
     return Lens(
         labels=directions.names,
         prompts=directions.prompts,
-        layers=layers,
-        cosine=cosine,
+        layers=plan.layers,
+        cosine=scores.cosine,
         final_logit=logit,
         final_match_probability=_sigmoid(logit),
-        top=cosine.argmax(axis=2),
+        top=top,
         tied=(final == best).sum(axis=1) > 1,
         top_margin=ranked[:, -1] - ranked[:, -2] if final.shape[1] > 1 else None,
-        settle_layer=settle_layers(cosine.argmax(axis=2)) if len(layers) == depth + 1 else None,
-        pooled=pooled,
+        settle_layer=settle_layers(top) if len(plan.layers) == plan.depth + 1 else None,
+        pooled=scores.pooled,
+        kept=scores.kept,
+        patch=_patch_lens(plan, scores.patch_cosine),
     )
 
 
@@ -127,6 +206,12 @@ def settle_layers(top: TopLabels) -> ImageLayers:
         differs.any(axis=1), np.argmax(differs[:, ::-1], axis=1), np.full(len(top), top.shape[1])
     )
     return np.asarray(top.shape[1] - settled, dtype=np.int64)
+
+
+def _patch_lens(plan: LensPlan, cosine: PatchScores | None) -> PatchLens | None:
+    if plan.patch_layers is None or cosine is None:
+        return None
+    return PatchLens(layers=plan.patch_layers, grid=plan.grid, method=plan.patch_method, cosine=cosine)
 
 
 def _sigmoid(logit: FinalScores) -> FinalScores:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.nn.functional import linear
 
-from engine.shapes import Hidden, PixelValues, Pooled
+from engine.shapes import Hidden, PatchEmbeddings, PixelValues, Pooled
 
 
 @torch.no_grad()
@@ -30,6 +31,23 @@ def read_head(vision: Any, hidden: Hidden) -> Pooled:
     """head(post_layernorm(hidden)): the norm's statistics are recomputed for whatever layer this is."""
     pooled: torch.Tensor = vision.head(vision.post_layernorm(hidden))
     return pooled
+
+
+@torch.no_grad()
+def read_patches(vision: Any, hidden: Hidden) -> PatchEmbeddings:
+    """What the head would read of each token if it were the only one: [batch, patch, width].
+
+    The probe's softmax over a lone token is 1 whatever the token is, so attention comes down to its values:
+    u_n = W_O (W_V z_n + b_V) + b_O with z = post_layernorm(hidden), and e_n = u_n + MLP(LN_head u_n).
+    """
+    attention = vision.head.attention
+    # one matrix holds query, key and value, in this order
+    _, _, value_weight = attention.in_proj_weight.chunk(3)
+    _, _, value_bias = attention.in_proj_bias.chunk(3)
+    value = linear(vision.post_layernorm(hidden), value_weight, value_bias)
+    attended = attention.out_proj(value)
+    embeddings: torch.Tensor = attended + vision.head.mlp(vision.head.layernorm(attended))
+    return embeddings
 
 
 @torch.no_grad()

@@ -1,7 +1,9 @@
 """The named axes of every tensor that passes between the engine's modules.
 
 image, batch: pictures. layer: 0..L, see `engine.lens`. patch: image tokens, row by row from the top left
-(SigLIP has no CLS). width: the model's hidden size, also that of text and pooled embeddings.
+(SigLIP has no CLS); row, col: the same on their grid. width: the model's hidden size, also that of text and
+pooled embeddings. kept: the labels of an image whose scores are handed out. patch_layer: the layers of a
+patch lens, by choice others than those of the pooled one.
 """
 
 import numpy as np
@@ -13,12 +15,16 @@ PixelValues = Float[Tensor, "batch 3 side side"]
 PixelTable = Float[Tensor, "3 256"]
 Hidden = Float[Tensor, "batch patch width"]
 Pooled = Float[Tensor, "batch width"]
+PatchEmbeddings = Float[Tensor, "batch patch width"]
+Vectors = Float[Tensor, "*rows width"]
 TokenIds = Int[Tensor, "text position"]
 TextEmbeddings = Float[Tensor, "text width"]
 LayerScores = Float[np.ndarray, "image layer label"]
+PatchScores = Float[np.ndarray, "image patch_layer kept row col"]
 FinalScores = Float[np.ndarray, "image label"]
 LabelVectors = Float[np.ndarray, "label width"]
 ImageVectors = Float[np.ndarray, "image width"]
+KeptLabels = Int[np.ndarray, "image kept"]
 TopLabels = Int[np.ndarray, "image layer"]
 ImageNumbers = Float[np.ndarray, " image"]
 ImageLayers = Int[np.ndarray, " image"]

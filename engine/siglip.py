@@ -25,9 +25,10 @@ from engine.catalog import DEFAULT_MODEL, DEFAULT_TEMPLATE, Catalog
 from engine.config import EngineConfig, read_config
 from engine.errors import InvalidArgumentError
 from engine.layers import LayerChoice, resolve_layers
-from engine.lens import LabelDirections, Lens, cosines, summarize, unit_rows
+from engine.lens import LabelDirections, Lens, LensPlan, join, summarize, unit_rows
 from engine.loading import choose, load
 from engine.preprocess import normalize, read_pixel_path
+from engine.readout import most_images, read_batch
 from engine.residual import check_last_layer, read_head, stream
 from engine.text import check_distinct, check_labels, fill_template, tokenize
 from pictures.convert import squash, to_rgb
@@ -188,53 +189,54 @@ class SiglipEngine:
         labels: Sequence[str] | LabelDirections,
         outputs: Sequence[str] = ("pooled",),
         layers: LayerChoice = "all",
-        patch_layers: None = None,
+        patch_layers: LayerChoice | None = None,
         patch_method: str = "head",
         *,
         template: str = DEFAULT_TEMPLATE,
         batch_size: int = IMAGE_BATCH,
     ) -> Lens:
-        """The pooled lens of pictures against labels; shapes are in `engine.lens.Lens`.
+        """The pooled lens of pictures against labels, and the patch lens when `outputs` names it.
 
-        Layers are read as the pass goes by, so that memory holds one hidden state of one batch. `template` is
-        not used when `labels` are directions already. Scores are float32 in every dtype.
+        Shapes are in `engine.lens.Lens`. `patch_layers` None is the last layer: maps of all of them cost
+        half a forward pass. `template` is not used when `labels` are directions already. Scores are float32
+        in every dtype.
+
+        Layers are read as the pass goes by, so that memory holds one hidden state of one batch, and its patch
+        embeddings within `engine.readout.PATCH_BYTES`: for them a batch may be smaller than `batch_size`.
 
         Raises:
             LabelError: see `embed_labels`.
             InvalidArgumentError: an output this version lacks, a layer outside 0..L, no picture.
         """
         check_outputs(outputs, patch_layers, patch_method)
-        depth = self.config.layers
-        asked = resolve_layers(layers, depth)
+        plan = self._plan(outputs, layers, patch_layers, patch_method)
         directions = self._directions(labels, template)
         unit = torch.from_numpy(directions.unit).to(self.device)
-        scores: list[Tensor] = []
-        finals: list[Tensor] = []
-        pooled: list[Tensor] = []
-        for batch in batches(images, batch_size):
-            per_layer = []
+        parts = []
+        for batch in batches(images, batch_size, most_images(plan, self.config.hidden_size)):
             with memory_errors():
-                for layer, hidden in enumerate(self._stream(self.normalize(batch))):
-                    if layer in asked or layer == depth:
-                        embedding = read_head(self._vision, hidden)
-                        cosine = cosines(embedding, unit)
-                        if layer in asked:
-                            per_layer.append(cosine)
-                        if layer == depth:
-                            finals.append(cosine.cpu())
-                            pooled.append(embedding.float().cpu())
-                scores.append(torch.stack(per_layer, dim=1).cpu())
-        if not scores:
+                states = self._stream(self.normalize(batch))
+                parts.append(read_batch(self._vision, states, unit, plan))
+        if not parts:
             raise InvalidArgumentError("images", "give at least one picture")
-        return summarize(
-            directions,
-            asked,
-            depth,
-            cosine=torch.cat(scores).numpy(),
-            final=torch.cat(finals).numpy(),
-            pooled=torch.cat(pooled).numpy(),
-            scale=self.config.logit_scale,
-            bias=self.config.logit_bias,
+        config = self.config
+        return summarize(directions, plan, join(parts), scale=config.logit_scale, bias=config.logit_bias)
+
+    def _plan(
+        self,
+        outputs: Sequence[str],
+        layers: LayerChoice,
+        patch_layers: LayerChoice | None,
+        patch_method: str,
+    ) -> LensPlan:
+        depth = self.config.layers
+        wanted = (depth,) if patch_layers is None else resolve_layers(patch_layers, depth, "patch_layers")
+        return LensPlan(
+            depth=depth,
+            grid=self.config.grid,
+            layers=resolve_layers(layers, depth),
+            patch_layers=wanted if "patch" in outputs else None,
+            patch_method=patch_method,
         )
 
     def _stream(self, pixel_values: object) -> Iterator[Tensor]:

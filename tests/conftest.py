@@ -19,7 +19,8 @@ from models.session import sync_sessions
 
 # Installed before any test imports the engine: the axes that annotations name are checked at every call.
 install_import_hook(
-    ["engine.lens", "engine.preprocess", "engine.residual", "engine.text"], "beartype.beartype"
+    ["engine.lens", "engine.preprocess", "engine.readout", "engine.residual", "engine.text"],
+    "beartype.beartype",
 )
 
 SAMPLES = Path(__file__).resolve().parents[1] / "demo" / "samples" / "images"

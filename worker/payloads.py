@@ -10,10 +10,6 @@ from engine.lens import Lens
 from jobs.leases import ItemResult
 from worker.decoding import DecodedItem, item_error
 
-MAX_SCORED_LABELS = 100
-TOP_LABELS = 5
-"""With more labels than MAX_SCORED_LABELS, the scores of so many are kept: the best at the last layer."""
-
 NOT_FINITE = item_error(
     "result-not-finite", "The model gave infinite or undefined numbers for this item.", retryable=False
 )
@@ -37,7 +33,7 @@ def embedding_payloads(
 def _lens_payload(found: DecodedItem, lens: Lens, row: int) -> ItemResult:
     if not np.isfinite(lens.cosine[row]).all():
         return ItemResult(found.item, error=NOT_FINITE)
-    scored = _scored_labels(lens, row)
+    scored = [int(label) for label in lens.kept[row]]
     names = lens.labels
     top = lens.top[row]
     payload = {
@@ -61,13 +57,6 @@ def _lens_payload(found: DecodedItem, lens: Lens, row: int) -> ItemResult:
         },
     }
     return ItemResult(found.item, payload=payload)
-
-
-def _scored_labels(lens: Lens, row: int) -> list[int]:
-    if len(lens.labels) <= MAX_SCORED_LABELS:
-        return list(range(len(lens.labels)))
-    best = np.argsort(-lens.cosine[row, -1], kind="stable")[:TOP_LABELS]
-    return [int(label) for label in best]
 
 
 def _embedding_payload(item: dict[str, Any], vector: np.ndarray[Any, np.dtype[np.float32]]) -> ItemResult:

@@ -1,6 +1,7 @@
 """Small checkpoints and engines, made once a session."""
 
 import csv
+import json
 import os
 from pathlib import Path
 
@@ -69,6 +70,18 @@ def scenes() -> list[tuple[Image.Image, str]]:
     with (SAMPLES / "labels.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [(Image.open(SAMPLES / row["file"]).convert("RGB"), row["label"]) for row in rows]
+
+
+@pytest.fixture(scope="session")
+def objects() -> list[tuple[int, str, tuple[int, int, int, int]]]:
+    """What is drawn in `scenes`: index of the scene, name, box of left, top, right, bottom in its pixels."""
+    with (SAMPLES / "labels.csv").open(encoding="utf-8") as file:
+        drawn = [json.loads(row["objects"]) for row in csv.DictReader(file)]
+    return [
+        (index, f"{each['colour']} {each['shape']}", tuple(each["box"]))
+        for index, scene in enumerate(drawn)
+        for each in scene
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,12 @@ class Reference:
             (u + self._mlp(self._norm(u, "vision_model.head.layernorm"), "vision_model.head.mlp"))[:, 0]
         )
 
+    def patches(self, hidden: Array) -> Array:
+        """The head's reading of each token as if there were no other: [batch, patch, width] in and out."""
+        batch, tokens, width = hidden.shape
+        alone = self.pooled(hidden.reshape(batch * tokens, 1, width))
+        return alone.reshape(batch, tokens, width)
+
     def text_embedding(self, ids: NDArray[np.int64]) -> Array:
         """Token ids [text, 64] -> [text, width]: read at the last position, whatever stands there."""
         x = self.weights["text_model.embeddings.token_embedding.weight"][ids]

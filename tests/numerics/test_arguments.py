@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -49,12 +50,34 @@ CALLS: list[tuple[str, Call]] = [
     ("template", lambda e: e.embed_labels(LABELS, None)),
     ("images", lambda e: e.lens([], LABELS)),
     ("layers", lambda e: e.lens([PICTURE], LABELS, layers=[4])),
-    ("outputs", lambda e: e.lens([PICTURE], LABELS, outputs=("patch",))),
+    ("outputs", lambda e: e.lens([PICTURE], LABELS, outputs=("value",))),
+    ("outputs", lambda e: e.lens([PICTURE], LABELS, outputs=("patch", "patch"))),
+    ("outputs", lambda e: e.lens([PICTURE], LABELS, outputs=(["patch"],))),
+    ("outputs", lambda e: e.lens([PICTURE], LABELS, outputs=b"patch")),
+    ("outputs", lambda e: e.lens([PICTURE], LABELS, outputs={"patch"})),
+    ("outputs", lambda e: e.lens([PICTURE], LABELS, outputs=None)),
     ("outputs", lambda e: e.lens([PICTURE], LABELS, outputs="pooled")),
     ("outputs", lambda e: e.lens([PICTURE], LABELS, outputs=())),
     ("patch_layers", lambda e: e.lens([PICTURE], LABELS, patch_layers=[3])),
+    ("patch_layers", lambda e: patch_lens(e, patch_layers=[4])),
+    ("patch_layers", lambda e: patch_lens(e, patch_layers=[])),
+    ("patch_layers", lambda e: patch_lens(e, patch_layers=[[1]])),
+    ("patch_layers", lambda e: patch_lens(e, patch_layers="last")),
+    ("patch_layers", lambda e: patch_lens(e, patch_layers=b"\x01")),
+    ("patch_layers", lambda e: patch_lens(e, patch_layers={1})),
+    ("patch_layers", lambda e: patch_lens(e, patch_layers={"every": []})),
+    ("patch_layers", lambda e: patch_lens(e, patch_layers=np.array([1, 2]))),
+    ("patch_layers", lambda e: patch_lens(e, patch_layers=torch.tensor([1, 2]))),
+    ("layers", lambda e: patch_lens(e, layers=[4])),
     ("patch_method", lambda e: e.lens([PICTURE], LABELS, patch_method="value")),
+    ("patch_method", lambda e: patch_lens(e, patch_method=["head"])),
+    ("batch_size", lambda e: patch_lens(e, batch_size=1.5)),
+    ("images", lambda e: e.lens([], LABELS, outputs=("patch",))),
 ]
+
+
+def patch_lens(engine: SiglipEngine, **settings: Any) -> Any:
+    return engine.lens([PICTURE], LABELS, outputs=("pooled", "patch"), **settings)
 
 
 @pytest.mark.parametrize(("argument", "call"), CALLS)

@@ -9,7 +9,15 @@ from PIL import Image
 
 from engine.errors import InvalidArgumentError, LabelsIndistinctError, LabelsMissingError
 from engine.layers import resolve_layers
-from engine.lens import LabelDirections, Lens, settle_layers, summarize
+from engine.lens import (
+    LabelDirections,
+    Lens,
+    LensPlan,
+    Scores,
+    keep_labels,
+    settle_layers,
+    summarize,
+)
 from engine.siglip import SiglipEngine
 
 LABELS = ["red circle", "blue star", "green heart"]
@@ -25,8 +33,16 @@ def by_hand(cosine: list[list[list[float]]], layers: tuple[int, ...], depth: int
         truncated=np.zeros(count, dtype=bool),
         weights_sha256="",
     )
-    pooled = np.ones((len(scores), 4), dtype=np.float32)
-    return summarize(directions, layers, depth, scores, scores[:, -1], pooled, scale=10.0, bias=-1.0)
+    plan = LensPlan(depth=depth, grid=(1, 1), layers=layers, patch_layers=None, patch_method="head")
+    final = scores[:, -1]
+    read = Scores(
+        cosine=scores,
+        final=final,
+        pooled=np.ones((len(scores), 4), dtype=np.float32),
+        kept=keep_labels(final),
+        patch_cosine=None,
+    )
+    return summarize(directions, plan, read, scale=10.0, bias=-1.0)
 
 
 def test_settle_layer_is_where_the_final_answer_begins_to_hold() -> None:
@@ -76,7 +92,22 @@ def test_layers_are_resolved(asked: object, expected: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", ["last", {"every": 0}, {"every": 1, "from": 2}, {}, [], [6], [-1], [True], [1.0], 3, None]
+    "asked",
+    [
+        "last",
+        {"every": 0},
+        {"every": 1, "from": 2},
+        {},
+        [],
+        [6],
+        [-1],
+        [True],
+        [1.0],
+        b"\x01",
+        np.array([1, 2]),
+        3,
+        None,
+    ],
 )
 def test_unusable_layers_are_refused_by_name(asked: object) -> None:
     with pytest.raises(InvalidArgumentError) as refusal:

@@ -50,11 +50,16 @@ def test_bfloat16_is_kept_to_the_towers_and_scores_are_float32(
     assert engine.provenance["last_layer_self_check"] == 0.0
     pictures = [picture for picture, _ in scenes]
     labels = ["red circle", "blue star", "green heart"]
-    half, full = engine.lens(pictures, labels), demo.lens(pictures, labels)
+    outputs = ("pooled", "patch")
+    half, full = engine.lens(pictures, labels, outputs), demo.lens(pictures, labels, outputs)
     assert engine.embed_images(pictures).dtype == torch.bfloat16
     assert half.cosine.dtype == full.cosine.dtype
     # A smoke test of the type: law 3b itself asks for a thousand scenes.
     assert abs(half.cosine - full.cosine).max() < 0.02
+    assert half.patch is not None
+    assert full.patch is not None
+    assert half.patch.cosine.dtype == full.patch.cosine.dtype
+    assert abs(half.patch.cosine - full.patch.cosine).max() < 0.02
 
 
 def test_provenance_names_everything_that_could_change_a_number(

@@ -1,0 +1,63 @@
+"""One batch on its way through the tower, and what a lens reads of it layer by layer."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from engine.lens import LensPlan, Scores, cosines, keep_labels, unit_rows
+from engine.residual import read_head, read_patches
+from engine.shapes import Hidden, KeptLabels, PatchEmbeddings, PatchScores, TextEmbeddings
+
+PATCH_BYTES: Final = 512 * 2**20
+"""The patch embeddings of one batch may take so much of the device until they are scored."""
+
+_FLOAT32_BYTES: Final = 4
+
+
+def most_images(plan: LensPlan, width: int) -> int | None:
+    """How many pictures a batch may hold by PATCH_BYTES, one at least; None without a patch lens."""
+    if plan.patch_layers is None:
+        return None
+    rows, cols = plan.grid
+    image_bytes = len(plan.patch_layers) * rows * cols * width * _FLOAT32_BYTES
+    return max(1, PATCH_BYTES // image_bytes)
+
+
+@torch.no_grad()
+def read_batch(vision: Any, states: Iterable[Hidden], unit: TextEmbeddings, plan: LensPlan) -> Scores:
+    """The scores of one batch against the labels of `unit` [label, width], of norm 1.
+
+    `states` are the batch's hidden states 0..L, each let go when it was read. Patch embeddings wait, as unit
+    vectors, until layer L has said which labels are kept: scores of all labels could be far larger.
+    """
+    per_layer: list[Tensor] = []
+    patches: list[Tensor] = []
+    for layer, hidden in enumerate(states):
+        if layer in (plan.patch_layers or ()):
+            patches.append(unit_rows(read_patches(vision, hidden)))
+        if layer in plan.layers or layer == plan.depth:
+            embedding = read_head(vision, hidden)
+            cosine = cosines(embedding, unit)
+            if layer in plan.layers:
+                per_layer.append(cosine)
+    # what was read last is layer L
+    final = cosine.cpu().numpy()
+    kept = keep_labels(final)
+    return Scores(
+        cosine=torch.stack(per_layer, dim=1).cpu().numpy(),
+        final=final,
+        pooled=embedding.float().cpu().numpy(),
+        kept=kept,
+        patch_cosine=_score_patches(patches, unit, kept, plan.grid) if patches else None,
+    )
+
+
+def _score_patches(
+    patches: Sequence[PatchEmbeddings], unit: TextEmbeddings, kept: KeptLabels, grid: tuple[int, int]
+) -> PatchScores:
+    """Cosines of each image's patches with its own kept labels, on the grid."""
+    directions = unit[torch.from_numpy(kept).to(unit.device)]
+    maps = torch.stack([directions @ tokens.transpose(1, 2) for tokens in patches], dim=1)
+    return maps.cpu().numpy().reshape(*maps.shape[:3], *grid)
