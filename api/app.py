@@ -14,6 +14,8 @@ from api.middleware import BodyLimit, RequestId
 from api.routes import health, jobs, workers
 from api.schemas.jobs import JOB_REQUEST
 from api.settings import ApiSettings
+from api.shutdown import on_stop_signal
+from api.waiting import Waiting
 from jobs import logs
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
@@ -38,6 +40,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             blobs=BlobStore(settings.blobs),
             catalog=settings.catalog(),
             schema_head=head(),
+            waiting=Waiting(sessions, settings.max_waiters),
         )
         app.state.services.blobs.check()
         stop = threading.Event()
@@ -46,8 +49,10 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         )
         duties.start()
         try:
-            yield
+            with on_stop_signal(app.state.services.waiting.release):
+                yield
         finally:
+            await app.state.services.waiting.close()
             stop.set()
             duties.join()
             inviter.close()

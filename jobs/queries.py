@@ -1,9 +1,10 @@
 """What is read of jobs and workers; statements only, executed at the doors."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Select, Text, cast, func, literal, select
+from sqlalchemy import ARRAY, ColumnElement, Select, Text, Uuid, any_, cast, func, literal, select
 from sqlalchemy.orm import defer
 
 from models.job import Job, Result
@@ -20,6 +21,22 @@ def job_of(tenant: str, job_id: uuid.UUID) -> Select[Job]:
     """A job, if it is the tenant's; without its options, whose labels may weigh more than all the rest."""
     return (
         select(Job).options(defer(Job.options, raiseload=True)).where(Job.id == job_id, Job.tenant == tenant)
+    )
+
+
+def standings(job_ids: Sequence[uuid.UUID]) -> Select[uuid.UUID, str, int, int, int, int]:
+    """Where these jobs stand: id, state, counts, and the workers online for the job's model."""
+    online = (
+        select(Worker.model, func.count().label("workers"))
+        .where(Worker.state == WorkerState.ONLINE, _seen(ONLINE_SECONDS))
+        .group_by(Worker.model)
+        .subquery()
+    )
+    return (
+        select(Job.id, Job.state, Job.succeeded, Job.failed, Job.dropped, func.coalesce(online.c.workers, 0))
+        .outerjoin(online, online.c.model == Job.model)
+        # one array: as many parameters as jobs would be another statement for every number of them
+        .where(Job.id == any_(literal(list(job_ids), ARRAY(Uuid))))
     )
 
 
