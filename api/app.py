@@ -11,9 +11,11 @@ from fastapi.openapi.utils import get_openapi
 from api import errors
 from api.deps import Services
 from api.middleware import BodyLimit, RequestId
-from api.routes import health, jobs, workers
+from api.routes import health, jobs, models, workers
 from api.schemas.jobs import JOB_REQUEST
 from api.settings import ApiSettings
+from api.shutdown import on_stop_signal
+from api.waiting import Waiting
 from jobs import logs
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
@@ -38,6 +40,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             blobs=BlobStore(settings.blobs),
             catalog=settings.catalog(),
             schema_head=head(),
+            waiting=Waiting(sessions, settings.max_waiters),
         )
         app.state.services.blobs.check()
         stop = threading.Event()
@@ -46,8 +49,10 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         )
         duties.start()
         try:
-            yield
+            with on_stop_signal(app.state.services.waiting.release):
+                yield
         finally:
+            await app.state.services.waiting.close()
             stop.set()
             duties.join()
             inviter.close()
@@ -59,7 +64,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (health, jobs, workers):
+    for routes in (health, jobs, models, workers):
         app.include_router(routes.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app

@@ -9,6 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from api.settings import ApiSettings
+from api.waiting import Waiting
 from engine.catalog import Catalog
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
@@ -28,6 +29,7 @@ class Services:
     blobs: BlobStore
     catalog: Catalog
     schema_head: str
+    waiting: Waiting
 
 
 def get_services(request: Request) -> Services:

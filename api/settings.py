@@ -15,6 +15,10 @@ class ApiSettings(ServiceSettings):
     """Images or texts in one inline job."""
     max_job_labels: int = Limits().labels
     """Labels of one job."""
+    max_wait_seconds: float = 60
+    """How long a poll with `Prefer: wait` may last."""
+    max_waiters: int = 2_000
+    """Polls of one process that wait at a time; more are answered at once."""
 
     def limits(self) -> Limits:
         """How large one inline job may be."""

@@ -1,9 +1,12 @@
 """What is read of jobs and workers; statements only, executed at the doors."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, cast, func, literal, select
+from sqlalchemy import ARRAY, ColumnElement, Double, Select, Text, Uuid, any_, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import defer
 
 from models.job import Job, Result
@@ -20,6 +23,17 @@ def job_of(tenant: str, job_id: uuid.UUID) -> Select[Job]:
     """A job, if it is the tenant's; without its options, whose labels may weigh more than all the rest."""
     return (
         select(Job).options(defer(Job.options, raiseload=True)).where(Job.id == job_id, Job.tenant == tenant)
+    )
+
+
+def standings(job_ids: Sequence[uuid.UUID]) -> Select[uuid.UUID, str, int, int, int, int]:
+    """Where these jobs stand: id, state, counts, and the workers online for the job's model."""
+    online = models_online().subquery()
+    return (
+        select(Job.id, Job.state, Job.succeeded, Job.failed, Job.dropped, func.coalesce(online.c.workers, 0))
+        .outerjoin(online, online.c.model == Job.model)
+        # one array: as many parameters as jobs would be another statement for every number of them
+        .where(Job.id == any_(literal(list(job_ids), ARRAY(Uuid))))
     )
 
 
@@ -41,6 +55,58 @@ def workers_online(model: str | None = None) -> Select[int]:
         .where(Worker.state == WorkerState.ONLINE, _seen(ONLINE_SECONDS))
     )
     return online.where(Worker.model == model) if model is not None else online
+
+
+def models_online() -> Select[str, int]:
+    """How many workers are loaded and alive, by model; models without one are absent."""
+    return (
+        select(Worker.model, func.count().label("workers"))
+        .where(Worker.state == WorkerState.ONLINE, _seen(ONLINE_SECONDS))
+        .group_by(Worker.model)
+    )
+
+
+def load_failures() -> Select[str, dict[str, Any]]:
+    """By model, why its last worker of the last day could not load; absent where the last one could.
+
+    A worker that is starting over after a failure still has the error of its last try.
+    """
+    told = (
+        select(Worker.model, Worker.error)
+        .ext(distinct_on(Worker.model))
+        .where(
+            _seen(WORKERS_SHOWN_DAYS * 86_400),
+            (Worker.state != WorkerState.STARTING) | Worker.error.is_not(None),
+        )
+        .order_by(Worker.model, Worker.seen_at.desc())
+        .subquery()
+    )
+    return select(told.c.model, told.c.error).where(told.c.error.is_not(None))
+
+
+def queue_depths() -> Select[str, int, int, float | None]:
+    """By model with work: its waiting and its running items, and the age in seconds of what waits longest.
+
+    Reads every waiting unit (22 ms for 100,000, in one pass); the oldest comes from the end of an index.
+    """
+    waiting = _items_by_model(Work.lease_token.is_(None)).cte("waiting")
+    running = _items_by_model(Work.lease_token.is_not(None)).cte("running")
+    model = func.coalesce(waiting.c.model, running.c.model)
+    age_seconds = func.extract("epoch", func.now() - func.uuid_extract_timestamp(Work.id))
+    oldest = (
+        select(age_seconds)
+        .where(Work.model == model, Work.lease_token.is_(None))
+        .order_by(Work.id)
+        .limit(1)
+        .correlate(waiting, running)
+        .scalar_subquery()
+    )
+    return select(
+        cast(model, Text),
+        func.coalesce(waiting.c.depth, 0),
+        func.coalesce(running.c.depth, 0),
+        cast(oldest, Double),
+    ).select_from(waiting.outerjoin(running, waiting.c.model == running.c.model, full=True))
 
 
 def workers() -> Select[Worker, bool]:
@@ -80,6 +146,10 @@ def last_outcome(job_id: uuid.UUID, unit: int) -> Select[str | None]:
 
 def _claimable() -> ColumnElement[bool]:
     return Work.lease_token.is_(None) & (Work.run_at <= func.now())
+
+
+def _items_by_model(state: ColumnElement[bool]) -> Select[str, int]:
+    return select(Work.model, func.sum(Work.items).label("depth")).where(state).group_by(Work.model)
 
 
 def _seen(seconds: int) -> ColumnElement[bool]:

@@ -13,7 +13,10 @@ from models.worker import Worker
 
 
 def register(session: Session, worker_id: uuid.UUID, *, model: str, device: str | None, dtype: str) -> None:
-    """A worker is starting (again): it will load this model."""
+    """A worker is starting (again): it will load this model.
+
+    Until it is online it keeps the error of its last try, so that one who asks in between learns of it.
+    """
     row = {
         "hostname": socket.gethostname(),
         "model": model,
@@ -21,7 +24,6 @@ def register(session: Session, worker_id: uuid.UUID, *, model: str, device: str 
         "device": device,
         "dtype": dtype,
         "revision": None,
-        "error": None,
         "seen_at": func.now(),
     }
     session.execute(
@@ -33,7 +35,15 @@ def report_online(
     session: Session, worker_id: uuid.UUID, *, device: str, dtype: str, revision: str | None
 ) -> None:
     """The worker has loaded its checkpoint and takes work."""
-    _update(session, worker_id, state=WorkerState.ONLINE, device=device, dtype=dtype, revision=revision)
+    _update(
+        session,
+        worker_id,
+        state=WorkerState.ONLINE,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        error=None,
+    )
 
 
 def report_failed(session: Session, worker_id: uuid.UUID, error: dict[str, Any]) -> None:

@@ -1,17 +1,22 @@
 """Jobs: submit, poll, fetch."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import bodies
+from api.conditional import REVALIDATED, IfNoneMatch, etag_of, matches
 from api.deps import Services, ServicesDep, SessionDep, Tenant
+from api.preferences import Prefer, wait_seconds
 from api.schemas import jobs as schema
 from api.schemas import results as results_schema
 from api.schemas.ids import parse_job_id
 from api.settings import ApiSettings
+from api.waiting import follow
 from jobs import queries, submit
 from jobs.errors import NotFoundError
 from models.job import Job
@@ -28,6 +33,7 @@ MAX_PAGE = 200
     "",
     status_code=202,
     summary="Submit a job",
+    responses={200: {"model": schema.JobView, "description": "It ended within the time of `Prefer: wait`."}},
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -48,7 +54,7 @@ MAX_PAGE = 200
     },
 )
 async def submit_job(
-    request: Request, response: Response, tenant: Tenant, services: ServicesDep
+    request: Request, response: Response, tenant: Tenant, services: ServicesDep, prefer: Prefer = None
 ) -> schema.JobView:
     """Accept a job, as JSON with base64 pictures or as multipart with files, and queue it."""
     wanted, uploads = await bodies.read_job(request, _body_limits(services.settings))
@@ -61,18 +67,46 @@ async def submit_job(
         await session.commit()
     services.inviter.invite(job.model, job.id)
     shown = schema.view(job, online or 0)
-    response.headers.update({"Location": shown.links.self, "Retry-After": POLL_SECONDS})
+    response.headers["Location"] = shown.links.self
+    shown = await _await(request, response, services, tenant, shown, prefer)
+    if shown.done:
+        response.status_code = HTTPStatus.OK
     return shown
 
 
-@router.get("/{job_id}", summary="Poll a job")
-async def read_job(job_id: str, response: Response, tenant: Tenant, session: SessionDep) -> schema.JobView:
-    """How far a job is; `Retry-After` says when to ask again, and is absent once it is done."""
-    job = await _find(session, tenant, job_id)
-    online = await session.scalar(queries.workers_online(job.model))
-    shown = schema.view(job, online or 0)
-    if not shown.done:
-        response.headers["Retry-After"] = POLL_SECONDS
+@router.get(
+    "/{job_id}",
+    summary="Poll a job",
+    response_model=schema.JobView,
+    responses={304: {"description": "The job is as the client knows it."}},
+)
+async def read_job(
+    job_id: str,
+    request: Request,
+    response: Response,
+    tenant: Tenant,
+    services: ServicesDep,
+    if_none_match: IfNoneMatch = None,
+    prefer: Prefer = None,
+) -> schema.JobView | Response:
+    """How far a job is; `Retry-After` says when to ask again, and is absent once it is done.
+
+    `Prefer: wait=30` waits until it is done; with `If-None-Match`, until it is not as the client knows it.
+    """
+    shown = await _look(services, tenant, job_id)
+    shown = await _await(
+        request,
+        response,
+        services,
+        tenant,
+        shown,
+        prefer,
+        known=(lambda now: matches(if_none_match, _etag(now))) if if_none_match else None,
+    )
+    etag = _etag(shown)
+    response.headers.update({"ETag": etag, "Cache-Control": REVALIDATED})
+    if matches(if_none_match, etag):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=dict(response.headers))
     return shown
 
 
@@ -93,6 +127,46 @@ async def read_results(
 
 def _body_limits(settings: ApiSettings) -> bodies.BodyLimits:
     return bodies.BodyLimits(items=settings.max_job_items, json_bytes=settings.max_json_bytes)
+
+
+async def _await(
+    request: Request,
+    response: Response,
+    services: Services,
+    tenant: str,
+    shown: schema.JobView,
+    prefer: list[str] | None,
+    known: Callable[[schema.JobView], bool] | None = None,
+) -> schema.JobView:
+    """The job once there is what the client would wait for; with the headers that every poll has."""
+    seconds = wait_seconds(prefer, services.settings.max_wait_seconds)
+    if seconds is not None:
+        wire_id = shown.id
+        shown, granted = await follow(
+            services.waiting,
+            request,
+            shown,
+            lambda: _look(services, tenant, wire_id),
+            seconds=seconds,
+            known=known,
+        )
+        if granted:
+            response.headers["Preference-Applied"] = f"wait={seconds}"
+    if not shown.done:
+        response.headers["Retry-After"] = POLL_SECONDS
+    return shown
+
+
+async def _look(services: Services, tenant: str, wire_id: str) -> schema.JobView:
+    # a session of its own: a request that waits must not hold a connection
+    async with services.sessions() as session:
+        job = await _find(session, tenant, wire_id)
+        online = await session.scalar(queries.workers_online(job.model))
+    return schema.view(job, online or 0)
+
+
+def _etag(shown: schema.JobView) -> str:
+    return etag_of(shown.model_dump_json(), weak=True)
 
 
 async def _find(session: AsyncSession, tenant: str, wire_id: str) -> Job:

@@ -1,0 +1,137 @@
+"""What the API says of models: their sizes, who serves them, what waits, and why nobody can."""
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+from sqlalchemy.orm import Session, sessionmaker
+
+from api.settings import ApiSettings
+from engine.catalog import DEFAULT_MODEL
+from jobs import queries, workers
+from tests.ledger import MODEL, claim, submit_texts
+
+ERROR = {"code": "model-load-failed", "message": "torn"}
+
+
+@pytest.fixture
+def settings(settings: ApiSettings, tmp_path: Path) -> ApiSettings:
+    """With two checkpoints of the operator's own, of which one cannot be read here."""
+    (tmp_path / "own").mkdir()
+    vision = {"image_size": 48, "patch_size": 14, "hidden_size": 32, "num_hidden_layers": 3}
+    (tmp_path / "own" / "config.json").write_text(json.dumps({"vision_config": vision}))
+    return settings.model_copy(
+        update={"model_paths": {"own/siglip": tmp_path / "own", "elsewhere": tmp_path / "elsewhere"}}
+    )
+
+
+def read(api: TestClient, name: str = MODEL) -> dict[str, Any]:
+    view: dict[str, Any] = api.get(f"/v1/models/{name}").raise_for_status().json()
+    return view
+
+
+def test_every_name_of_the_catalog_is_listed_with_its_sizes(api: TestClient) -> None:
+    models = {model["name"]: model for model in api.get("/v1/models").raise_for_status().json()["items"]}
+    assert len(models) == 11 + 1 + 2
+    assert models[DEFAULT_MODEL]["dimensions"] == {
+        "image_size": 384,
+        "patch_size": 14,
+        "grid": [27, 27],
+        "patch_tokens": 729,
+        "layers": 27,
+        "hidden_size": 1152,
+        "attention_heads": 16,
+        "mlp_size": 4304,
+    }
+    assert models["own/siglip"]["dimensions"]["grid"] == [3, 3]
+    assert models["elsewhere"]["dimensions"] is None
+    assert [name for name, model in models.items() if model["default"]] == [MODEL]
+    assert read(api, "elsewhere") == models["elsewhere"]
+    assert models[DEFAULT_MODEL]["queue"] == {"waiting_items": 0, "running_items": 0, "oldest_s": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("nobody/knows", "unknown-model"),
+        ("google/siglip-base-patch32-224", "model-does-not-exist"),
+        ("google/siglip2-base-patch16-naflex", "model-not-supported"),
+        ("nobody", "unknown-model"),
+        ("..%2F..%2Fetc%2Fpasswd", "not-found"),
+        ("too/many/parts", "not-found"),
+    ],
+)
+def test_a_name_that_is_no_model_is_not_found(api: TestClient, name: str, code: str) -> None:
+    answer = api.get(f"/v1/models/{name}")
+    assert (answer.status_code, answer.json()["code"]) == (404, code)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    if code != "not-found":
+        assert (
+            f"Supported: {', '.join(model['name'] for model in api.get('/v1/models').json()['items'])}"
+            in (answer.json()["detail"])
+        )
+
+
+def test_a_model_tells_what_waits_and_what_runs(api: TestClient, sessions: sessionmaker[Session]) -> None:
+    submit_texts(sessions, 20)
+    submit_texts(sessions, 3, model="own/siglip")
+    assert claim(sessions) is not None
+    queue = read(api)["queue"]
+    assert (queue["waiting_items"], queue["running_items"]) == (12, 8)
+    assert 0 <= queue["oldest_s"] < 60
+    assert claim(sessions, model="own/siglip") is not None
+    assert read(api, "own/siglip")["queue"] == {"waiting_items": 0, "running_items": 3, "oldest_s": None}
+
+
+def test_a_model_without_a_worker_tells_why_its_last_one_could_not_load(
+    api: TestClient, sessions: sessionmaker[Session]
+) -> None:
+    first, second = uuid.uuid4(), uuid.uuid4()
+
+    def start(worker_id: uuid.UUID) -> None:
+        with sessions.begin() as session:
+            workers.register(session, worker_id, model=MODEL, device=None, dtype="float32")
+
+    def come_online(worker_id: uuid.UUID) -> None:
+        with sessions.begin() as session:
+            workers.report_online(session, worker_id, device="cpu", dtype="float32", revision=None)
+
+    def seen() -> tuple[int, str | None]:
+        view = read(api)
+        return view["workers_online"], view["error"] and view["error"]["code"]
+
+    assert seen() == (0, None)
+    start(first)
+    assert seen() == (0, None)
+    with sessions.begin() as session:
+        workers.report_failed(session, first, ERROR)
+    assert read(api)["error"] == ERROR
+    start(first)
+    start(second)
+    assert seen() == (0, ERROR["code"]), "it tries again: until it is online, its last try is what is known"
+    come_online(first)
+    assert seen() == (1, None)
+    with sessions.begin() as session:
+        workers.report_failed(session, second, ERROR)
+    assert seen() == (1, None), "another one serves it"
+    with sessions.begin() as session:
+        workers.report_alive(session, first)
+        workers.report_offline(session, first)
+    assert seen() == (0, None), "the last one that was heard of had loaded it"
+
+
+def test_the_oldest_of_a_long_queue_comes_from_the_end_of_an_index(sessions: sessionmaker[Session]) -> None:
+    for _ in range(3):
+        submit_texts(sessions, 80)
+    with sessions() as session:
+        session.execute(text("SET enable_seqscan = off"))
+        statement = queries.queue_depths().compile(
+            session.connection(), compile_kwargs={"literal_binds": True}
+        )
+        plan = "\n".join(session.scalars(text(f"EXPLAIN {statement}")))
+    assert "Index Only Scan using ix_work_claimable" in plan
+    assert "ix_work_lease_token" in plan
