@@ -32,6 +32,7 @@ HOST = "127.0.0.1"
 API_GRACE_SECONDS = 15.0
 WATCH_SECONDS = 0.1
 LOOK_TICKS = 5
+CALM_LOOK_TICKS = 20
 ONLINE = "online"
 WORKER_GRACE_SECONDS = 40.0  # a worker finishes the unit it holds
 
@@ -133,7 +134,8 @@ def _watch(stack: Stack, port: int, key: str, workers: dict[str, str]) -> None:
     said: dict[str, str] = {}
     for tick in itertools.count():
         stack.supervisor.watch_once()
-        if tick % LOOK_TICKS == 0 and not all(said.get(wire_id) == ONLINE for wire_id in workers):
+        calm = all(said.get(wire_id) == ONLINE for wire_id in workers)
+        if tick % (CALM_LOOK_TICKS if calm else LOOK_TICKS) == 0:
             for wire_id, news in _news(port, key).items():
                 if wire_id in workers and said.get(wire_id) != news:
                     said[wire_id] = news
@@ -177,8 +179,13 @@ def _greet(stack: Stack, port: int, key: str, models: list[str]) -> None:
         f"\n  [bold]http://{HOST}:{port}[/bold]        the API; its documentation is at /docs", soft_wrap=True
     )
     console.print(f"  [bold]{key}[/bold]  the API key, also in {folders.state / 'api-key'}", soft_wrap=True)
-    console.print(f"  {', '.join(models)}: loading; logs are in {folders.logs}", soft_wrap=True)
-    console.print("  Ctrl-C stops everything.\n")
+    console.print(f"  Logs are in {folders.logs}. Ctrl-C stops everything.\n", soft_wrap=True)
+    for name in models:
+        console.print(f"  {name}: loading{_role(name, models)}", soft_wrap=True)
+
+
+def _role(name: str, models: list[str]) -> str:
+    return "; the model of jobs that name none" if len(models) > 1 and name == models[0] else ""
 
 
 def _check_models(models: list[str]) -> None:

@@ -24,9 +24,9 @@ START_SECONDS = 60
 
 
 class Up:
-    """A `lensqueue up` of its own."""
+    """A `lensqueue up` of its own, with these further arguments and this in its environment."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *arguments: str, **env: str) -> None:
         self.state = state
         self.port = free_port()
         self.output = state.parent / "up.log"
@@ -34,11 +34,11 @@ class Up:
         self.temporary.mkdir(exist_ok=True)
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                [*lensqueue("up"), "--state", str(state), "--port", str(self.port)],
+                [*lensqueue("up"), "--state", str(state), "--port", str(self.port), *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env={**os.environ, "TMPDIR": str(self.temporary)},
+                env={**os.environ, "TMPDIR": str(self.temporary), **env},
             )
 
     def wait_until_ready(self) -> None:
