@@ -15,6 +15,10 @@ class ApiSettings(ServiceSettings):
     """Images or texts in one inline job."""
     max_job_labels: int = Limits().labels
     """Labels of one job."""
+    max_upload_images: int = 1_000
+    """Pictures in one `POST /v1/images`."""
+    max_image_bytes: int = 32 * 1024 * 1024
+    """Of one picture sent to `/v1/images`; the workers have it too, for the pictures of jobs."""
 
     def limits(self) -> Limits:
         """How large one inline job may be."""

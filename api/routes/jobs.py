@@ -1,6 +1,5 @@
 """Jobs: submit, poll, fetch."""
 
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,7 +11,9 @@ from api.schemas import jobs as schema
 from api.schemas import results as results_schema
 from api.schemas.ids import parse_job_id
 from api.settings import ApiSettings
-from jobs import queries, submit
+from api.submissions import accept
+from api.uploads import Upload
+from jobs import idempotency, queries, submit
 from jobs.errors import NotFoundError
 from models.job import Job
 from models.types import JobType
@@ -23,12 +24,26 @@ POLL_SECONDS = "1"
 MAX_PAGE = 200
 """Items of a page: a lens of the largest models has some 40 kB, and rendering it holds up other requests."""
 
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "For a day, this key stands for this job: send it again without doubling the job.",
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": idempotency.MAX_KEY,
+        "pattern": "^[!-~]([ -~]*[!-~])?$",
+    },
+}
+
 
 @router.post(
     "",
     status_code=202,
     summary="Submit a job",
     openapi_extra={
+        "parameters": [IDEMPOTENCY_KEY],
         "requestBody": {
             "required": True,
             "content": {
@@ -44,23 +59,27 @@ MAX_PAGE = 200
                     }
                 },
             },
-        }
+        },
     },
 )
 async def submit_job(
     request: Request, response: Response, tenant: Tenant, services: ServicesDep
 ) -> schema.JobView:
-    """Accept a job, as JSON with base64 pictures or as multipart with files, and queue it."""
+    """Accept a job, as JSON with pictures in base64 or by id, or as multipart with files, and queue it.
+
+    With an `Idempotency-Key`, the same job sent again within 24 hours is answered with the first one.
+    """
+    key = idempotency.check_key(request.headers.getlist("Idempotency-Key"))
     wanted, uploads = await bodies.read_job(request, _body_limits(services.settings))
     submission = _submission(wanted, uploads, services)
     submit.check(submission, services.catalog, services.settings.limits())
-    items = await bodies.store_images(services.blobs, tenant, uploads) if uploads else submission.items
-    async with services.sessions() as session:
-        job = await session.run_sync(submit.submit, tenant, replace(submission, items=items))
-        online = await session.scalar(queries.workers_online(job.model))
-        await session.commit()
-    services.inviter.invite(job.model, job.id)
-    shown = schema.view(job, online or 0)
+    accepted = await accept(services, tenant, submission, uploads, key)
+    job, online = accepted.job, accepted.workers_online
+    if accepted.new:
+        services.inviter.invite(job.model, job.id)
+    else:
+        response.headers["Idempotency-Replayed"] = "true"
+    shown = schema.view(job, online)
     response.headers.update({"Location": shown.links.self, "Retry-After": POLL_SECONDS})
     return shown
 
@@ -92,7 +111,11 @@ async def read_results(
 
 
 def _body_limits(settings: ApiSettings) -> bodies.BodyLimits:
-    return bodies.BodyLimits(items=settings.max_job_items, json_bytes=settings.max_json_bytes)
+    return bodies.BodyLimits(
+        items=settings.max_job_items,
+        json_bytes=settings.max_json_bytes,
+        image_bytes=settings.max_image_bytes,
+    )
 
 
 async def _find(session: AsyncSession, tenant: str, wire_id: str) -> Job:
@@ -103,13 +126,12 @@ async def _find(session: AsyncSession, tenant: str, wire_id: str) -> Job:
 
 
 def _submission(
-    wanted: schema.LensRequest | schema.EmbeddingRequest, uploads: list[bodies.Upload], services: Services
+    wanted: schema.LensRequest | schema.EmbeddingRequest, uploads: list[Upload], services: Services
 ) -> submit.Submission:
     options: dict[str, Any] = wanted.options.model_dump()
     if isinstance(wanted, schema.LensRequest):
         options["labels"] = wanted.labels
-    # until their bytes are stored, pictures are counted by what was uploaded
-    pending = [submit.ImageItem(sha256="", image_bytes=0, custom_id=name) for _, name in uploads]
+    pending = [upload.pending() for upload in uploads]
     return submit.Submission(
         type=JobType(wanted.type),
         model=wanted.model or services.settings.default_model,
