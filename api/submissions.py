@@ -13,10 +13,10 @@ from models.job import Job
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A committed job; `new` unless its key stood for it already."""
+    """A committed job, how many workers of its model are online, and whether it is new to its key."""
 
     job: Job
-    workers_online: int
+    online: int | None
     new: bool
 
 
@@ -35,7 +35,7 @@ async def accept(
             known = await session.run_sync(idempotency.find_job, tenant, once)
             if known is not None:
                 online = await session.scalar(queries.workers_online(known.model))
-                return Accepted(known, online or 0, new=False)
+                return Accepted(known, online, new=False)
     if uploads:
         items = await store_pictures(services.blobs, tenant, uploads)
         submission = replace(submission, items=items)
@@ -46,7 +46,7 @@ async def accept(
             job, new = await session.run_sync(idempotency.submit_once, tenant, submission, once)
         online = await session.scalar(queries.workers_online(job.model))
         await session.commit()
-    return Accepted(job, online or 0, new)
+    return Accepted(job, online, new)
 
 
 async def _identify(

@@ -74,12 +74,12 @@ async def submit_job(
     submission = _submission(wanted, uploads, services)
     submit.check(submission, services.catalog, services.settings.limits())
     accepted = await accept(services, tenant, submission, uploads, key)
-    job, online = accepted.job, accepted.workers_online
+    job, online = accepted.job, accepted.online
     if accepted.new:
         services.inviter.invite(job.model, job.id)
     else:
         response.headers["Idempotency-Replayed"] = "true"
-    shown = schema.view(job, online)
+    shown = schema.view(job, online or 0)
     response.headers.update({"Location": shown.links.self, "Retry-After": POLL_SECONDS})
     return shown
 

@@ -61,6 +61,11 @@ def _layers(value: Any) -> Any:
     raise ValueError('give "all", {"every": k} with k from 1, or a list of layers like [0, 6, 12]')
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    # null is what a field has that was not sent: to be told apart from it, and no value to send
+    schema.pop("default", None)
+
+
 def _is_layer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_LAYERS
 
@@ -122,9 +127,13 @@ class ImageInput(Wire):
         json_schema_extra={"oneOf": [{"required": ["data"]}, {"required": ["image_id"]}]}
     )
 
-    data: str | SkipJsonSchema[None] = Field(None, description="The file's bytes in base64.")
+    data: str | SkipJsonSchema[None] = Field(
+        None, description="The file's bytes in base64.", json_schema_extra=_without_default
+    )
     image_id: ImageId | SkipJsonSchema[None] = Field(
-        None, description="The id of an image that was sent to `/v1/images`, or named by an earlier result."
+        None,
+        description="The id of an image that was sent to `/v1/images`, or named by an earlier result.",
+        json_schema_extra=_without_default,
     )
     custom_id: CustomId | None = Field(None, description="Comes back with the item's result.")
 

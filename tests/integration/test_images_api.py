@@ -283,7 +283,10 @@ def test_a_picture_has_exactly_one_source(api: TestClient, image: dict[str, Any]
 
 
 def test_the_openapi_document_describes_uploads(api: TestClient) -> None:
-    paths = api.get("/openapi.json").json()["paths"]
+    document = api.get("/openapi.json").json()
+    named = document["components"]["schemas"]["ImageInput"]["properties"]["image_id"]
+    assert (named["type"], "default" in named) == ("string", False)
+    paths = document["paths"]
     content = paths["/v1/images"]["post"]["requestBody"]["content"]
     assert set(content) == {"image/*", "application/octet-stream", "multipart/form-data"}
     assert {"200", "201"} <= set(paths["/v1/images"]["post"]["responses"])
