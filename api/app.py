@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from api import errors
 from api.deps import Services
 from api.middleware import BodyLimit, RequestId
-from api.routes import health, jobs, models, workers
+from api.routes import health, images, jobs, models, workers
 from api.schemas.jobs import JOB_REQUEST
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
@@ -32,20 +32,21 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         inviter = Inviter(settings.broker_url)
+        blobs = BlobStore(settings.blobs)
         sessions = async_sessions(settings.database_url)
         app.state.services = Services(
             settings=settings,
             sessions=sessions,
             inviter=inviter,
-            blobs=BlobStore(settings.blobs),
+            blobs=blobs,
             catalog=settings.catalog(),
             schema_head=head(),
             waiting=Waiting(sessions, settings.max_waiters),
         )
-        app.state.services.blobs.check()
+        blobs.check()
         stop = threading.Event()
         duties = threading.Thread(
-            target=keep, args=(sync_sessions(settings.database_url), inviter, stop), name="maintenance"
+            target=keep, args=(sync_sessions(settings.database_url), inviter, blobs, stop), name="maintenance"
         )
         duties.start()
         try:
@@ -64,7 +65,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (health, jobs, models, workers):
+    for routes in (health, images, jobs, models, workers):
         app.include_router(routes.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app

@@ -1,11 +1,11 @@
-"""Reading a submitted job from JSON or multipart, and storing its pictures."""
+"""Reading what was sent: a job as JSON or multipart, pictures as they are or as multipart."""
 
 import asyncio
-import base64
 import re
-from collections.abc import Sequence
+import tempfile
+import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import orjson
 from fastapi import Request
@@ -13,18 +13,23 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from api.errors import BodyTooLargeError, MalformedBodyError, UnsupportedMediaTypeError
-from api.schemas.jobs import JOB_REQUEST, EmbeddingRequest, LensRequest, sanitised
-from jobs.blobs import BlobStore
-from jobs.errors import InvalidRequestError, TooManyInputsError
-from jobs.submit import ImageItem
+from api.schemas.ids import parse_image_id
+from api.schemas.jobs import JOB_REQUEST, EmbeddingRequest, ImageInput, LensRequest, sanitised
+from api.uploads import Upload
+from jobs.errors import InvalidRequestError, NoInputError, NotFoundError, TooManyInputsError
+from pictures.errors import ImageTooLargeError
 
 MAX_JOB_PART_BYTES = 16 * 1024 * 1024
 """The `job` part of a multipart body: JSON, held in memory."""
 
+MAX_NAMES = 200
+"""Of the names of unknown parts, so many characters come back."""
 BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 
-Upload = tuple[UploadFile | str, str | None]
-"""A picture on its way in: a file part, or base64 text; and its custom_id."""
+SPOOLED_IN_MEMORY_BYTES = 1024 * 1024
+"""Of a picture that is still coming in; the rest goes to disk."""
+NOBODYS = uuid.UUID(int=0)
+"""The id of no image: stands for every text that is no id at all, and is refused with the unknown ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class BodyLimits:
 
     items: int
     json_bytes: int
+    image_bytes: int
 
 
 async def read_job(
@@ -43,7 +49,7 @@ async def read_job(
     Raises:
         UnsupportedMediaTypeError, MalformedBodyError, InvalidRequestError: the body is not such a job.
     """
-    media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    media_type = _media_type(request)
     if media_type == "application/json":
         # in a thread: parsing what pictures weigh in base64 would hold up every other request
         return await asyncio.to_thread(_parse_json, await _read(request, limits.json_bytes))
@@ -52,9 +58,45 @@ async def read_job(
     raise UnsupportedMediaTypeError
 
 
-async def store_images(blobs: BlobStore, tenant: str, uploads: Sequence[Upload]) -> list[ImageItem]:
-    """Put every picture into the blob store, one after the other: memory holds one decoded at a time."""
-    return [await _store(blobs, tenant, source, custom_id) for source, custom_id in uploads]
+async def read_images(request: Request, limits: BodyLimits) -> tuple[list[Upload], list[str]]:
+    """Pictures and the pointer to each: one as the body itself, or many as `multipart/form-data`.
+
+    Raises:
+        UnsupportedMediaTypeError, MalformedBodyError, InvalidRequestError: the body is no such upload.
+        ImageTooLargeError: the body itself is a picture that is too large.
+    """
+    media_type = _media_type(request)
+    if media_type == "multipart/form-data":
+        form = await _read_form(request, limits.items, "/images")
+        if unknown := set(form) - {"images"}:
+            raise InvalidRequestError(f"Unknown parts: {_names(unknown)}; send parts `images`.")
+        uploads = _file_parts(form)
+        if not uploads:
+            raise NoInputError("Send at least one picture as a part `images`.", pointer="/images")
+        if len(uploads) > limits.items:
+            raise _too_many(limits.items, "/images")
+        return uploads, [f"/images/{index}" for index in range(len(uploads))]
+    if media_type.startswith("image/") or media_type == "application/octet-stream":
+        # the pointer to the whole body
+        return [Upload(await _spool(request, limits.image_bytes), None)], [""]
+    raise UnsupportedMediaTypeError(
+        "Send a picture as `image/*` or `application/octet-stream`, or many as `multipart/form-data`"
+        " with parts `images`."
+    )
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+async def _spool(request: Request, limit_bytes: int) -> UploadFile:
+    file = tempfile.SpooledTemporaryFile(SPOOLED_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by who stores it
+    spooled = UploadFile(cast("BinaryIO", file), size=0)
+    async for chunk in request.stream():
+        await spooled.write(chunk)
+        if (spooled.size or 0) > limit_bytes:
+            raise ImageTooLargeError(f"It has more than {limit_bytes} bytes, the limit.")
+    return spooled
 
 
 async def _read(request: Request, limit_bytes: int) -> bytes:
@@ -70,61 +112,70 @@ async def _read(request: Request, limit_bytes: int) -> bytes:
 
 def _parse_json(body: bytes) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
     job = JOB_REQUEST.validate_python(_json(body))
-    for index, image in enumerate(job.input.images):
-        # all of them now: nothing is stored for a job that is refused
-        if len(image.data) % 4 or not BASE64.fullmatch(image.data):
-            raise InvalidRequestError(
-                "`data` is not base64 (no data: prefix, no line breaks).",
-                pointer=f"/input/images/{index}/data",
-            )
-    return job, [(image.data, image.custom_id) for image in job.input.images]
+    # all of them now: nothing is stored for a job that is refused
+    return job, [_upload(index, image) for index, image in enumerate(job.input.images)]
 
 
-async def _store(blobs: BlobStore, tenant: str, source: UploadFile | str, custom_id: str | None) -> ImageItem:
-    if isinstance(source, UploadFile):
-        data = await source.read()
-        await source.close()
-        sha256 = await asyncio.to_thread(blobs.put, tenant, data)
-        return ImageItem(sha256=sha256, image_bytes=len(data), custom_id=custom_id)
-    return await asyncio.to_thread(_decode_and_put, blobs, tenant, source, custom_id)
-
-
-def _decode_and_put(blobs: BlobStore, tenant: str, encoded: str, custom_id: str | None) -> ImageItem:
-    data = base64.b64decode(encoded)
-    return ImageItem(sha256=blobs.put(tenant, data), image_bytes=len(data), custom_id=custom_id)
+def _upload(index: int, image: ImageInput) -> Upload:
+    if image.image_id is not None:
+        try:
+            return Upload(parse_image_id(image.image_id), image.custom_id)
+        except NotFoundError:
+            return Upload(NOBODYS, image.custom_id)
+    data = image.data or ""
+    if len(data) % 4 or not BASE64.fullmatch(data):
+        raise InvalidRequestError(
+            "`data` is not base64 (no data: prefix, no line breaks).", pointer=f"/input/images/{index}/data"
+        )
+    return Upload(data, image.custom_id)
 
 
 async def _read_multipart(
     request: Request, max_items: int
 ) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
+    form = await _read_form(request, max_items, "/input")
+    job, named = await asyncio.to_thread(_parse_json, await _job_part(form))
+    if named and "images" in form:
+        raise InvalidRequestError(
+            "Give the pictures as parts `images` or in `input.images`, not both: which come first?",
+            pointer="/input/images",
+        )
+    if job.input.texts and "images" in form:
+        raise InvalidRequestError("Give images or texts, not both.", pointer="/input")
+    if unknown := set(form) - {"job", "images"}:
+        raise InvalidRequestError(f"Unknown parts: {_names(unknown)}; send `job` and `images`.")
+    return job, named or _file_parts(form)
+
+
+async def _read_form(request: Request, max_files: int, pointer: str) -> FormData:
     try:
-        form = await request.form(max_files=max_items + 1, max_fields=8, max_part_size=MAX_JOB_PART_BYTES)
+        return await request.form(max_files=max_files + 1, max_fields=8, max_part_size=MAX_JOB_PART_BYTES)
     except (UnicodeError, LookupError):
         raise MalformedBodyError("The body's charset cannot be read; send UTF-8.") from None
     except HTTPException as error:
         # what Starlette makes of a body that it cannot parse, or that holds more files than it may
         if "Too many files" in error.detail:
-            raise TooManyInputsError(
-                f"More than {max_items} images: send several jobs.", pointer="/input"
-            ) from None
+            raise _too_many(max_files, pointer) from None
         raise MalformedBodyError(f"The multipart body cannot be read: {error.detail}") from None
-    job = JOB_REQUEST.validate_python(_json(await _job_part(form)))
-    if job.input.images:
-        raise InvalidRequestError(
-            "In a multipart body the pictures are the parts `images`.", pointer="/input/images"
-        )
-    if job.input.texts and "images" in form:
-        raise InvalidRequestError("Give images or texts, not both.", pointer="/input")
-    if unknown := set(form) - {"job", "images"}:
-        raise InvalidRequestError(f"Unknown parts: {', '.join(sorted(unknown))}; send `job` and `images`.")
+
+
+def _too_many(most: int, pointer: str) -> TooManyInputsError:
+    return TooManyInputsError(f"More than {most} images: send several requests.", pointer=pointer)
+
+
+def _names(parts: set[str]) -> str:
+    return ", ".join(sorted(parts))[:MAX_NAMES]
+
+
+def _file_parts(form: FormData) -> list[Upload]:
     uploads: list[Upload] = []
     for index, part in enumerate(form.getlist("images")):
         if not isinstance(part, UploadFile):
             raise InvalidRequestError(
                 "An `images` part is a file: with curl, -F images=@picture.jpg.", pointer=f"/images/{index}"
             )
-        uploads.append((part, sanitised(part.filename)))
-    return job, uploads
+        uploads.append(Upload(part, sanitised(part.filename)))
+    return uploads
 
 
 async def _job_part(form: FormData) -> bytes:

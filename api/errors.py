@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from engine.errors import EngineError
 from jobs.errors import DomainError, InvalidRequestError
+from pictures.errors import PictureError
 
 log = structlog.get_logger()
 
@@ -45,6 +46,15 @@ class UnsupportedMediaTypeError(DomainError):
     code = "unsupported-media-type"
 
 
+class RefusedImagesError(Exception):
+    """Pictures of an upload that cannot be taken; nothing of it was kept."""
+
+    def __init__(self, faults: Sequence[tuple[str, PictureError]]) -> None:
+        """Keep where each picture stands in the request, and what is wrong with it."""
+        super().__init__(faults)
+        self.faults = faults
+
+
 class UnavailableError(DomainError):
     """The database does not answer; nothing was accepted, try again soon."""
 
@@ -63,6 +73,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "unauthenticated": HTTPStatus.UNAUTHORIZED,
     "invalid-key": HTTPStatus.UNAUTHORIZED,
     "not-found": HTTPStatus.NOT_FOUND,
+    "image-in-use": HTTPStatus.CONFLICT,
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "body-too-large": HTTPStatus.CONTENT_TOO_LARGE
     if hasattr(HTTPStatus, "CONTENT_TOO_LARGE")
@@ -83,6 +94,8 @@ def install(app: FastAPI) -> None:
     """Render every error of the application as a problem."""
     app.add_exception_handler(DomainError, _refused)
     app.add_exception_handler(EngineError, _refused)
+    app.add_exception_handler(PictureError, _refused)
+    app.add_exception_handler(RefusedImagesError, _refused_images)
     app.add_exception_handler(ValidationError, _invalid_body)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
     app.add_exception_handler(HTTPException, _http)
@@ -121,11 +134,20 @@ def problem(
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, DomainError | EngineError)
-    pointer = getattr(error, "pointer", None)
+    assert isinstance(error, DomainError | EngineError | PictureError)
     message = str(error)
-    errors = [{"pointer": pointer, "message": message}] if pointer is not None else []
+    errors = [{"pointer": pointer, "message": message} for pointer in getattr(error, "pointers", ())]
     return problem(request, error.code, message, errors=errors)
+
+
+async def _refused_images(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedImagesError)
+    errors = [
+        {"pointer": pointer, "code": fault.code, "message": str(fault)}
+        for pointer, fault in error.faults[:MAX_FAULTS]
+    ]
+    # one problem has one code: the first picture's; every other fault brings its own
+    return problem(request, errors[0]["code"], errors[0]["message"], errors=errors)
 
 
 async def _invalid_body(request: Request, error: Exception) -> Response:

@@ -11,6 +11,10 @@ class ApiSettings(ServiceSettings):
     """A larger request is refused (413) before more of it is read."""
     max_json_bytes: int = 64 * 1024 * 1024
     """Of a JSON body, which is held in memory; more pictures go as multipart."""
+    max_upload_images: int = 1_000
+    """Pictures in one `POST /v1/images`."""
+    max_image_bytes: int = 32 * 1024 * 1024
+    """Of one picture sent to `/v1/images`; the workers have it too, for the pictures of jobs."""
     max_job_items: int = Limits().items
     """Images or texts in one inline job."""
     max_job_labels: int = Limits().labels

@@ -1,11 +1,15 @@
 """Pictures on disk, addressed by their content and apart for every tenant."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from jobs.errors import BlobMissingError, BlobStoreFullError, BlobStoreMissingError
@@ -38,12 +42,14 @@ class BlobStore:
     def put(self, tenant: str, data: bytes) -> str:
         """Store the bytes durably (written, synced, then renamed into place) and return their SHA-256.
 
+        Bytes that are there already are touched, so that no removal that is under way takes them.
+
         Raises:
             BlobStoreFullError: the disk or its quota is full.
         """
         sha256 = hashlib.sha256(data).hexdigest()
         target = self._path(tenant, sha256)
-        if not target.exists():
+        if not _touch(target):
             self.write(target, [data])
         return sha256
 
@@ -82,6 +88,20 @@ class BlobStore:
                 raise BlobStoreFullError from error
             raise
 
+    def remove(self, tenant: str, sha256: str, *, untouched: timedelta) -> bool:
+        """Remove bytes that nobody stored for a while; False, and they stay, when somebody has."""
+        target = self._path(tenant, sha256)
+        try:
+            with _locked(target.parent, fcntl.LOCK_EX):
+                if time.time() - target.stat().st_mtime < untouched.total_seconds():
+                    return False
+                target.unlink()
+        except FileNotFoundError:
+            return True
+        # the row goes next: were the file to come back after a power cut, nobody would know of it
+        _sync_folder(target.parent)
+        return True
+
     def room(self, tenant: str) -> Path:
         """The folder of all that is a tenant's."""
         # a tenant's name is the operator's text: its hash is a safe folder name
@@ -96,6 +116,27 @@ class BlobStore:
 
     def _path(self, tenant: str, sha256: str) -> Path:
         return self.room(tenant) / sha256[:2] / sha256
+
+
+def _touch(target: Path) -> bool:
+    """Whether the file is there; it counts as stored just now."""
+    try:
+        # the lock: between looking at a file's time and removing it, nobody may touch it
+        with _locked(target.parent, fcntl.LOCK_SH):
+            os.utime(target)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def _locked(folder: Path, kind: int) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, kind)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

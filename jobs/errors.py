@@ -1,5 +1,6 @@
 """Everything the domain refuses, each with a stable code; HTTP statuses live in `api.errors`."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -8,10 +9,12 @@ class DomainError(Exception):
 
     code: ClassVar[str] = "refused"
 
-    def __init__(self, message: str | None = None, *, pointer: str | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, pointer: str | None = None, pointers: Sequence[str] = ()
+    ) -> None:
         """Keep the message (the docstring unless given) and where in the request the fault lies."""
         self.message = message or (type(self).__doc__ or "").strip()
-        self.pointer = pointer
+        self.pointers = list(pointers) if pointer is None else [pointer]
         super().__init__(self.message)
 
 
@@ -49,6 +52,30 @@ class DuplicateLabelsError(InvalidRequestError):
     """Two labels are the same text."""
 
     code = "duplicate-labels"
+
+
+class UnknownImageError(InvalidRequestError):
+    """There is no image of this id for this key: send the picture to /v1/images first."""
+
+    code = "unknown-image"
+
+
+class ImageInUseError(DomainError):
+    """A job that is kept still uses this image."""
+
+    code = "image-in-use"
+
+
+class InvalidIdempotencyKeyError(InvalidRequestError):
+    """`Idempotency-Key` is one header of 1 to 255 printable ASCII characters."""
+
+    code = "invalid-idempotency-key"
+
+
+class IdempotencyKeyReusedError(InvalidRequestError):
+    """This Idempotency-Key was used within a day for another job: take a new key for a new job."""
+
+    code = "idempotency-key-reused"
 
 
 class NotFoundError(DomainError):

@@ -15,7 +15,10 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import queries, transitions
+from jobs.blobs import BlobStore
 from jobs.broker import BROKER_ERRORS, Inviter
+from jobs.idempotency import forget_keys
+from jobs.images import remove_dying
 from jobs.leases import ItemResult, store_results
 from models.job import JobInput
 from models.types import AttemptOutcome
@@ -39,9 +42,15 @@ FAILED: dict[str, Any] = {
 Duty = Callable[[Session], int]
 
 
-def keep(sessions: sessionmaker[Session], inviter: Inviter, stop: threading.Event) -> None:
+def keep(sessions: sessionmaker[Session], inviter: Inviter, blobs: BlobStore, stop: threading.Event) -> None:
     """Run all duties every second until told to stop; a database that is away is waited for."""
-    duties: list[Duty] = [expire_leases, fail_hopeless, partial(invite_workers, inviter=inviter)]
+    duties: list[Duty] = [
+        expire_leases,
+        fail_hopeless,
+        partial(invite_workers, inviter=inviter),
+        partial(remove_dying, blobs=blobs),
+        forget_keys,
+    ]
     while not stop.wait(EVERY_SECONDS):
         for number, duty in enumerate(duties):
             try:

@@ -4,15 +4,17 @@ Blobs are stored before it, the workers are invited after it.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from engine.catalog import Catalog
+from engine.catalog import Catalog, Checkpoint
+from engine.errors import InvalidArgumentError
+from engine.layers import resolve_layers
+from jobs import images
 from jobs.errors import (
     DuplicateLabelsError,
     InvalidRequestError,
@@ -20,7 +22,9 @@ from jobs.errors import (
     NoLabelsError,
     TooManyInputsError,
     TooManyLabelsError,
+    UnknownImageError,
 )
+from jobs.images import Content
 from models.image import Image
 from models.job import Job, JobInput
 from models.types import JobType
@@ -28,6 +32,8 @@ from models.work import Work
 
 UNIT_ITEMS = 8
 """Items in a work unit: what a crash recomputes at most, and what one claim pays for."""
+MAX_POINTERS = 100
+"""Of the pictures that are not known, so many are pointed at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +46,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ImageItem:
-    """A picture whose bytes lie in the blob store."""
+    """A picture: bytes that lie in the blob store, or the id of an image that was kept before."""
 
-    sha256: str
-    image_bytes: int
+    source: Content | uuid.UUID
     custom_id: str | None = None
 
 
@@ -55,13 +60,16 @@ class TextItem:
     custom_id: str | None = None
 
 
+Item = ImageItem | TextItem
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """What a client asks for, already parsed; `options` are the resolved options of the job's type."""
 
     type: JobType
     model: str
-    items: Sequence[ImageItem | TextItem]
+    items: Sequence[Item]
     options: dict[str, Any]
 
 
@@ -70,9 +78,9 @@ def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
 
     Raises:
         EngineError: the model is unknown, does not exist on the hub, or is not supported.
-        DomainError: no items or too many; no labels, too many, or two alike.
+        DomainError: no items or too many; no labels, too many, or two alike; layers that the model has not.
     """
-    catalog.find(submission.model)
+    checkpoint = catalog.find(submission.model)
     if not submission.items:
         raise NoInputError(pointer="/input")
     if len(submission.items) > limits.items:
@@ -82,11 +90,35 @@ def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
         )
     if submission.type is JobType.LOGIT_LENS:
         _check_lens(submission, limits)
+        _check_layers(submission.options, checkpoint)
 
 
-def submit(session: Session, tenant: str, submission: Submission) -> Job:
-    """Store a checked submission as a queued job; the caller commits, then invites the workers."""
+def check_images(session: Session, tenant: str, items: Sequence[Item]) -> dict[uuid.UUID, Image]:
+    """The images that items name by id, held until the commit.
+
+    Raises:
+        UnknownImageError: some are not there; it points at each.
+    """
+    named = [item.source if isinstance(item, ImageItem) else None for item in items]
+    held = images.hold(session, tenant, (source for source in named if isinstance(source, uuid.UUID)))
+    unknown = [
+        f"/input/images/{index}/image_id"
+        for index, source in enumerate(named)
+        if isinstance(source, uuid.UUID) and source not in held
+    ]
+    if unknown:
+        raise UnknownImageError(pointers=unknown[:MAX_POINTERS])
+    return held
+
+
+def submit(session: Session, tenant: str, submission: Submission, *, job_id: uuid.UUID | None = None) -> Job:
+    """Store a checked submission as a queued job; the caller commits, then invites the workers.
+
+    Raises:
+        UnknownImageError: an id names no image of the tenant.
+    """
     job = Job(
+        id=job_id,
         tenant=tenant,
         type=submission.type,
         model=submission.model,
@@ -95,11 +127,15 @@ def submit(session: Session, tenant: str, submission: Submission) -> Job:
     )
     session.add(job)
     session.flush()
-    image_ids = _store_images(session, tenant, submission.items)
-    items = [_stored(index, item, image_ids) for index, item in enumerate(submission.items)]
+    rows = _hold_images(session, tenant, submission.items)
+    items = [_stored(index, item, rows) for index, item in enumerate(submission.items)]
     units = list(enumerate(items[start : start + UNIT_ITEMS] for start in range(0, len(items), UNIT_ITEMS)))
     session.execute(
-        insert(JobInput), [{"job_id": job.id, "unit": unit, "items": part} for unit, part in units]
+        insert(JobInput),
+        [
+            {"job_id": job.id, "unit": unit, "items": part, "image_ids": _image_ids(part)}
+            for unit, part in units
+        ],
     )
     session.execute(
         insert(Work),
@@ -129,28 +165,47 @@ def _check_lens(submission: Submission, limits: Limits) -> None:
         seen.add(label)
 
 
-def _store_images(
-    session: Session, tenant: str, items: Sequence[ImageItem | TextItem]
-) -> dict[str, uuid.UUID]:
-    sizes = {item.sha256: item.image_bytes for item in items if isinstance(item, ImageItem)}
-    if not sizes:
-        return {}
-    # sorted: two submits that share pictures take the index entries in one order
-    rows = [{"tenant": tenant, "sha256": key, "image_bytes": sizes[key]} for key in sorted(sizes)]
-    session.execute(postgresql.insert(Image).on_conflict_do_nothing(), rows)
-    found = session.execute(
-        select(Image.sha256, Image.id).where(Image.tenant == tenant, Image.sha256.in_(list(sizes)))
-    )
-    return {row.sha256: row.id for row in found}
+def _check_layers(options: dict[str, Any], checkpoint: Checkpoint) -> None:
+    if options["patch_layers"] is not None and "patch" not in options["outputs"]:
+        raise InvalidRequestError(
+            '`patch_layers` belongs to the patch lens: add "patch" to `outputs`.',
+            pointer="/options/patch_layers",
+        )
+    if checkpoint.dimensions is None:
+        # a folder that only the workers can read: they will say
+        return
+    for name in ("layers", "patch_layers"):
+        if options[name] is not None:
+            try:
+                resolve_layers(options[name], checkpoint.dimensions.layers)
+            except InvalidArgumentError as error:
+                message = str(error).partition(": ")[2]
+                raise InvalidRequestError(message, pointer=f"/options/{name}") from None
 
 
-def _stored(index: int, item: ImageItem | TextItem, image_ids: dict[str, uuid.UUID]) -> dict[str, Any]:
+def _hold_images(session: Session, tenant: str, items: Sequence[Item]) -> dict[Content | uuid.UUID, Image]:
+    contents = {
+        item.source for item in items if isinstance(item, ImageItem) and isinstance(item.source, Content)
+    }
+    named = check_images(session, tenant, items)
+    kept = images.keep(session, tenant, contents)
+    rows: dict[Content | uuid.UUID, Image] = {content: kept[content.sha256].image for content in contents}
+    rows.update(named.items())
+    return rows
+
+
+def _stored(index: int, item: Item, rows: Mapping[Content | uuid.UUID, Image]) -> dict[str, Any]:
     if isinstance(item, TextItem):
         return {"index": index, "kind": "text", "custom_id": item.custom_id, "text": item.text}
+    image = rows[item.source]
     return {
         "index": index,
         "kind": "image",
         "custom_id": item.custom_id,
-        "sha256": item.sha256,
-        "image_id": str(image_ids[item.sha256]),
+        "sha256": image.sha256,
+        "image_id": str(image.id),
     }
+
+
+def _image_ids(items: Sequence[Mapping[str, Any]]) -> list[uuid.UUID]:
+    return sorted({uuid.UUID(item["image_id"]) for item in items if item["kind"] == "image"})

@@ -3,8 +3,8 @@
 import uuid
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Uuid, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
@@ -56,11 +56,14 @@ class JobInput(Base):
     """The items of one work unit, kept after the unit is done so that it can be retried."""
 
     __tablename__ = "job_inputs"
+    __table_args__ = (Index("ix_job_inputs_image_ids", "image_ids", postgresql_using="gin"),)
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     unit: Mapped[int] = mapped_column(primary_key=True)
     items: Mapped[JsonList]
     """One object an item: index, custom_id, and either sha256 and image_id or text."""
+    image_ids: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid), server_default="{}")
+    """The pictures of the items: while a row names one, it cannot be deleted."""
 
 
 class Result(Base):

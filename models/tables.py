@@ -2,11 +2,24 @@
 
 from models.api_key import ApiKey
 from models.base import Base
+from models.idempotency_key import IdempotencyKey
 from models.image import Image
 from models.job import Job, JobInput, Result
 from models.work import Attempt, Lease, Work
 from models.worker import Worker
 
-__all__ = ["ApiKey", "Attempt", "Base", "Image", "Job", "JobInput", "Lease", "Result", "Work", "Worker"]
+__all__ = [
+    "ApiKey",
+    "Attempt",
+    "Base",
+    "IdempotencyKey",
+    "Image",
+    "Job",
+    "JobInput",
+    "Lease",
+    "Result",
+    "Work",
+    "Worker",
+]
 
 metadata = Base.metadata

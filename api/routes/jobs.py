@@ -1,7 +1,6 @@
 """Jobs: submit, poll, fetch."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -16,8 +15,10 @@ from api.schemas import jobs as schema
 from api.schemas import results as results_schema
 from api.schemas.ids import parse_job_id
 from api.settings import ApiSettings
+from api.submissions import accept
+from api.uploads import Upload
 from api.waiting import follow
-from jobs import queries, submit
+from jobs import idempotency, queries, submit
 from jobs.errors import NotFoundError
 from models.job import Job
 from models.types import JobType
@@ -28,6 +29,19 @@ POLL_SECONDS = "1"
 MAX_PAGE = 200
 """Items of a page: a lens of the largest models has some 40 kB, and rendering it holds up other requests."""
 
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "For a day, this key stands for this job: send it again without doubling the job.",
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": idempotency.MAX_KEY,
+        "pattern": "^[!-~]([ -~]*[!-~])?$",
+    },
+}
+
 
 @router.post(
     "",
@@ -35,6 +49,7 @@ MAX_PAGE = 200
     summary="Submit a job",
     responses={200: {"model": schema.JobView, "description": "It ended within the time of `Prefer: wait`."}},
     openapi_extra={
+        "parameters": [IDEMPOTENCY_KEY],
         "requestBody": {
             "required": True,
             "content": {
@@ -50,22 +65,26 @@ MAX_PAGE = 200
                     }
                 },
             },
-        }
+        },
     },
 )
 async def submit_job(
     request: Request, response: Response, tenant: Tenant, services: ServicesDep, prefer: Prefer = None
 ) -> schema.JobView:
-    """Accept a job, as JSON with base64 pictures or as multipart with files, and queue it."""
+    """Accept a job, as JSON with pictures in base64 or by id, or as multipart with files, and queue it.
+
+    With an `Idempotency-Key`, the same job sent again within 24 hours is answered with the first one.
+    """
+    key = idempotency.check_key(request.headers.getlist("Idempotency-Key"))
     wanted, uploads = await bodies.read_job(request, _body_limits(services.settings))
     submission = _submission(wanted, uploads, services)
     submit.check(submission, services.catalog, services.settings.limits())
-    items = await bodies.store_images(services.blobs, tenant, uploads) if uploads else submission.items
-    async with services.sessions() as session:
-        job = await session.run_sync(submit.submit, tenant, replace(submission, items=items))
-        online = await session.scalar(queries.workers_online(job.model))
-        await session.commit()
-    services.inviter.invite(job.model, job.id)
+    accepted = await accept(services, tenant, submission, uploads, key)
+    job, online = accepted.job, accepted.online
+    if accepted.new:
+        services.inviter.invite(job.model, job.id)
+    else:
+        response.headers["Idempotency-Replayed"] = "true"
     shown = schema.view(job, online or 0)
     response.headers["Location"] = shown.links.self
     shown = await _await(request, response, services, tenant, shown, prefer)
@@ -126,7 +145,11 @@ async def read_results(
 
 
 def _body_limits(settings: ApiSettings) -> bodies.BodyLimits:
-    return bodies.BodyLimits(items=settings.max_job_items, json_bytes=settings.max_json_bytes)
+    return bodies.BodyLimits(
+        items=settings.max_job_items,
+        json_bytes=settings.max_json_bytes,
+        image_bytes=settings.max_image_bytes,
+    )
 
 
 async def _await(
@@ -177,13 +200,12 @@ async def _find(session: AsyncSession, tenant: str, wire_id: str) -> Job:
 
 
 def _submission(
-    wanted: schema.LensRequest | schema.EmbeddingRequest, uploads: list[bodies.Upload], services: Services
+    wanted: schema.LensRequest | schema.EmbeddingRequest, uploads: list[Upload], services: Services
 ) -> submit.Submission:
     options: dict[str, Any] = wanted.options.model_dump()
     if isinstance(wanted, schema.LensRequest):
         options["labels"] = wanted.labels
-    # until their bytes are stored, pictures are counted by what was uploaded
-    pending = [submit.ImageItem(sha256="", image_bytes=0, custom_id=name) for _, name in uploads]
+    pending = [upload.pending() for upload in uploads]
     return submit.Submission(
         type=JobType(wanted.type),
         model=wanted.model or services.settings.default_model,

@@ -29,7 +29,20 @@ def parse_job_id(value: str) -> uuid.UUID:
     Raises:
         NotFoundError: it is not the id of any job; answered exactly as an id that nobody has.
     """
+    return _parse("job", value)
+
+
+def parse_image_id(value: str) -> uuid.UUID:
+    """The uuid of an `img_...` id.
+
+    Raises:
+        NotFoundError: it is not the id of any image; answered exactly as an id that nobody has.
+    """
+    return _parse("img", value)
+
+
+def _parse(expected: str, value: str) -> uuid.UUID:
     prefix, _, digits = value.partition("_")
-    if prefix != "job" or not _HEX.fullmatch(digits):
+    if prefix != expected or not _HEX.fullmatch(digits):
         raise NotFoundError
     return uuid.UUID(digits)

@@ -3,7 +3,17 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
 
 from api.schemas.ids import job_id
 from engine.catalog import DEFAULT_TEMPLATE
@@ -14,6 +24,9 @@ MAX_TEXT = 10_000
 MAX_CUSTOM_ID = 500
 MAX_LABEL = 1_000
 MAX_MODEL_NAME = 300
+MAX_IMAGE_ID = 100
+MAX_LAYERS = 1_000
+"""No checkpoint has so many."""
 
 
 def _storable(value: str) -> str:
@@ -31,6 +44,32 @@ def _template(value: str) -> str:
     return value
 
 
+def _outputs(value: list[str]) -> list[str]:
+    if len(set(value)) < len(value):
+        raise ValueError("an output is named twice")
+    return ["pooled", "patch"] if "patch" in value else ["pooled"]
+
+
+def _layers(value: Any) -> Any:
+    # one rule for the three shapes: a union would answer with the faults of each
+    if value == "all":
+        return value
+    if isinstance(value, dict) and set(value) == {"every"} and _is_layer(value["every"]) and value["every"]:
+        return value
+    if isinstance(value, list) and 1 <= len(value) <= MAX_LAYERS and all(map(_is_layer, value)):
+        return value
+    raise ValueError('give "all", {"every": k} with k from 1, or a list of layers like [0, 6, 12]')
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    # null is what a field has that was not sent: to be told apart from it, and no value to send
+    schema.pop("default", None)
+
+
+def _is_layer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_LAYERS
+
+
 def sanitised(filename: str | None) -> str | None:
     """A file's name as a custom_id: what cannot be stored is dropped, what is too long is cut."""
     if not filename:
@@ -43,7 +82,36 @@ Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_storable)]
 CustomId = Annotated[str, Field(max_length=MAX_CUSTOM_ID), AfterValidator(_storable)]
 Label = Annotated[str, Field(max_length=MAX_LABEL), AfterValidator(_storable)]
 ModelName = Annotated[str, Field(max_length=MAX_MODEL_NAME), AfterValidator(_storable)]
+ImageId = Annotated[str, Field(max_length=MAX_IMAGE_ID)]
 Template = Annotated[Label, AfterValidator(_template)]
+Outputs = Annotated[
+    list[Literal["pooled", "patch"]], Field(min_length=1, max_length=2), AfterValidator(_outputs)
+]
+Layers = Annotated[
+    str | dict[str, int] | list[int],
+    PlainValidator(_layers),
+    WithJsonSchema(
+        {
+            "title": "Layers",
+            "description": "All 0..L, every k-th from k on and L, or a list of layers; 0 is the embeddings.",
+            "anyOf": [
+                {"const": "all"},
+                {
+                    "type": "object",
+                    "properties": {"every": {"type": "integer", "minimum": 1, "maximum": MAX_LAYERS}},
+                    "required": ["every"],
+                    "additionalProperties": False,
+                },
+                {
+                    "type": "array",
+                    "items": {"type": "integer", "minimum": 0, "maximum": MAX_LAYERS},
+                    "minItems": 1,
+                    "maxItems": MAX_LAYERS,
+                },
+            ],
+        }
+    ),
+]
 
 
 class Wire(BaseModel):
@@ -53,10 +121,27 @@ class Wire(BaseModel):
 
 
 class ImageInput(Wire):
-    """A picture, inline."""
+    """A picture, inline or by its id: exactly one of the two."""
 
-    data: str = Field(description="The file's bytes in base64.")
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["data"]}, {"required": ["image_id"]}]}
+    )
+
+    data: str | SkipJsonSchema[None] = Field(
+        None, description="The file's bytes in base64.", json_schema_extra=_without_default
+    )
+    image_id: ImageId | SkipJsonSchema[None] = Field(
+        None,
+        description="The id of an image that was sent to `/v1/images`, or named by an earlier result.",
+        json_schema_extra=_without_default,
+    )
     custom_id: CustomId | None = Field(None, description="Comes back with the item's result.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.data is None) == (self.image_id is None):
+            raise ValueError("give exactly one of data and image_id")
+        return self
 
 
 class JobInput(Wire):
@@ -76,8 +161,12 @@ class LensOptions(Wire):
     """How a logit lens reads the layers."""
 
     template: Template = Field(DEFAULT_TEMPLATE, description="Turns a label into a prompt; holds {} once.")
-    outputs: list[Literal["pooled"]] = Field(["pooled"], min_length=1, max_length=1)
-    layers: Literal["all"] = "all"
+    outputs: Outputs = Field(
+        ["pooled"], description="The pooled lens is always given: it says which label is on top."
+    )
+    layers: Layers = Field("all", description="Of the pooled lens.")
+    patch_layers: Layers | None = Field(None, description="Of the patch lens; null is the last layer only.")
+    patch_method: Literal["head"] = "head"
 
 
 class EmbeddingOptions(Wire):

@@ -52,7 +52,7 @@ def assert_problem(answer: Any, status: int, code: str) -> dict[str, Any]:
         (LENS | {"input": {"images": [{"data": DATA, "custom_id": NUL}]}}, "invalid-request"),
         (LENS | {"input": {"images": [{"url": "http://localhost"}]}}, "invalid-request"),
         (LENS | {"options": {"template": "no place for the label"}}, "invalid-request"),
-        (LENS | {"options": {"outputs": ["patch"]}}, "invalid-request"),
+        (LENS | {"options": {"outputs": ["attention"]}}, "invalid-request"),
         (LENS | {"interventions": [{"layer": 3}]}, "invalid-request"),
         (LENS | {"unheard": "of"}, "invalid-request"),
         (TEXTS | {"options": {"normalize": "yes"}}, "invalid-request"),

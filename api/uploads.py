@@ -1,0 +1,95 @@
+"""Pictures on their way in: read again from where they were spooled, one at a time, and stored."""
+
+import asyncio
+import base64
+import hashlib
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from starlette.datastructures import UploadFile
+
+from api.errors import RefusedImagesError
+from jobs.blobs import BlobStore
+from jobs.images import Content
+from jobs.submit import ImageItem
+from pictures.errors import ImageTooLargeError, PictureError
+from pictures.inspect import inspect
+from pictures.sniff import sniff
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A picture of a request: a file, base64 text, or the id of an image; and the name it came with."""
+
+    source: UploadFile | str | uuid.UUID
+    name: str | None
+
+    def pending(self) -> ImageItem:
+        """The item before its bytes are stored."""
+        return ImageItem(self.source if isinstance(self.source, uuid.UUID) else Content("", 0), self.name)
+
+
+async def hash_pictures(uploads: Sequence[Upload]) -> list[ImageItem]:
+    """The items of a job by their content; nothing is stored."""
+    return [ImageItem(await _contained(upload, _hash), upload.name) for upload in uploads]
+
+
+async def store_pictures(blobs: BlobStore, tenant: str, uploads: Sequence[Upload]) -> list[ImageItem]:
+    """Put every picture into the blob store, one after the other: memory holds one decoded at a time."""
+
+    def put(data: bytes) -> Content:
+        return Content(blobs.put(tenant, data), len(data), sniff(data))
+
+    items = []
+    for upload in uploads:
+        items.append(ImageItem(await _contained(upload, put), upload.name))
+        if isinstance(upload.source, UploadFile):
+            await upload.source.close()
+    return items
+
+
+async def check_pictures(uploads: Sequence[Upload], limit_bytes: int, pointers: Sequence[str]) -> None:
+    """Refuse an upload with any picture that cannot be taken, judged by its bytes and decoding none.
+
+    Raises:
+        RefusedImagesError: some cannot; it has the pointer of each.
+    """
+    faults: list[tuple[str, PictureError]] = []
+    for upload, pointer in zip(uploads, pointers, strict=True):
+        try:
+            await _check(upload, limit_bytes)
+        except PictureError as error:
+            faults.append((pointer, error))
+    if faults:
+        raise RefusedImagesError(faults)
+
+
+async def _check(upload: Upload, limit_bytes: int) -> None:
+    # by its size first: what is too large is not read into memory
+    if isinstance(upload.source, UploadFile) and (upload.source.size or 0) > limit_bytes:
+        raise ImageTooLargeError(f"It has {upload.source.size} bytes, the limit is {limit_bytes}.")
+
+    def judge(data: bytes) -> Content:
+        return Content("", len(data), inspect(data, limit_bytes))
+
+    await _contained(upload, judge)
+
+
+async def _contained(upload: Upload, use: Callable[[bytes], Content]) -> Content | uuid.UUID:
+    """What `use` makes of a picture's bytes, in a thread; the id of one that was kept before."""
+    source = upload.source
+    if isinstance(source, uuid.UUID):
+        return source
+    if isinstance(source, str):
+        return await asyncio.to_thread(_decode_and_use, source, use)
+    await source.seek(0)
+    return await asyncio.to_thread(use, await source.read())
+
+
+def _decode_and_use(encoded: str, use: Callable[[bytes], Content]) -> Content:
+    return use(base64.b64decode(encoded))
+
+
+def _hash(data: bytes) -> Content:
+    return Content(hashlib.sha256(data).hexdigest(), len(data))

@@ -1,0 +1,163 @@
+"""Pictures of a tenant: kept by their content, named by jobs, deleted when no job names them.
+
+Whoever is to name a picture in a job holds its row FOR KEY SHARE until the job is committed, and whoever
+deletes one takes the row FOR UPDATE before looking for jobs: neither can slip past the other.
+"""
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import Select, bindparam, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobs.blobs import BlobStore
+from jobs.errors import ImageInUseError, NotFoundError
+from models.image import Image
+
+log = structlog.get_logger()
+
+GRACE = timedelta(hours=1)
+"""What was deleted is removed so much later: an upload of the same bytes that is under way finds them."""
+REMOVED_AT_ONCE = 100
+
+# MATERIALIZED: for a mere EXISTS the planner may scan the whole table in the hope of an early hit
+IN_USE = text("""
+    WITH naming AS MATERIALIZED (
+        SELECT 1 FROM job_inputs WHERE image_ids @> ARRAY[:image_id]::uuid[]
+    )
+    SELECT EXISTS (SELECT 1 FROM naming)
+""").bindparams(bindparam("image_id", type_=Image.id.type))
+"""Whether a job that is kept names an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Bytes that lie in the blob store; `media_type` is None when they look like no picture."""
+
+    sha256: str
+    image_bytes: int
+    media_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An image's row, and whether it was unknown until now."""
+
+    image: Image
+    created: bool
+
+
+def keep(session: Session, tenant: str, contents: Iterable[Content]) -> dict[str, Kept]:
+    """The rows of stored bytes by their SHA-256, made where there are none, held until the commit.
+
+    One that was deleted and not yet removed is revived.
+    """
+    wanted = {content.sha256: content for content in contents}
+    created: set[str] = set()
+    found: dict[str, Image] = {}
+    # again: a row may be removed between being found and being held
+    while missing := sorted(wanted.keys() - found.keys()):
+        created |= _insert(session, tenant, [wanted[sha256] for sha256 in missing])
+        created |= _revive(session, tenant, missing)
+        held = session.scalars(_alive(tenant).where(Image.sha256.in_(missing)).order_by(Image.sha256))
+        found |= {image.sha256: image for image in held}
+    return {sha256: Kept(image, sha256 in created) for sha256, image in found.items()}
+
+
+def hold(session: Session, tenant: str, image_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Image]:
+    """The tenant's images of these ids, held until the commit; those that are not there are left out."""
+    wanted = set(image_ids)
+    if not wanted:
+        return {}
+    held = session.scalars(_alive(tenant).where(Image.id.in_(wanted)).order_by(Image.sha256))
+    return {image.id: image for image in held}
+
+
+def image_of(tenant: str, image_id: uuid.UUID) -> Select[Image]:
+    """An image, if it is the tenant's and was not deleted."""
+    return select(Image).where(Image.id == image_id, Image.tenant == tenant, Image.dying_at.is_(None))
+
+
+def delete_image(session: Session, tenant: str, image_id: uuid.UUID) -> None:
+    """Delete an image: unknown from the commit on, its bytes removed by `remove_dying` after GRACE.
+
+    Raises:
+        NotFoundError: the tenant has no such image.
+        ImageInUseError: a job that is kept names it.
+    """
+    image = session.scalar(image_of(tenant, image_id).with_for_update())
+    if image is None:
+        raise NotFoundError
+    # a statement of its own, after the lock: it sees the jobs of whoever held the row until now
+    if session.scalar(IN_USE, {"image_id": image_id}):
+        raise ImageInUseError
+    session.execute(update(Image).where(Image.id == image_id).values(dying_at=func.now()))
+
+
+def remove_dying(session: Session, blobs: BlobStore) -> int:
+    """Remove what was deleted GRACE ago: the file, then the row; returns how many images went.
+
+    The row is held meanwhile: a submit that revives it waits, and then finds it gone and makes a new one.
+    """
+    dying = (
+        select(Image)
+        .where(Image.dying_at < func.now() - GRACE)
+        .order_by(Image.dying_at)
+        .limit(REMOVED_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    removed = 0
+    for image in session.scalars(dying).all():
+        if blobs.remove(image.tenant, image.sha256, untouched=GRACE):
+            session.execute(delete(Image).where(Image.id == image.id))
+            removed += 1
+            log.info("image.removed", image_id=str(image.id))
+        else:
+            # its upload is under way or was given up: look again when that has been decided
+            session.execute(update(Image).where(Image.id == image.id).values(dying_at=func.now()))
+    return removed
+
+
+def _insert(session: Session, tenant: str, contents: list[Content]) -> set[str]:
+    # sorted by their hash: two submits that share pictures take the index entries in one order
+    rows = [
+        {
+            "tenant": tenant,
+            "sha256": content.sha256,
+            "image_bytes": content.image_bytes,
+            "media_type": content.media_type,
+        }
+        for content in contents
+    ]
+    return set(session.scalars(insert(Image).on_conflict_do_nothing().returning(Image.sha256), rows))
+
+
+def _revive(session: Session, tenant: str, hashes: list[str]) -> set[str]:
+    dying = (
+        select(Image.id)
+        .where(Image.tenant == tenant, Image.sha256.in_(hashes), Image.dying_at.is_not(None))
+        .order_by(Image.sha256)
+        .with_for_update(key_share=True)
+        .cte("dying")
+    )
+    revived = (
+        update(Image)
+        .where(Image.id == dying.c.id)
+        .values(dying_at=None, created_at=func.now())
+        .returning(Image.sha256)
+        .execution_options(synchronize_session=False)
+    )
+    return set(session.scalars(revived))
+
+
+def _alive(tenant: str) -> Select[Image]:
+    return (
+        select(Image)
+        .where(Image.tenant == tenant, Image.dying_at.is_(None))
+        .with_for_update(read=True, key_share=True)
+        .execution_options(populate_existing=True)
+    )
