@@ -74,6 +74,9 @@ STATUS: Mapping[str, HTTPStatus] = {
     "invalid-key": HTTPStatus.UNAUTHORIZED,
     "not-found": HTTPStatus.NOT_FOUND,
     "image-in-use": HTTPStatus.CONFLICT,
+    "no-result-yet": HTTPStatus.NOT_FOUND,
+    "no-maps": HTTPStatus.NOT_FOUND,
+    "blob-missing": HTTPStatus.GONE,
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "body-too-large": HTTPStatus.CONTENT_TOO_LARGE
     if hasattr(HTTPStatus, "CONTENT_TOO_LARGE")

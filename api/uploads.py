@@ -14,8 +14,8 @@ from jobs.blobs import BlobStore
 from jobs.images import Content
 from jobs.submit import ImageItem
 from pictures.errors import ImageTooLargeError, PictureError
-from pictures.inspect import inspect
 from pictures.sniff import sniff
+from pictures.upload import inspect
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def up(
 ) -> None:
     """Run Postgres, Valkey, the API and a worker per model until Ctrl-C; restarts what dies."""
     models = list(dict.fromkeys(model or [DEMO_MODEL]))
-    _check_models(models)
+    check_models(models)
     _check_port(port)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _request_stop)
@@ -188,7 +188,7 @@ def _role(name: str, models: list[str]) -> str:
     return "; the model of jobs that name none" if len(models) > 1 and name == models[0] else ""
 
 
-def _check_models(models: list[str]) -> None:
+def check_models(models: list[str]) -> None:
     settings = read_settings(ServiceSettings)
     for name in models:
         try:

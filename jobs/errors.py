@@ -84,6 +84,18 @@ class NotFoundError(DomainError):
     code = "not-found"
 
 
+class NoResultYetError(NotFoundError):
+    """This item has no result yet: poll its job."""
+
+    code = "no-result-yet"
+
+
+class NoMapsError(NotFoundError):
+    """This item has no patch maps: it failed, or its job has no `patch` among its `outputs`."""
+
+    code = "no-maps"
+
+
 class UnauthenticatedError(DomainError):
     """Send an API key: `Authorization: Bearer lq_...`."""
 

@@ -47,6 +47,11 @@ def results_page(job_id: uuid.UUID, *, after: int, limit: int) -> Select[Result]
     )
 
 
+def result_of(job_id: uuid.UUID, index: int) -> Select[Result]:
+    """The result of one item, once it has one."""
+    return select(Result).where(Result.job_id == job_id, Result.index == index)
+
+
 def workers_online(model: str | None = None) -> Select[int]:
     """How many workers are loaded and alive, for one model or at all."""
     online = (

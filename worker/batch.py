@@ -12,6 +12,7 @@ from jobs.leases import Claim, ItemResult
 from models.types import JobType
 from pictures.decode import Limits
 from worker.decoding import DecodedItem, decode_items, item_error
+from worker.maps import store_maps
 from worker.payloads import embedding_payloads, lens_payloads
 from worker.runtime import Runtime
 
@@ -112,15 +113,27 @@ def give_back(runtime: Runtime, claim: Claim, reason: str) -> None:
 
 
 def _lens(runtime: Runtime, claim: Claim, provenance: dict[str, Any]) -> list[ItemResult]:
-    directions = runtime.labels.directions(claim.tenant, claim.options["labels"], claim.options["template"])
-    provenance["template"] = claim.options["template"]
+    options = claim.options
+    directions = runtime.labels.directions(claim.tenant, options["labels"], options["template"])
+    provenance["template"] = options["template"]
     # a poll carries the provenance: thousands of prompts would weigh more than the job
     provenance["prompts"] = list(directions.prompts)[:PROMPTS_SHOWN]
-    decoded, failed = _decode(runtime, claim)
+    decoded, failed = _decode(runtime, claim, thumbnails="patch" in options["outputs"])
     if not decoded:
         return failed
-    lens = runtime.engine.lens([found.image for found in decoded], directions)
-    return lens_payloads(decoded, lens) + failed
+    lens = runtime.engine.lens(
+        [found.image for found in decoded],
+        directions,
+        outputs=options["outputs"],
+        layers=options["layers"],
+        patch_layers=options["patch_layers"],
+        patch_method=options["patch_method"],
+    )
+    maps = None
+    if lens.patch is not None:
+        config = runtime.engine.config
+        maps = store_maps(runtime.blobs, claim.tenant, claim.token, decoded, lens.patch, config)
+    return lens_payloads(decoded, lens, maps) + failed
 
 
 def _embed(runtime: Runtime, claim: Claim) -> list[ItemResult]:
@@ -135,7 +148,10 @@ def _embed(runtime: Runtime, claim: Claim) -> list[ItemResult]:
     return embedding_payloads([found.item for found in decoded], vectors, normalize=normalize) + failed
 
 
-def _decode(runtime: Runtime, claim: Claim) -> tuple[list[DecodedItem], list[ItemResult]]:
+def _decode(
+    runtime: Runtime, claim: Claim, *, thumbnails: bool = False
+) -> tuple[list[DecodedItem], list[ItemResult]]:
     settings = runtime.settings
     limits = Limits(image_bytes=settings.max_image_bytes, pixels=settings.max_image_pixels)
-    return decode_items(runtime.blobs, claim.tenant, claim.items, limits, runtime.engine.squash)
+    squash = runtime.engine.squash
+    return decode_items(runtime.blobs, claim.tenant, claim.items, limits, squash, thumbnails=thumbnails)

@@ -11,16 +11,21 @@ from jobs.errors import BlobMissingError
 from jobs.leases import ItemResult
 from pictures.decode import Limits, decode
 from pictures.errors import PictureError
+from pictures.thumbnail import thumbnail
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedItem:
-    """An item and its picture, squashed to what the model reads; width and height are as it was sent."""
+    """An item and its picture, squashed to what the model reads; width and height are upright, as sent.
+
+    `thumbnail` is a small JPEG of it with its aspect kept, where one was asked for.
+    """
 
     item: dict[str, Any]
     image: Image.Image
     width: int
     height: int
+    thumbnail: bytes | None = None
 
 
 def decode_items(
@@ -29,6 +34,8 @@ def decode_items(
     items: Iterable[dict[str, Any]],
     limits: Limits,
     squash: Callable[[Image.Image], Image.Image],
+    *,
+    thumbnails: bool = False,
 ) -> tuple[list[DecodedItem], list[ItemResult]]:
     """The items whose pictures could be decoded, and the failures of the others.
 
@@ -39,7 +46,8 @@ def decode_items(
     for item in items:
         try:
             image = decode(blobs.get(tenant, item["sha256"]), limits)
-            decoded.append(DecodedItem(item, squash(image), image.width, image.height))
+            small = thumbnail(image) if thumbnails else None
+            decoded.append(DecodedItem(item, squash(image), image.width, image.height, small))
         except (PictureError, BlobMissingError) as error:
             failed.append(ItemResult(item, error=item_error(error.code, str(error), retryable=False)))
     return decoded, failed

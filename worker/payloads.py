@@ -15,9 +15,11 @@ NOT_FINITE = item_error(
 )
 
 
-def lens_payloads(decoded: Sequence[DecodedItem], lens: Lens) -> list[ItemResult]:
-    """One result a picture: pooled scores [layer, label], and what is on top at each layer."""
-    return [_lens_payload(found, lens, row) for row, found in enumerate(decoded)]
+def lens_payloads(
+    decoded: Sequence[DecodedItem], lens: Lens, maps: Sequence[dict[str, Any]] | None
+) -> list[ItemResult]:
+    """One result a picture: pooled scores [layer, label], what is on top at each layer, where maps lie."""
+    return [_lens_payload(found, lens, row, maps[row] if maps else None) for row, found in enumerate(decoded)]
 
 
 def embedding_payloads(
@@ -30,8 +32,11 @@ def embedding_payloads(
     return [_embedding_payload(item, row) for item, row in zip(items, wide.numpy(), strict=True)]
 
 
-def _lens_payload(found: DecodedItem, lens: Lens, row: int) -> ItemResult:
-    if not np.isfinite(lens.cosine[row]).all():
+def _lens_payload(found: DecodedItem, lens: Lens, row: int, maps: dict[str, Any] | None) -> ItemResult:
+    finite = np.isfinite(lens.cosine[row]).all() and (
+        lens.patch is None or np.isfinite(lens.patch.cosine[row]).all()
+    )
+    if not finite:
         return ItemResult(found.item, error=NOT_FINITE)
     scored = [int(label) for label in lens.kept[row]]
     names = lens.labels
@@ -49,13 +54,15 @@ def _lens_payload(found: DecodedItem, lens: Lens, row: int) -> ItemResult:
             },
         },
         "top": {
-            "label": names[top[-1]],
+            "label": names[int(lens.final_logit[row].argmax())],
             "tied": bool(lens.tied[row]),
             "margin": None if lens.top_margin is None else lens.top_margin[row],
             "settle_layer": None if lens.settle_layer is None else int(lens.settle_layer[row]),
             "label_by_layer": [names[label] for label in top],
         },
     }
+    if maps is not None:
+        payload["patch"] = maps
     return ItemResult(found.item, payload=payload)
 
 

@@ -139,7 +139,7 @@ async def read_results(
 ) -> results_schema.ResultsPage:
     """A page of results by index; readable while the job runs."""
     after = results_schema.decode_token(page_token)
-    job = await _find(session, tenant, job_id)
+    job = await find_job(session, tenant, job_id)
     found = await session.scalars(queries.results_page(job.id, after=after, limit=limit))
     return results_schema.page(found.all(), limit)
 
@@ -183,7 +183,7 @@ async def _await(
 async def _look(services: Services, tenant: str, wire_id: str) -> schema.JobView:
     # a session of its own: a request that waits must not hold a connection
     async with services.sessions() as session:
-        job = await _find(session, tenant, wire_id)
+        job = await find_job(session, tenant, wire_id)
         online = await session.scalar(queries.workers_online(job.model))
     return schema.view(job, online or 0)
 
@@ -192,7 +192,12 @@ def _etag(shown: schema.JobView) -> str:
     return etag_of(shown.model_dump_json(), weak=True)
 
 
-async def _find(session: AsyncSession, tenant: str, wire_id: str) -> Job:
+async def find_job(session: AsyncSession, tenant: str, wire_id: str) -> Job:
+    """The tenant's job of this id.
+
+    Raises:
+        NotFoundError: there is none, or it is another tenant's.
+    """
     job = await session.scalar(queries.job_of(tenant, parse_job_id(wire_id)))
     if job is None:
         raise NotFoundError

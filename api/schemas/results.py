@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.ids import image_id
+from api.schemas.ids import image_id, job_id
 from api.schemas.jobs import ItemError
 from jobs.errors import InvalidRequestError
 from models.job import Result
@@ -50,6 +50,8 @@ def item(result: Result) -> ItemView:
     """What the wire shows of one result."""
     submitted = result.item
     stored: dict[str, Any] = dict(result.payload or {})
+    if "patch" in stored:
+        stored["patch"] = _maps(result, stored)
     if "image_id" in submitted:
         stored["image_id"] = image_id(uuid.UUID(submitted["image_id"]))
     if result.error:
@@ -61,6 +63,20 @@ def item(result: Result) -> ItemView:
         state=ItemState(result.state),
         **stored,
     )
+
+
+def _maps(result: Result, payload: dict[str, Any]) -> dict[str, Any]:
+    """What the wire shows of an item's patch maps: where they lie in the store is our own affair."""
+    here = f"/v1/jobs/{job_id(result.job_id)}/items/{result.index}"
+    shown = {name: value for name, value in payload["patch"].items() if name != "stored"}
+    return {
+        **shown,
+        "labels": payload["pooled"]["labels"],
+        "scores_url": f"{here}/scores",
+        "heatmap_url": f"{here}/heatmap.png",
+        "overlay_url": f"{here}/overlay.png",
+        "thumbnail_url": f"{here}/thumbnail.jpg",
+    }
 
 
 def encode_token(after: int) -> str:

@@ -1,0 +1,165 @@
+"""One item of a job: its result, and its patch maps as numbers and as pictures."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from api import drawing
+from api.conditional import etag_of, matches
+from api.deps import Services, ServicesDep, SessionDep, Tenant
+from api.drawing import Choice
+from api.routes.jobs import find_job
+from api.schemas import results as schema
+from jobs import queries
+from jobs.errors import NoResultYetError
+from jobs.maps import Maps, maps_of, read_thumbnail
+
+router = APIRouter(prefix="/v1/jobs/{job_id}/items/{index}", tags=["items"])
+
+PNG, JPEG, NPY, JSON = "image/png", "image/jpeg", "application/x-npy", "application/json"
+KEPT = "private, max-age=300"
+"""What an item's result says never changes: whoever moves a slider over it need not ask again."""
+
+Index = Annotated[int, Path(ge=0, le=2**31 - 1, description="The item's place in its job, from 0.")]
+Layer = Annotated[
+    int | None, Query(description="A layer of the patch lens. Absent: the last one, of scores all.")
+]
+Label = Annotated[
+    str | None, Query(description="A label with scores. Absent: the one on top at the end, of scores all.")
+]
+Contrast = Annotated[
+    str | None, Query(description="Subtract this label's scores: where the one is read and not the other.")
+]
+Low = Annotated[
+    float | None,
+    Query(
+        allow_inf_nan=False, description="The scale's lower end; by default the median of the item's scores."
+    ),
+]
+High = Annotated[
+    float | None,
+    Query(allow_inf_nan=False, description="The scale's upper end; by default the greatest."),
+]
+Side = Annotated[int, Query(ge=16, le=1_024, description="The longer side of the picture in pixels.")]
+
+
+def _binary(media_type: str) -> dict[int | str, dict[str, object]]:
+    return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+@router.get("", summary="Fetch one item", response_model_exclude_unset=True)
+async def read_item(job_id: str, index: Index, tenant: Tenant, session: SessionDep) -> schema.ItemView:
+    """One item's result, as in the pages of results."""
+    job = await find_job(session, tenant, job_id)
+    result = await session.scalar(queries.result_of(job.id, index))
+    if result is None:
+        raise NoResultYetError
+    return schema.item(result)
+
+
+@router.get("/scores", summary="Fetch patch scores", responses={**_binary(NPY)}, response_class=Response)
+async def read_scores(
+    job_id: str,
+    index: Index,
+    request: Request,
+    tenant: Tenant,
+    services: ServicesDep,
+    output: Literal["patch"] = "patch",
+    format: Literal["json", "npy"] = "json",  # noqa: A002 - its name on the wire
+    layer: Layer = None,
+    label: Label = None,
+) -> Response:
+    """Cosines [layer, label, row, col] of the patch lens as JSON, or float32 as npy."""
+    maps = await _find_maps(services, tenant, job_id, index)
+    write, media_type = (drawing.scores_npy, NPY) if format == "npy" else (drawing.scores_json, JSON)
+    return await _answer(
+        request,
+        (maps, "scores", format, layer, label),
+        media_type,
+        lambda: write(services.blobs, tenant, maps, layer, label),
+    )
+
+
+@router.get("/heatmap.png", summary="Draw a heatmap", responses=_binary(PNG), response_class=Response)
+async def draw_heatmap(
+    job_id: str,
+    index: Index,
+    request: Request,
+    tenant: Tenant,
+    services: ServicesDep,
+    layer: Layer = None,
+    label: Label = None,
+    contrast: Contrast = None,
+    low: Low = None,
+    high: High = None,
+    side: Side = 512,
+) -> Response:
+    """A layer to lay over the picture: opaque where patches cover it, transparent elsewhere."""
+    choice = Choice(layer, label, contrast, low, high, side)
+    maps = await _find_maps(services, tenant, job_id, index)
+    return await _answer(
+        request,
+        (maps, "heatmap", choice),
+        PNG,
+        lambda: drawing.heatmap_png(services.blobs, tenant, maps, choice),
+    )
+
+
+@router.get("/overlay.png", summary="Draw an overlay", responses=_binary(PNG), response_class=Response)
+async def draw_overlay(
+    job_id: str,
+    index: Index,
+    request: Request,
+    tenant: Tenant,
+    services: ServicesDep,
+    layer: Layer = None,
+    label: Label = None,
+    contrast: Contrast = None,
+    low: Low = None,
+    high: High = None,
+    side: Side = 512,
+    opacity: Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)] = 0.6,
+    legend: bool = True,
+) -> Response:
+    """The picture under its heatmap, with the scale below; one scale for all layers and labels of an item."""
+    choice = Choice(layer, label, contrast, low, high, side)
+    maps = await _find_maps(services, tenant, job_id, index)
+    return await _answer(
+        request,
+        (maps, "overlay", choice, opacity, legend),
+        PNG,
+        lambda: drawing.overlay_png(services.blobs, tenant, maps, choice, opacity=opacity, legend=legend),
+    )
+
+
+@router.get("/thumbnail.jpg", summary="Fetch the thumbnail", responses=_binary(JPEG), response_class=Response)
+async def fetch_thumbnail(
+    job_id: str, index: Index, request: Request, tenant: Tenant, services: ServicesDep
+) -> Response:
+    """The picture as the model's worker saw it, upright and small: what heatmaps lie over."""
+    maps = await _find_maps(services, tenant, job_id, index)
+    return await _answer(
+        request, (maps, "thumbnail"), JPEG, lambda: read_thumbnail(services.blobs, tenant, maps)
+    )
+
+
+async def _find_maps(services: Services, tenant: str, job_id: str, index: int) -> Maps:
+    # a session of its own: no connection is held while a picture is drawn
+    async with services.sessions() as session:
+        job = await find_job(session, tenant, job_id)
+        result = await session.scalar(queries.result_of(job.id, index))
+    if result is None:
+        raise NoResultYetError
+    return maps_of(result.payload)
+
+
+async def _answer(
+    request: Request, identity: tuple[object, ...], media_type: str, make: Callable[[], bytes]
+) -> Response:
+    etag = etag_of(repr(identity))
+    headers = {"ETag": etag, "Cache-Control": KEPT, "X-Content-Type-Options": "nosniff"}
+    if matches(request.headers.getlist("If-None-Match"), etag):
+        return Response(status_code=304, headers=headers)
+    return Response(await asyncio.to_thread(make), media_type=media_type, headers=headers)

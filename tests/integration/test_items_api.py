@@ -1,0 +1,201 @@
+"""One item's result, and its maps as numbers and pictures, from what a worker stored."""
+
+import io
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from numpy.typing import NDArray
+from PIL import Image
+from sqlalchemy.orm import Session, sessionmaker
+
+from api.schemas.ids import job_id
+from jobs import leases, submit
+from jobs.blobs import BlobStore
+from jobs.images import Content
+from jobs.keys import create_key
+from jobs.leases import ItemResult
+from jobs.objects import put_object
+from models.types import JobType
+from pictures.thumbnail import thumbnail
+from tests.ledger import MODEL, TENANT, claim
+
+LAYERS, LABELS, GRID = [2, 4], ["a cat", "dog"], (27, 27)
+SIZE = (300, 200)
+
+
+@pytest.fixture
+def scores() -> NDArray[np.float32]:
+    """Random scores [layer, label, row, col] in which the cat lies at the top left at the end."""
+    drawn = np.random.default_rng(5).uniform(-0.2, 0.2, (2, 2, *GRID)).astype(np.float32)
+    drawn[1, 0, 0, 0] = 0.5
+    return drawn
+
+
+@pytest.fixture
+def items_url(sessions: sessionmaker[Session], blobs: BlobStore, scores: NDArray[np.float32]) -> str:
+    """A finished job of three: a lens with maps, a lens without, and a failure."""
+    pictures = [submit.ImageItem(Content(blobs.put(TENANT, bytes([index])), 1)) for index in range(3)]
+    options: dict[str, Any] = {"labels": LABELS, "template": "{}", "outputs": ["pooled", "patch"]}
+    wanted = submit.Submission(JobType.LOGIT_LENS, MODEL, pictures, options)
+    with sessions.begin() as session:
+        job = submit.submit(session, TENANT, wanted)
+    held = claim(sessions)
+    assert held is not None
+    file = io.BytesIO()
+    np.save(file, scores)
+    small = thumbnail(Image.new("RGB", SIZE, "white"))
+    spans = put_object(blobs, TENANT, held.token, [file.getvalue(), small])
+    pooled = {"layers": [0, 4], "labels": LABELS, "cosine": [[0.1, 0.2], [0.4, 0.1]]}
+    top = {"label": "a cat", "tied": False, "margin": 0.3, "settle_layer": 4}
+    patch = {
+        "layers": LAYERS,
+        "grid": list(GRID),
+        "patch_size": 14,
+        "image_size": 384,
+        "method": "head",
+        "scale": {"low": float(scores.min()), "high": float(scores.max())},
+        "stored": {
+            "object": held.token.hex,
+            "scores": [spans[0].offset, spans[0].length],
+            "thumbnail": [spans[1].offset, spans[1].length],
+        },
+    }
+    payload: dict[str, Any] = {"width": 3000, "height": 2000, "pooled": pooled, "top": top}
+    error = {"code": "image-truncated", "message": "torn", "retryable": False}
+    results = [
+        ItemResult(held.items[0], payload={**payload, "patch": patch}),
+        ItemResult(held.items[1], payload=payload),
+        ItemResult(held.items[2], error=error),
+    ]
+    with sessions.begin() as session:
+        assert leases.complete(session, held.token, results, {"model": MODEL})
+    return f"/v1/jobs/{job_id(job.id)}/items"
+
+
+def open_png(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=["PNG"])
+
+
+def test_an_item_is_what_the_page_of_results_says_of_it(api: TestClient, items_url: str) -> None:
+    page = api.get(items_url.replace("/items", "/results")).json()["items"]
+    assert [api.get(f"{items_url}/{index}").json() for index in range(3)] == page
+    assert "stored" not in page[0]["patch"]
+    assert page[0]["patch"]["labels"] == LABELS
+
+
+def test_scores_come_back_bit_for_bit(api: TestClient, items_url: str, scores: NDArray[np.float32]) -> None:
+    answer = api.get(f"{items_url}/0/scores", params={"format": "npy"})
+    assert np.array_equal(np.load(io.BytesIO(answer.content)), scores)
+    body = api.get(f"{items_url}/0/scores").json()
+    assert (body["layers"], body["labels"], body["grid"]) == (LAYERS, LABELS, list(GRID))
+    assert np.array_equal(np.array(body["scores"], dtype=np.float32), scores)
+
+
+def test_scores_can_be_narrowed_to_a_layer_and_a_label(
+    api: TestClient, items_url: str, scores: NDArray[np.float32]
+) -> None:
+    body = api.get(f"{items_url}/0/scores", params={"layer": 2, "label": "dog"}).json()
+    assert (body["layers"], body["labels"]) == ([2], ["dog"])
+    assert np.array_equal(np.array(body["scores"], dtype=np.float32), scores[:1, 1:])
+
+
+def test_a_heatmap_is_transparent_where_no_patch_covers_the_picture(api: TestClient, items_url: str) -> None:
+    drawn = open_png(api.get(f"{items_url}/0/heatmap.png", params={"side": 768}).content)
+    assert drawn.size == (768, 512)
+    alpha = np.array(drawn.convert("RGBA"))[:, :, 3]
+    # 378 of 384 pixels: 756 of 768 across, 504 of 512 down
+    assert (alpha[:504, :756] == 255).all()
+    assert not alpha[504:].any()
+    assert not alpha[:, 756:].any()
+
+
+def test_an_overlay_shows_the_top_label_of_the_last_layer_unless_told(
+    api: TestClient, items_url: str
+) -> None:
+    by_default = api.get(f"{items_url}/0/overlay.png").content
+    assert by_default == api.get(f"{items_url}/0/overlay.png", params={"layer": 4, "label": "a cat"}).content
+    assert by_default != api.get(f"{items_url}/0/overlay.png", params={"label": "dog"}).content
+    bare = open_png(api.get(f"{items_url}/0/overlay.png", params={"legend": False}).content)
+    assert bare.size == (512, 341)
+    assert open_png(by_default).height > bare.height
+
+
+def test_a_contrast_of_a_label_with_itself_is_all_one_colour(api: TestClient, items_url: str) -> None:
+    query: dict[str, str | int] = {"label": "dog", "contrast": "dog", "side": 64}
+    drawn = open_png(api.get(f"{items_url}/0/heatmap.png", params=query).content).convert("RGBA")
+    covered = np.array(drawn)[:41, :62].reshape(-1, 4)
+    assert len(np.unique(covered, axis=0)) == 1
+
+
+def test_maps_are_answered_by_304_once_they_are_known(api: TestClient, items_url: str) -> None:
+    first = api.get(f"{items_url}/0/overlay.png")
+    again = api.get(f"{items_url}/0/overlay.png", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    other = api.get(
+        f"{items_url}/0/overlay.png",
+        params={"layer": 2},
+        headers={"If-None-Match": first.headers["ETag"]},
+    )
+    assert other.status_code == 200
+
+
+def test_the_thumbnail_is_the_stored_one(api: TestClient, items_url: str) -> None:
+    answer = api.get(f"{items_url}/0/thumbnail.jpg")
+    assert answer.headers["Content-Type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(answer.content)).size == SIZE
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status", "code"),
+    [
+        ("0/heatmap.png", {"layer": 3}, 422, "invalid-request"),
+        ("0/overlay.png", {"label": "a horse"}, 422, "invalid-request"),
+        ("0/overlay.png", {"contrast": "a horse"}, 422, "invalid-request"),
+        ("0/overlay.png", {"contrast": "dog", "low": 0}, 422, "invalid-request"),
+        ("0/overlay.png", {"low": 1, "high": 0}, 422, "invalid-request"),
+        ("0/overlay.png", {"low": "nan"}, 422, "invalid-request"),
+        ("0/overlay.png", {"opacity": 2}, 422, "invalid-request"),
+        ("0/heatmap.png", {"side": 100_000}, 422, "invalid-request"),
+        ("0/scores", {"format": "pickle"}, 422, "invalid-request"),
+        ("1/overlay.png", {}, 404, "no-maps"),
+        ("2/scores", {}, 404, "no-maps"),
+        ("3", {}, 404, "no-result-yet"),
+        ("3/heatmap.png", {}, 404, "no-result-yet"),
+        ("-1", {}, 422, "invalid-request"),
+        ("first", {}, 422, "invalid-request"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_with_its_reason(
+    api: TestClient, items_url: str, path: str, query: dict[str, Any], status: int, code: str
+) -> None:
+    answer = api.get(f"{items_url}/{path}", params=query)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_another_tenants_maps_are_answered_as_unknown(
+    api: TestClient, items_url: str, sessions: sessionmaker[Session]
+) -> None:
+    with sessions.begin() as session:
+        stranger = create_key(session, name="stranger", tenant="another")
+    unknown = f"/v1/jobs/job_{uuid.uuid4().hex}/items"
+    for path in ("0", "0/scores", "0/heatmap.png", "0/overlay.png", "0/thumbnail.jpg"):
+        answers = [
+            api.get(f"{url}/{path}", headers={"Authorization": f"Bearer {stranger}"}).json()
+            for url in (items_url, unknown)
+        ]
+        assert answers[0]["code"] == "not-found"
+        assert without_id(answers[0]) == without_id(answers[1])
+
+
+def without_id(answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name != "request_id"}
+
+
+def test_maps_whose_file_was_removed_are_gone(api: TestClient, items_url: str, blobs: BlobStore) -> None:
+    for path in blobs.folder.rglob("objects/*/*"):
+        path.unlink()
+    answer = api.get(f"{items_url}/0/scores")
+    assert (answer.status_code, answer.json()["code"]) == (410, "blob-missing")
