@@ -77,7 +77,7 @@ def find_job(session: Session, tenant: str, once: Once) -> Job | None:
         return None
     if known.fingerprint != once.fingerprint:
         raise IdempotencyKeyReusedError
-    return session.scalars(queries.job_of(tenant, known.job_id)).one()
+    return session.scalar(queries.job_of(tenant, known.job_id))
 
 
 def submit_once(session: Session, tenant: str, submission: Submission, once: Once) -> tuple[Job, bool]:

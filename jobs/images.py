@@ -102,6 +102,9 @@ def remove_dying(session: Session, blobs: BlobStore) -> int:
     """Remove what was deleted GRACE ago: the file, then the row; returns how many images went.
 
     The row is held meanwhile: a submit that revives it waits, and then finds it gone and makes a new one.
+
+    Raises:
+        BlobStoreMissingError: there is something to remove, and the blob store is not there.
     """
     dying = (
         select(Image)
@@ -111,7 +114,11 @@ def remove_dying(session: Session, blobs: BlobStore) -> int:
         .with_for_update(skip_locked=True)
     )
     removed = 0
-    for image in session.scalars(dying).all():
+    found = session.scalars(dying).all()
+    if found:
+        # in a folder that is mounted over, every file would count as gone already
+        blobs.check()
+    for image in found:
         if blobs.remove(image.tenant, image.sha256, untouched=GRACE):
             session.execute(delete(Image).where(Image.id == image.id))
             removed += 1

@@ -11,8 +11,14 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import images, maintenance, submit
-from jobs.blobs import BlobStore
-from jobs.errors import BlobMissingError, ImageInUseError, NotFoundError, UnknownImageError
+from jobs.blobs import SENTINEL, BlobStore
+from jobs.errors import (
+    BlobMissingError,
+    BlobStoreMissingError,
+    ImageInUseError,
+    NotFoundError,
+    UnknownImageError,
+)
 from jobs.images import Content
 from models.types import JobType
 from tests.ledger import MODEL, TENANT, scalar
@@ -192,6 +198,18 @@ def test_a_file_that_went_before_its_row_is_no_fault(
     blobs._path(TENANT, content.sha256).unlink()
     assert remove(sessions, blobs) == 1
     assert not blobs.remove(TENANT, blobs.put(TENANT, DATA), untouched=images.GRACE)
+
+
+def test_nothing_is_removed_while_the_blob_store_is_not_mounted(
+    sessions: Sessions, blobs: BlobStore, content: Content, image_id: uuid.UUID
+) -> None:
+    delete(sessions, image_id)
+    age(sessions, blobs, content)
+    (blobs.folder / SENTINEL).unlink()
+    with pytest.raises(BlobStoreMissingError):
+        remove(sessions, blobs)
+    blobs.create()
+    assert remove(sessions, blobs) == 1
 
 
 def test_looking_for_jobs_that_name_an_image_uses_the_index(

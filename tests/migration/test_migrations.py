@@ -1,5 +1,8 @@
 """The schema goes up, down and up again, and is what the tables say."""
 
+import json
+import uuid
+
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
@@ -17,6 +20,33 @@ def test_migrations_go_up_down_and_up(empty_database_url: str) -> None:
     schema.upgrade(empty_database_url)
     with engine.connect() as connection:
         assert connection.scalar(schema.applied()) == schema.head()
+    engine.dispose()
+
+
+def test_jobs_of_before_refer_to_their_images(empty_database_url: str) -> None:
+    engine = create_engine(empty_database_url)
+    schema.upgrade(empty_database_url, "0001")
+    first, second = str(uuid.uuid4()), str(uuid.uuid4())
+    items = [{"kind": "image", "image_id": id_} for id_ in (first, second, first)]
+    with engine.begin() as connection:
+        job = connection.scalar(
+            text("""INSERT INTO jobs (tenant, type, model, options, total)
+                    VALUES ('a', 'embedding', 'm', '{}', 4) RETURNING id""")
+        )
+        for unit, held in enumerate((items, [{"kind": "text", "text": "a ring"}])):
+            connection.execute(
+                text(
+                    "INSERT INTO job_inputs (job_id, unit, items) VALUES (:job, :unit, CAST(:items AS jsonb))"
+                ),
+                {"job": job, "unit": unit, "items": json.dumps(held)},
+            )
+    schema.upgrade(empty_database_url)
+    with engine.connect() as connection:
+        found = connection.scalars(text("SELECT image_ids FROM job_inputs ORDER BY unit")).all()
+    assert [sorted(map(str, ids)) for ids in found] == [sorted({first, second}), []]
+    schema.downgrade(empty_database_url, "0001")
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM job_inputs")) == 2
     engine.dispose()
 
 
