@@ -198,8 +198,8 @@ class SiglipEngine:
         """The pooled lens of pictures against labels, and the patch lens when `outputs` names it.
 
         Shapes are in `engine.lens.Lens`. `patch_layers` None is the last layer: maps of all of them cost
-        half a forward pass. `template` is not used when `labels` are directions already. Scores are float32
-        in every dtype.
+        most of another forward pass. `template` is not used when `labels` are directions already. Scores are
+        float32 in every dtype.
 
         Layers are read as the pass goes by, so that memory holds one hidden state of one batch, and its patch
         embeddings within `engine.readout.PATCH_BYTES`: for them a batch may be smaller than `batch_size`.
