@@ -19,6 +19,14 @@ DEFAULT_TEMPLATE: Final = "This is a photo of {}."
 """Turns a label into the prompt that is embedded."""
 DEMO_MODEL: Final = "lensqueue/siglip-tiny-shapes"
 
+_VISION_DEFAULTS: Final = {
+    "image_size": ("image_size", 224),
+    "patch_size": ("patch_size", 16),
+    "hidden_size": ("hidden_size", 768),
+    "layers": ("num_hidden_layers", 12),
+    "attention_heads": ("num_attention_heads", 12),
+    "mlp_size": ("intermediate_size", 3072),
+}
 _TABLE: Final = Path(__file__).with_name("checkpoints.json")
 _DEMO_FOLDER: Final = Path(__file__).resolve().parents[1] / "demo" / "checkpoint"
 
@@ -125,18 +133,12 @@ def _folder_dimensions(folder: Path) -> Dimensions | None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         vision = config["vision_config"]
-    except (OSError, ValueError, KeyError, TypeError):
+        # The hub's configs leave out whatever equals the defaults, which are those of base-patch16-224.
+        sizes = {name: int(vision.get(key, default)) for name, (key, default) in _VISION_DEFAULTS.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # The folder may exist only where the workers run; the worker is the one to say what is wrong with it.
         return None
-    # The hub's configs leave out whatever equals the defaults, which are those of base-patch16-224.
-    return Dimensions(
-        image_size=int(vision.get("image_size", 224)),
-        patch_size=int(vision.get("patch_size", 16)),
-        hidden_size=int(vision.get("hidden_size", 768)),
-        layers=int(vision.get("num_hidden_layers", 12)),
-        attention_heads=int(vision.get("num_attention_heads", 12)),
-        mlp_size=int(vision.get("intermediate_size", 3072)),
-    )
+    return Dimensions(**sizes) if min(sizes.values()) > 0 else None
 
 
 @cache

@@ -1,0 +1,96 @@
+"""What the demo leaves behind: the results, an overlay a picture, a sheet of layers, and the report."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from analysis.facts import LensPicture, LensReport
+from analysis.report import write_report
+from cli.collection import Collection, Picture
+from cli.console import console
+from cli.lens_job import fetch, fetch_maps
+from pictures.colours import Scale
+from pictures.coverage import PatchGrid
+from pictures.png import to_png
+from pictures.sheet import SheetRow, draw_sheet
+from pictures.thumbnail import open_thumbnail
+
+REPORTED = 48
+"""Pictures in the report: a page that a person reads. The results and the overlays hold all."""
+SHEET_ROWS = 6
+
+
+def write_demo(
+    client: httpx.Client,
+    folder: Path,
+    collection: Collection,
+    job: dict[str, Any],
+    items: list[dict[str, Any]],
+) -> Path:
+    """Write everything into `folder`, anew; returns it."""
+    with console.status("Drawing ..."):
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "overlays").mkdir(parents=True)
+        truth = {picture.name: list(picture.true_labels) for picture in collection.pictures}
+        results = {"job": job, "objects": truth, "items": items}
+        (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        _write_overlays(client, folder / "overlays", items)
+        told = [_tell(client, collection, item) for item in items[:REPORTED]]
+        _write_sheet(folder / "lens.png", told)
+        write_report(folder / "report.html", LensReport(collection.title, job, told, collection.labels))
+    return folder
+
+
+def _write_overlays(client: httpx.Client, folder: Path, items: list[dict[str, Any]]) -> None:
+    """For each picture its top label at the last layer, as the service draws it."""
+    for item in items:
+        if "patch" in item:
+            name = re.sub(r"[^\w.-]+", "_", item["custom_id"])[:80]
+            overlay = fetch(client, item["patch"]["overlay_url"])
+            (folder / f"{item['index']:03}-{name}.png").write_bytes(overlay)
+
+
+def _tell(client: httpx.Client, collection: Collection, item: dict[str, Any]) -> LensPicture:
+    picture = _picture(collection, item)
+    if "patch" not in item:
+        return LensPicture(picture.name, item["custom_id"], picture.true_labels, item)
+    thumbnail, maps = fetch_maps(client, item)
+    return LensPicture(picture.name, item["custom_id"], picture.true_labels, item, thumbnail, maps)
+
+
+def _picture(collection: Collection, item: dict[str, Any]) -> Picture:
+    return next(picture for picture in collection.pictures if picture.name == item["custom_id"])
+
+
+def _write_sheet(target: Path, told: list[LensPicture]) -> None:
+    """A few pictures, layer by layer, as one PNG to be shown around."""
+    rows = [picture for picture in told if picture.maps is not None][:SHEET_ROWS]
+    if not rows:
+        return
+    patch = rows[0].item["patch"]
+    rows_cols = patch["grid"]
+    grid = PatchGrid(rows_cols[0], rows_cols[1], patch["patch_size"], patch["image_size"])
+    low = min(row.item["patch"]["scale"]["low"] for row in rows)
+    high = max(row.item["patch"]["scale"]["high"] for row in rows)
+    sheet = draw_sheet([_row(picture) for picture in rows], grid, Scale(low, high), patch["layers"])
+    target.write_bytes(to_png(sheet))
+
+
+def _row(picture: LensPicture) -> SheetRow:
+    assert picture.thumbnail is not None
+    assert picture.maps is not None
+    item = picture.item
+    pooled, layers = item["pooled"], item["patch"]["layers"]
+    label = pooled["labels"].index(item["top"]["label"])
+    return SheetRow(
+        picture=open_thumbnail(picture.thumbnail),
+        label=item["top"]["label"],
+        maps=picture.maps[:, label],
+        pooled=np.array([pooled["cosine"][pooled["layers"].index(layer)][label] for layer in layers]),
+        settle_layer=item["top"]["settle_layer"],
+    )
