@@ -10,7 +10,11 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
-demo: .venv/ready-to-run ## Run a logit lens over the sample pictures through the whole service, and show it
+# By environment, not by arguments: labels hold quotes and spaces that a shell would take apart.
+demo: export LENSQUEUE_DEMO_MODEL = $(MODEL)
+demo: export LENSQUEUE_DEMO_IMAGES = $(IMAGES)
+demo: export LENSQUEUE_DEMO_LABELS = $(LABELS)
+demo: .venv/ready-to-run ## Run a logit lens over the sample pictures, or yours: MODEL=... IMAGES=folder LABELS="a cat,a dog"
 	@$(BIN)/lensqueue demo
 
 up: .venv/ready-to-run ## Run the whole service in the foreground; prints its address and key

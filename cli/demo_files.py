@@ -69,16 +69,29 @@ def _picture(collection: Collection, item: dict[str, Any]) -> Picture:
 
 def _write_sheet(target: Path, told: list[LensPicture]) -> None:
     """A few pictures, layer by layer, as one PNG to be shown around."""
-    rows = [picture for picture in told if picture.maps is not None][:SHEET_ROWS]
+    rows = _varied([picture for picture in told if picture.maps is not None])
     if not rows:
         return
     patch = rows[0].item["patch"]
     rows_cols = patch["grid"]
     grid = PatchGrid(rows_cols[0], rows_cols[1], patch["patch_size"], patch["image_size"])
-    low = min(row.item["patch"]["scale"]["low"] for row in rows)
-    high = max(row.item["patch"]["scale"]["high"] for row in rows)
-    sheet = draw_sheet([_row(picture) for picture in rows], grid, Scale(low, high), patch["layers"])
-    target.write_bytes(to_png(sheet))
+    lines = [_row(picture) for picture in rows]
+    shown = np.stack([line.maps for line in lines])
+    # only what stands out: the labels are on top, and still most patches show something else
+    scale = Scale(float(np.quantile(shown, 0.75)), float(shown.max()))
+    target.write_bytes(to_png(draw_sheet(lines, grid, scale, patch["layers"])))
+
+
+def _varied(told: list[LensPicture]) -> list[LensPicture]:
+    """SHEET_ROWS of the pictures, of every settle layer in turn, so that each kind of course is seen."""
+    turns: dict[int | None, int] = {}
+    placed = []
+    for place, picture in enumerate(told):
+        settled = picture.item["top"]["settle_layer"]
+        turns[settled] = turns.get(settled, 0) + 1
+        placed.append((turns[settled], place, picture))
+    chosen = sorted(placed, key=lambda each: each[:2])[:SHEET_ROWS]
+    return [picture for _, _, picture in sorted(chosen, key=lambda each: each[1])]
 
 
 def _row(picture: LensPicture) -> SheetRow:
