@@ -22,7 +22,7 @@ PLOT_HEIGHT = HEIGHT - PADDING["top"] - PADDING["bottom"]
 LABEL_GAP_PX = 14.0
 NAME_COLUMNS = 16
 TICK = 0.1
-SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+.1f')"
+SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+.2~f')"
 
 SETTLED_TEXT: Final[dict[str, Any]] = {"color": ink.INK, "baseline": "bottom"}
 

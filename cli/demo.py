@@ -54,6 +54,10 @@ def demo(
         job = lens_job.watch(client, lens_job.submit(client, model, collection, sent))
         items = lens_job.fetch_items(client, job) + refused(sent)
         _show(items, collection)
+        if model == DEMO_MODEL and images is not None:
+            console.print(
+                f"{model} knows coloured shapes and nothing else: try MODEL=google/siglip-base-patch16-224"
+            )
         target = write_demo(client, folder / "demo", collection, job, items)
     console.print(f"\n{CAVEAT}\n", style="dim", soft_wrap=True)
     console.print(f"Report: {target / 'report.html'}", soft_wrap=True)

@@ -105,5 +105,6 @@ def _row(picture: LensPicture) -> SheetRow:
         label=item["top"]["label"],
         maps=picture.maps[:, label],
         pooled=np.array([pooled["cosine"][pooled["layers"].index(layer)][label] for layer in layers]),
-        settle_layer=item["top"]["settle_layer"],
+        # the first column from which on the label stays on top: not every layer has a map
+        settle_layer=next((layer for layer in layers if layer >= item["top"]["settle_layer"]), None),
     )

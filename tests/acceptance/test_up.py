@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from PIL import Image
 
 from tests.acceptance.conftest import free_port
 
@@ -156,7 +157,10 @@ def test_what_dies_is_restarted_and_jobs_survive_a_stop(up: Up) -> None:
     again.wait_until_ready()
     assert (up.state / "api-key").read_text().strip() == key
     kept = httpx.get(
-        f"http://127.0.0.1:{again.port}{job['links']['self']}", headers={"Authorization": f"Bearer {key}"}
+        f"http://127.0.0.1:{again.port}{job['links']['self']}",
+        # it may have waited through the stop, and run only now
+        headers={"Authorization": f"Bearer {key}", "Prefer": "wait=30"},
+        timeout=60,
     )
     assert kept.json()["state"] == "succeeded"
     descendants = again.descendants()
@@ -177,6 +181,14 @@ def test_the_demo_shows_a_lens_of_every_sample_and_leaves_nothing_running(state_
     assert sum(right) >= 22
     assert "settle layer" in done.stdout
     assert written["items"][0]["top"]["label"] in done.stdout
+    overlays = sorted((state / "demo" / "overlays").iterdir())
+    assert len(overlays) == 24
+    for path in (*overlays, state / "demo" / "lens.png"):
+        with Image.open(path) as drawn:
+            drawn.load()
+            assert drawn.format == "PNG"
+    report = (state / "demo" / "report.html").read_text()
+    assert all(item["custom_id"] in report for item in written["items"])
     left = [
         process.pid
         for process in psutil.process_iter(["cmdline"])
@@ -184,3 +196,54 @@ def test_the_demo_shows_a_lens_of_every_sample_and_leaves_nothing_running(state_
     ]
     assert left == []
     shutil.rmtree(state)
+
+
+def test_the_demo_looks_at_pictures_of_ones_own_and_tells_those_it_cannot_read(
+    state_folder: Path, tmp_path: Path
+) -> None:
+    theirs = state_folder / "a checkout of somebody else"
+    theirs.mkdir(mode=0o755)
+    pictures = tmp_path / "my pictures"
+    pictures.mkdir()
+    scene = (ROOT / "demo" / "samples" / "images" / "scene-00000.jpg").read_bytes()
+    (pictures / "b [bold].jpg").write_bytes(scene)
+    (pictures / "a.jpg").write_bytes(scene[:2_000])
+    (pictures / "notes.txt").write_text("no picture")
+    labels = tmp_path / "labels.txt"
+    labels.write_text("cyan ring\n\nan [/]arrow\n")
+    if os.geteuid() == 0:
+        os.chown(theirs, 65_534, -1)
+    env = {"LENSQUEUE_DEMO_IMAGES": str(pictures), "LENSQUEUE_DEMO_LABELS": f"@{labels}", "COLUMNS": "160"}
+    done = run("demo", "--state", str(theirs / "state"), env={**os.environ, **env})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed over: notes.txt" in done.stdout
+    (told,) = re.findall(r"Report: (.+)/report\.html", done.stdout)
+    written = json.loads((Path(told) / "results.json").read_text())
+    assert [(item["custom_id"], item["state"]) for item in written["items"]] == [
+        ("b [bold].jpg", "succeeded"),
+        ("a.jpg", "failed"),
+    ]
+    assert "image-truncated" in (Path(told) / "report.html").read_text()
+    if os.geteuid() == 0:
+        assert list(theirs.iterdir()) == [], "root writes nothing into a folder of another user"
+        shutil.rmtree(Path(told).parent)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--images", "demo/samples/images"), "say what may be in your pictures"),
+        (("--images", "demo", "--labels", "a cat"), "holds no pictures"),
+        (("--images", "nowhere", "--labels", "a cat"), "is not a folder"),
+        (("--labels", "@nowhere.txt"), "No such file"),
+        (("--labels", " , "), "names no label"),
+        (("--model", "google/siglip-base-patch32-224"), "does not exist on the hub"),
+    ],
+)
+def test_a_demo_that_cannot_be_run_says_so_before_anything_starts(
+    arguments: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    done = run("demo", "--state", str(tmp_path / "state"), *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not (tmp_path / "state").exists()
