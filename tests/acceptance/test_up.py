@@ -111,9 +111,13 @@ def test_the_lines_of_the_readme_submit_a_picture_and_fetch_its_lens(up: Up, tmp
         ["/bin/bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout.strip().splitlines()[-1])
-    (item,) = results["items"]
+    printed = re.fullmatch(r"/v1/jobs/\w+\n(.*)(\{\"items\".*)", done.stdout.strip())
+    assert printed is not None, done.stdout
+    assert json.loads(printed[1])["done"]
+    (item,) = json.loads(printed[2])["items"]
     assert (item["state"], item["top"]["label"]) == ("succeeded", "cyan ring")
+    with Image.open(up.state / "overlay.png") as overlay:
+        assert overlay.width == 512
 
 
 def test_a_second_start_on_the_same_folder_is_refused(up: Up) -> None:
