@@ -45,20 +45,20 @@ class Chosen:
     beyond: tuple[bool, bool]
 
 
-def scores_npy(blobs: BlobStore, tenant: str, maps: Maps, layer: int | None, label: str | None) -> bytes:
+def scores_npy(blobs: BlobStore, maps: Maps, layer: int | None, label: str | None) -> bytes:
     """The scores [layer, label, row, col] as a .npy file, float32."""
     file = io.BytesIO()
-    np.save(file, _narrowed(blobs, tenant, maps, layer, label), allow_pickle=False)
+    np.save(file, _narrowed(blobs, maps, layer, label), allow_pickle=False)
     return file.getvalue()
 
 
-def scores_json(blobs: BlobStore, tenant: str, maps: Maps, layer: int | None, label: str | None) -> bytes:
+def scores_json(blobs: BlobStore, maps: Maps, layer: int | None, label: str | None) -> bytes:
     """The scores [layer, label, row, col] as JSON, with the names of the first two axes.
 
     Raises:
         InvalidRequestError: too many for JSON.
     """
-    scores = _narrowed(blobs, tenant, maps, layer, label)
+    scores = _narrowed(blobs, maps, layer, label)
     if scores.size > MAX_JSON_SCORES:
         raise InvalidRequestError(
             f"{scores.size} numbers are too many for JSON, which takes {MAX_JSON_SCORES}: ask for"
@@ -76,20 +76,18 @@ def scores_json(blobs: BlobStore, tenant: str, maps: Maps, layer: int | None, la
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def heatmap_png(blobs: BlobStore, tenant: str, maps: Maps, choice: Choice) -> bytes:
+def heatmap_png(blobs: BlobStore, maps: Maps, choice: Choice) -> bytes:
     """The map alone, to be laid over the picture: opaque where patches cover it, else transparent."""
-    chosen = _choose(blobs, tenant, maps, choice)
-    with open_thumbnail(read_thumbnail(blobs, tenant, maps)) as small:
+    chosen = _choose(blobs, maps, choice)
+    with open_thumbnail(read_thumbnail(blobs, maps)) as small:
         size = display_size(*small.size, choice.side)
     return to_png(heatmap(chosen.scores, maps.grid, size, chosen.scale))
 
 
-def overlay_png(
-    blobs: BlobStore, tenant: str, maps: Maps, choice: Choice, *, opacity: float, legend: bool
-) -> bytes:
+def overlay_png(blobs: BlobStore, maps: Maps, choice: Choice, *, opacity: float, legend: bool) -> bytes:
     """The picture under the map, with the legend below it unless that is not wanted."""
-    chosen = _choose(blobs, tenant, maps, choice)
-    picture = open_thumbnail(read_thumbnail(blobs, tenant, maps))
+    chosen = _choose(blobs, maps, choice)
+    picture = open_thumbnail(read_thumbnail(blobs, maps))
     drawn = overlay(picture, chosen.scores, maps.grid, chosen.scale, opacity, choice.side)
     if legend:
         words = Legend(chosen.scale, chosen.unit, f"layer {chosen.layer}", chosen.label, chosen.beyond)
@@ -97,15 +95,15 @@ def overlay_png(
     return to_png(drawn)
 
 
-def _narrowed(blobs: BlobStore, tenant: str, maps: Maps, layer: int | None, label: str | None) -> Scores:
+def _narrowed(blobs: BlobStore, maps: Maps, layer: int | None, label: str | None) -> Scores:
     layers = slice(None) if layer is None else [layer_axis(maps, layer)]
     labels = slice(None) if label is None else [label_axis(maps, label)]
-    return read_scores(blobs, tenant, maps)[layers][:, labels]
+    return read_scores(blobs, maps)[layers][:, labels]
 
 
-def _choose(blobs: BlobStore, tenant: str, maps: Maps, choice: Choice) -> Chosen:
+def _choose(blobs: BlobStore, maps: Maps, choice: Choice) -> Chosen:
     layer, label = layer_axis(maps, choice.layer), label_axis(maps, choice.label)
-    scores = read_scores(blobs, tenant, maps)
+    scores = read_scores(blobs, maps)
     name = maps.labels[label]
     if choice.contrast is None:
         shown, unit = scores[:, label], "cosine"

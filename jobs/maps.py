@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jobs.blobs import BlobStore
 from jobs.errors import InvalidRequestError, NoMapsError
-from jobs.objects import Span, read_span
+from jobs.objects import ObjectName, Span, read_span
 from pictures.coverage import PatchGrid
 
 Scores = NDArray[np.float32]
@@ -26,7 +26,7 @@ class Maps:
     `high`, the greatest; `top_label` is the best at the last layer.
     """
 
-    object: uuid.UUID
+    object: ObjectName
     scores: Span
     thumbnail: Span
     layers: tuple[int, ...]
@@ -37,8 +37,8 @@ class Maps:
     high: float
 
 
-def maps_of(payload: Mapping[str, Any] | None) -> Maps:
-    """What an item's payload says of its maps.
+def maps_of(tenant: str, job_id: uuid.UUID, payload: Mapping[str, Any] | None) -> Maps:
+    """What the payload of one of a tenant's items says of its maps.
 
     Raises:
         NoMapsError: its job did not ask for any, or it failed.
@@ -48,7 +48,7 @@ def maps_of(payload: Mapping[str, Any] | None) -> Maps:
     patch, stored = payload["patch"], payload["patch"]["stored"]
     rows, cols = patch["grid"]
     return Maps(
-        object=uuid.UUID(stored["object"]),
+        object=ObjectName(tenant, job_id, uuid.UUID(stored["object"])),
         scores=Span(*stored["scores"]),
         thumbnail=Span(*stored["thumbnail"]),
         layers=tuple(patch["layers"]),
@@ -60,24 +60,24 @@ def maps_of(payload: Mapping[str, Any] | None) -> Maps:
     )
 
 
-def read_scores(blobs: BlobStore, tenant: str, maps: Maps) -> Scores:
+def read_scores(blobs: BlobStore, maps: Maps) -> Scores:
     """All scores of the item, [layer, label, row, col].
 
     Raises:
         BlobMissingError: they were removed.
     """
-    stored = read_span(blobs, tenant, maps.object, maps.scores)
+    stored = read_span(blobs, maps.object, maps.scores)
     scores: Scores = np.load(io.BytesIO(stored), allow_pickle=False)
     return scores
 
 
-def read_thumbnail(blobs: BlobStore, tenant: str, maps: Maps) -> bytes:
+def read_thumbnail(blobs: BlobStore, maps: Maps) -> bytes:
     """The small JPEG of the picture, upright.
 
     Raises:
         BlobMissingError: it was removed.
     """
-    return read_span(blobs, tenant, maps.object, maps.thumbnail)
+    return read_span(blobs, maps.object, maps.thumbnail)
 
 
 def layer_axis(maps: Maps, layer: int | None) -> int:

@@ -1,7 +1,7 @@
-"""What is too large for a row: one object a work unit, named by the lease token it was written under.
+"""What is too large for a row: one object a work unit, in its job's folder, named by the lease token.
 
-A worker that comes back late writes under its own token, so it can never overwrite what a row refers to. The
-objects of a job are those of its completed attempts.
+A worker that comes back late writes under its own token, so it can never overwrite what a row refers to; and
+whatever it left behind goes with the folder of the job.
 """
 
 import uuid
@@ -21,7 +21,16 @@ class Span:
     length: int
 
 
-def put_object(blobs: BlobStore, tenant: str, token: uuid.UUID, parts: Sequence[bytes]) -> list[Span]:
+@dataclass(frozen=True, slots=True)
+class ObjectName:
+    """Whose object it is, and the lease that it was written under."""
+
+    tenant: str
+    job_id: uuid.UUID
+    token: uuid.UUID
+
+
+def put_object(blobs: BlobStore, name: ObjectName, parts: Sequence[bytes]) -> list[Span]:
     """Store the parts of a unit, end to end, as its object; durable when this returns.
 
     Raises:
@@ -32,18 +41,18 @@ def put_object(blobs: BlobStore, tenant: str, token: uuid.UUID, parts: Sequence[
     for part in parts:
         spans.append(Span(end, len(part)))
         end += len(part)
-    blobs.write(_path(blobs, tenant, token), parts)
+    blobs.write(_path(blobs, name), parts)
     return spans
 
 
-def read_span(blobs: BlobStore, tenant: str, token: uuid.UUID, span: Span) -> bytes:
+def read_span(blobs: BlobStore, name: ObjectName, span: Span) -> bytes:
     """One part of an object.
 
     Raises:
         BlobMissingError: there is no such object, or it ends before the part does.
     """
     try:
-        with _path(blobs, tenant, token).open("rb") as file:
+        with _path(blobs, name).open("rb") as file:
             file.seek(span.offset)
             part = file.read(span.length)
     except FileNotFoundError:
@@ -53,6 +62,6 @@ def read_span(blobs: BlobStore, tenant: str, token: uuid.UUID, span: Span) -> by
     return part
 
 
-def _path(blobs: BlobStore, tenant: str, token: uuid.UUID) -> Path:
+def _path(blobs: BlobStore, name: ObjectName) -> Path:
     # the last digits of a uuid7 are random, the first ones a clock: they would fill one folder at a time
-    return blobs.room(tenant) / "objects" / token.hex[-2:] / token.hex
+    return blobs.room(name.tenant) / "objects" / name.job_id.hex[-2:] / name.job_id.hex / name.token.hex

@@ -9,6 +9,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from engine.errors import EngineError, OutOfMemoryError
 from jobs import leases
 from jobs.leases import Claim, ItemResult
+from jobs.objects import ObjectName
 from models.types import JobType
 from pictures.decode import Limits
 from worker.decoding import DecodedItem, decode_items, item_error
@@ -132,7 +133,8 @@ def _lens(runtime: Runtime, claim: Claim, provenance: dict[str, Any]) -> list[It
     maps = None
     if lens.patch is not None:
         config = runtime.engine.config
-        maps = store_maps(runtime.blobs, claim.tenant, claim.token, decoded, lens.patch, config)
+        name = ObjectName(claim.tenant, claim.job_id, claim.token)
+        maps = store_maps(runtime.blobs, name, decoded, lens.patch, config)
     return lens_payloads(decoded, lens, maps) + failed
 
 

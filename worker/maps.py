@@ -1,7 +1,6 @@
 """Patch maps on their way to the store: one object a unit, and in each result where its part lies."""
 
 import io
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,14 +9,13 @@ import numpy as np
 from engine.config import EngineConfig
 from engine.lens import PatchLens
 from jobs.blobs import BlobStore
-from jobs.objects import Span, put_object
+from jobs.objects import ObjectName, Span, put_object
 from worker.decoding import DecodedItem
 
 
 def store_maps(
     blobs: BlobStore,
-    tenant: str,
-    token: uuid.UUID,
+    name: ObjectName,
     decoded: Sequence[DecodedItem],
     patch: PatchLens,
     config: EngineConfig,
@@ -31,7 +29,7 @@ def store_maps(
     for found, scores in zip(decoded, patch.cosine, strict=True):
         assert found.thumbnail is not None
         parts += [_npy(scores), found.thumbnail]
-    spans = put_object(blobs, tenant, token, parts)
+    spans = put_object(blobs, name, parts)
     return [
         {
             "layers": list(patch.layers),
@@ -42,7 +40,11 @@ def store_maps(
             # one for all layers and labels of a picture, so that its maps can be compared; from the median
             # up, because a lens asks where a label is read, and most patches say nothing of most labels
             "scale": {"low": np.median(scores), "high": scores.max()},
-            "stored": {"object": token.hex, "scores": _where(score_span), "thumbnail": _where(small_span)},
+            "stored": {
+                "object": name.token.hex,
+                "scores": _where(score_span),
+                "thumbnail": _where(small_span),
+            },
         }
         for scores, score_span, small_span in zip(patch.cosine, spans[::2], spans[1::2], strict=True)
     ]

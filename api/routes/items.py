@@ -78,7 +78,7 @@ async def read_scores(
         request,
         (maps, "scores", format, layer, label),
         media_type,
-        lambda: write(services.blobs, tenant, maps, layer, label),
+        lambda: write(services.blobs, maps, layer, label),
     )
 
 
@@ -103,7 +103,7 @@ async def draw_heatmap(
         request,
         (maps, "heatmap", choice),
         PNG,
-        lambda: drawing.heatmap_png(services.blobs, tenant, maps, choice),
+        lambda: drawing.heatmap_png(services.blobs, maps, choice),
     )
 
 
@@ -130,7 +130,7 @@ async def draw_overlay(
         request,
         (maps, "overlay", choice, opacity, legend),
         PNG,
-        lambda: drawing.overlay_png(services.blobs, tenant, maps, choice, opacity=opacity, legend=legend),
+        lambda: drawing.overlay_png(services.blobs, maps, choice, opacity=opacity, legend=legend),
     )
 
 
@@ -140,9 +140,7 @@ async def fetch_thumbnail(
 ) -> Response:
     """The picture as the model's worker saw it, upright and small: what heatmaps lie over."""
     maps = await _find_maps(services, tenant, job_id, index)
-    return await _answer(
-        request, (maps, "thumbnail"), JPEG, lambda: read_thumbnail(services.blobs, tenant, maps)
-    )
+    return await _answer(request, (maps, "thumbnail"), JPEG, lambda: read_thumbnail(services.blobs, maps))
 
 
 async def _find_maps(services: Services, tenant: str, job_id: str, index: int) -> Maps:
@@ -152,7 +150,7 @@ async def _find_maps(services: Services, tenant: str, job_id: str, index: int) -
         result = await session.scalar(queries.result_of(job.id, index))
     if result is None:
         raise NoResultYetError
-    return maps_of(result.payload)
+    return maps_of(tenant, job.id, result.payload)
 
 
 async def _answer(

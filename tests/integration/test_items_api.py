@@ -17,7 +17,7 @@ from jobs.blobs import BlobStore
 from jobs.images import Content
 from jobs.keys import create_key
 from jobs.leases import ItemResult
-from jobs.objects import put_object
+from jobs.objects import ObjectName, put_object
 from models.types import JobType
 from pictures.thumbnail import thumbnail
 from tests.ledger import MODEL, TENANT, claim
@@ -47,7 +47,7 @@ def items_url(sessions: sessionmaker[Session], blobs: BlobStore, scores: NDArray
     file = io.BytesIO()
     np.save(file, scores)
     small = thumbnail(Image.new("RGB", SIZE, "white"))
-    spans = put_object(blobs, TENANT, held.token, [file.getvalue(), small])
+    spans = put_object(blobs, ObjectName(TENANT, job.id, held.token), [file.getvalue(), small])
     pooled = {"layers": [0, 4], "labels": LABELS, "cosine": [[0.1, 0.2], [0.4, 0.1]]}
     top = {"label": "a cat", "tied": False, "margin": 0.3, "settle_layer": 4}
     patch = {
@@ -195,7 +195,7 @@ def without_id(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_maps_whose_file_was_removed_are_gone(api: TestClient, items_url: str, blobs: BlobStore) -> None:
-    for path in blobs.folder.rglob("objects/*/*"):
+    for path in blobs.folder.rglob("objects/*/*/*"):
         path.unlink()
     answer = api.get(f"{items_url}/0/scores")
     assert (answer.status_code, answer.json()["code"]) == (410, "blob-missing")
