@@ -31,12 +31,17 @@ class LensPicture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LensReport:
-    """A lens job to be told: `job` is the answer of `GET /v1/jobs/{id}`, `labels` all that were asked for."""
+    """A lens job to be told: `job` is the answer of `GET /v1/jobs/{id}`, `labels` all that were asked for.
+
+    `pictures` are all that were asked about, also those that were never taken; of the first `plates` that
+    were read, each gets a plate of its own.
+    """
 
     title: str
     job: Mapping[str, Any]
     pictures: Sequence[LensPicture]
     labels: tuple[str, ...] = ()
+    plates: int = 48
 
 
 @dataclass(frozen=True, slots=True)

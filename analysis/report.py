@@ -53,8 +53,10 @@ def render_report(report: LensReport) -> str:
         settling_chart=draw_settling(found) if found.settled else None,
         truth_chart=draw_truth(found) if found.true_by_layer else None,
         plates=[
-            make_plate(number, reading, asked, between) for number, reading in enumerate(readings, start=1)
+            make_plate(number, reading, asked, between)
+            for number, reading in enumerate(readings[: report.plates], start=1)
         ],
+        pictures=len(report.pictures),
         even_cosine=_even_cosine(provenance),
         is_demo=report.job["model"] == DEMO_MODEL,
         provenance=provenance,

@@ -17,6 +17,8 @@ from pictures.legend import Legend, draw_legend
 from pictures.png import to_png
 from pictures.thumbnail import open_thumbnail
 
+VERSION: Final = 1
+"""Part of every drawing's ETag: to be raised when the same numbers are drawn in another way."""
 MAX_JSON_SCORES: Final = 250_000
 """Numbers in a JSON answer: some 3 MB of text."""
 
@@ -118,7 +120,8 @@ def _choose(blobs: BlobStore, maps: Maps, choice: Choice) -> Chosen:
         scale = Scale.spanning(shown, diverging=True)
         name = f"{name} − {maps.labels[other]}"  # noqa: RUF001 - a minus sign
     drawn = shown[layer]
-    beyond = bool((drawn < scale.low).any()), bool((drawn > scale.high).any())
+    # in Python's floats: an end that a client gives need not fit into float32
+    beyond = float(drawn.min()) < scale.low, float(drawn.max()) > scale.high
     return Chosen(drawn, scale, maps.layers[layer], name, unit, beyond)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -22,7 +22,9 @@ def on_stop_signal(call: Callable[[], None]) -> Iterator[None]:
     before: dict[int, Callable[[int, FrameType | None], object]] = {}
 
     def hear(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(call)
+        # a loop that is closed has nobody left to tell, and the server must hear of it all the same
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(call)
         before[number](number, frame)
 
     for number in map(int, (signal.SIGINT, signal.SIGTERM)):
@@ -35,4 +37,6 @@ def on_stop_signal(call: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # somebody who came later chains to us, and is not to be cut off
+            if signal.getsignal(number) is hear:
+                signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,18 +41,19 @@ def choose(model: str, images: Path | None, labels: str | None) -> Collection:
     if images is not None:
         if not labels:
             fail('say what may be in your pictures: LABELS="a cat,a dog", or LABELS=@file with one a line')
-        return Collection(images.resolve().name, read_folder(images), read_labels(labels))
+        template = SCENES_TEMPLATE if model == DEMO_MODEL else None
+        return Collection(images.resolve().name, read_folder(images), read_labels(labels), template)
     shipped = _scenes() if model == DEMO_MODEL else _photographs()
     if not labels:
         return shipped
-    return Collection(shipped.title, shipped.pictures, read_labels(labels))
+    return Collection(shipped.title, shipped.pictures, read_labels(labels), shipped.template)
 
 
 def read_labels(given: str) -> tuple[str, ...]:
     """The labels of a list with commas, or of a file named as `@file` that holds one a line."""
     if given.startswith("@"):
         try:
-            names = Path(given[1:]).read_text(encoding="utf-8").splitlines()
+            names = Path(given[1:]).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeError) as error:
             fail(f"LABELS={given}: {error}")
     else:
@@ -75,16 +77,24 @@ def read_folder(folder: Path) -> tuple[Picture, ...]:
         fail(f"{folder} holds no pictures (JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF)")
     if len(found) > MAX_PICTURES:
         fail(f"{folder} holds {len(found)} pictures; one job takes {MAX_PICTURES} at most")
-    if passed := [path.name for path in files if path not in set(found)]:
+    if passed := [path for path in files if path not in set(found)]:
         more = f" and {len(passed) - NAMES_SHOWN} more" if len(passed) > NAMES_SHOWN else ""
-        names = ", ".join(passed[:NAMES_SHOWN])
+        names = ", ".join(_names(passed[:NAMES_SHOWN]))
         console.print(f"No pictures, passed over: {names}{more}", markup=False, soft_wrap=True)
-    return tuple(Picture(path.name, path) for path in found)
+    return tuple(Picture(name, path) for name, path in zip(_names(found), found, strict=True))
 
 
 def _is_picture(path: Path) -> bool:
-    with path.open("rb") as file:
-        return sniff(file.read(HEADER_BYTES)) is not None
+    try:
+        with path.open("rb") as file:
+            return sniff(file.read(HEADER_BYTES)) is not None
+    except OSError:
+        return True  # which picture cannot be read, and why, is told where it is uploaded
+
+
+def _names(files: list[Path]) -> list[str]:
+    """File names as text: a name on disk is bytes, and what is no UTF-8 in them is escaped."""
+    return [os.fsencode(path.name).decode("utf-8", "backslashreplace") for path in files]
 
 
 def _scenes() -> Collection:

@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.facts import LensPicture, LensReport
 from analysis.report import write_report
-from cli.collection import Collection, Picture
+from cli.collection import Collection
 from cli.console import console
 from cli.lens_job import fetch, fetch_maps
 from pictures.colours import Scale
@@ -20,8 +20,8 @@ from pictures.png import to_png
 from pictures.sheet import SheetRow, draw_sheet
 from pictures.thumbnail import open_thumbnail
 
-REPORTED = 48
-"""Pictures in the report: a page that a person reads. The results and the overlays hold all."""
+PLATES = 48
+"""Pictures that the report draws, for a person to read; its numbers are of all, as is everything else."""
 SHEET_ROWS = 6
 
 
@@ -40,9 +40,10 @@ def write_demo(
         results = {"job": job, "objects": truth, "items": items}
         (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         _write_overlays(client, folder / "overlays", items)
-        told = [_tell(client, collection, item) for item in items[:REPORTED]]
+        told = _tell(client, collection, items)
         _write_sheet(folder / "lens.png", told)
-        write_report(folder / "report.html", LensReport(collection.title, job, told, collection.labels))
+        report = LensReport(collection.title, job, told, collection.labels, PLATES)
+        write_report(folder / "report.html", report)
     return folder
 
 
@@ -55,16 +56,19 @@ def _write_overlays(client: httpx.Client, folder: Path, items: list[dict[str, An
             (folder / f"{item['index']:03}-{name}.png").write_bytes(overlay)
 
 
-def _tell(client: httpx.Client, collection: Collection, item: dict[str, Any]) -> LensPicture:
-    picture = _picture(collection, item)
-    if "patch" not in item:
-        return LensPicture(picture.name, item["custom_id"], picture.true_labels, item)
-    thumbnail, maps = fetch_maps(client, item)
-    return LensPicture(picture.name, item["custom_id"], picture.true_labels, item, thumbnail, maps)
-
-
-def _picture(collection: Collection, item: dict[str, Any]) -> Picture:
-    return next(picture for picture in collection.pictures if picture.name == item["custom_id"])
+def _tell(client: httpx.Client, collection: Collection, items: list[dict[str, Any]]) -> list[LensPicture]:
+    """All pictures with their items; with thumbnail and maps as many as are drawn."""
+    pictures = {picture.name: picture for picture in collection.pictures}
+    told = []
+    drawn = 0
+    for item in items:
+        picture = pictures[item["custom_id"]]
+        seen: tuple[Any, ...] = ()
+        if "patch" in item and drawn < PLATES:
+            seen = fetch_maps(client, item)
+            drawn += 1
+        told.append(LensPicture(picture.name, item["custom_id"], picture.true_labels, item, *seen))
+    return told
 
 
 def _write_sheet(target: Path, told: list[LensPicture]) -> None:

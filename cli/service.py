@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from cli.console import console, fail
+from cli.lens_job import read_json
 from embedded.errors import EmbeddedError
 from embedded.process import Running, Service
 
@@ -69,7 +70,7 @@ def _await_worker(running: Running, client: httpx.Client, model: str) -> None:
     """As long as it takes: fetching the weights of the largest model lasts many minutes."""
     while True:
         _check(running)
-        seen = client.get(f"/v1/models/{model}").raise_for_status().json()
+        seen = read_json(client.get(f"/v1/models/{model}"))
         if seen["workers_online"]:
             return
         if seen["error"]:

@@ -135,7 +135,7 @@ def _folder_dimensions(folder: Path) -> Dimensions | None:
         vision = config["vision_config"]
         # The hub's configs leave out whatever equals the defaults, which are those of base-patch16-224.
         sizes = {name: int(vision.get(key, default)) for name, (key, default) in _VISION_DEFAULTS.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         # The folder may exist only where the workers run; the worker is the one to say what is wrong with it.
         return None
     return Dimensions(**sizes) if min(sizes.values()) > 0 else None

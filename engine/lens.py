@@ -20,6 +20,7 @@ import torch
 from engine.shapes import (
     FinalScores,
     ImageFlags,
+    ImageLabels,
     ImageLayers,
     ImageNumbers,
     ImageVectors,
@@ -111,6 +112,7 @@ class Lens:
       `final_match_probability`: at layer L only, where scale and bias were fitted. The probability that this
       pair matches under training's prior, not a confidence.
     - `top` [image, layer]: index of the best label; a tie goes to the lower index.
+    - `final_top` [image]: the same at layer L, whether it was asked for or not.
     - `tied` [image]: whether the best label at L shares its score.
     - `top_margin` [image]: best minus second cosine at L; None with a single label.
     - `settle_layer` [image]: the smallest layer from which the top label equals the final one; L means "only
@@ -128,6 +130,7 @@ class Lens:
     final_logit: FinalScores
     final_match_probability: FinalScores
     top: TopLabels
+    final_top: ImageLabels
     tied: ImageFlags
     top_margin: ImageNumbers | None
     settle_layer: ImageLayers | None
@@ -189,6 +192,7 @@ def summarize(
         final_logit=logit,
         final_match_probability=_sigmoid(logit),
         top=top,
+        final_top=final.argmax(axis=1),
         tied=(final == best).sum(axis=1) > 1,
         top_margin=ranked[:, -1] - ranked[:, -2] if final.shape[1] > 1 else None,
         settle_layer=settle_layers(top) if len(plan.layers) == plan.depth + 1 else None,

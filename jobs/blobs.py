@@ -1,4 +1,4 @@
-"""Pictures on disk, addressed by their content and apart for every tenant."""
+"""Bytes on disk, apart for every tenant: pictures by their content, and objects of work units."""
 
 import errno
 import fcntl
@@ -19,7 +19,7 @@ SENTINEL = ".lensqueue-blobs"
 
 @dataclass(frozen=True, slots=True)
 class BlobStore:
-    """A folder of blobs: `<folder>/<tenant>/<first two of sha256>/<sha256>`."""
+    """A folder of blobs: `<folder>/<tenant>/<first two of sha256>/<sha256>`, and objects beside them."""
 
     folder: Path
 

@@ -23,7 +23,7 @@ class ServiceSettings(DatabaseSettings):
     broker_url: str = "redis://localhost:6379/0"
     """Celery URL of Redis or Valkey: `redis://host:port/db` or `redis+socket:///path`."""
     blobs: Path = Path(".lensqueue/blobs")
-    """Folder of the stored pictures; the API and its workers share it."""
+    """Folder of pictures, maps and thumbnails; the API and its workers share it."""
     model_paths: dict[str, Path] = Field(default_factory=dict)
     """Names mapped to local checkpoint folders, as JSON."""
     default_model: str = DEFAULT_MODEL

@@ -29,7 +29,7 @@ _SUPERSAMPLING: Final = 4
 class Legend:
     """What a drawn map shows: its scale, the scores' `unit`, which `layer` it reads and for which `label`.
 
-    `unit` is "cosine" or "difference of cosines", `layer` reads like "layer 6 of 27"; `label` is the user's
+    `unit` is "cosine" or "difference of cosines", `layer` reads like "layer 6"; `label` is the user's
     own text. `beyond` tells whether scores lie below the scale's low end, and above its high one.
     """
 

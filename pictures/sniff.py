@@ -26,6 +26,7 @@ _PREFIXES: Final = (
     (b"MM\x00+", "image/tiff"),
 )
 _AVIF_BRANDS: Final = (b"avif", b"avis")
+_MAX_BOXES: Final = 10_000
 _BMP_HEADER_BYTES: Final = (12, 40, 52, 56, 64, 108, 124)
 
 
@@ -63,7 +64,9 @@ def _is_bitmap(data: bytes) -> bool:
 def _boxes_overrun(data: bytes) -> bool:
     """Whether a top-level ISO BMFF box (ISO/IEC 14496-12, 4.2) claims bytes beyond the end."""
     offset = 0
-    while offset + 8 <= len(data):
+    for _ in range(_MAX_BOXES):
+        if offset + 8 > len(data):
+            return offset != len(data)
         size = int.from_bytes(data[offset : offset + 4], "big")
         if size == 1:
             size = int.from_bytes(data[offset + 8 : offset + 16], "big")
@@ -72,7 +75,7 @@ def _boxes_overrun(data: bytes) -> bool:
         if size < 8:  # noqa: PLR2004 - a box is at least its own header
             return False
         offset += size
-    return offset != len(data)
+    return False
 
 
 _TORN: Final[dict[str, Callable[[bytes], bool]]] = {

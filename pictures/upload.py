@@ -15,6 +15,13 @@ _GIF_EXTENSION: Final = 0x21
 _GIF_PICTURE: Final = 0x2C
 
 
+MAX_STEPS: Final = 200_000
+"""Blocks that are stepped over: more than a common picture has, and a slow one would cost seconds.
+
+Of a file with more, the decoder finds out whether it ends.
+"""
+
+
 def inspect(data: bytes, limit_bytes: int) -> str:
     """The media type of an upload, by its bytes alone.
 
@@ -48,8 +55,8 @@ def _jpeg_has_end(data: bytes) -> bool:
     is a whole JPEG with an end of its own. Within a scan, 0xFF 0xD9 is nothing but the end.
     """
     offset = 2
-    while offset + 4 <= len(data):
-        if data[offset] != _MARKER:
+    for _ in range(MAX_STEPS):
+        if offset + 4 > len(data) or data[offset] != _MARKER:
             return False
         marker = data[offset + 1]
         if marker == _MARKER:  # a fill byte before a marker
@@ -58,7 +65,7 @@ def _jpeg_has_end(data: bytes) -> bool:
         offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
         if marker == _START_OF_SCAN:
             return data.find(b"\xff\xd9", offset) >= 0
-    return False
+    return True
 
 
 def _gif_has_end(data: bytes) -> bool:
@@ -66,20 +73,22 @@ def _gif_has_end(data: bytes) -> bool:
     if len(data) < _GIF_HEADER_BYTES:
         return False
     offset = _GIF_HEADER_BYTES + _colour_table_bytes(data[10])
-    while offset < len(data):
-        introducer = data[offset]
-        if introducer == _GIF_TRAILER:
+    in_blocks = False
+    for _ in range(MAX_STEPS):
+        if offset >= len(data):
+            return False
+        if in_blocks:
+            in_blocks = data[offset] != 0
+            offset += 1 + data[offset]
+        elif data[offset] == _GIF_TRAILER:
             return True
-        if introducer == _GIF_EXTENSION:
-            offset += 2
-        elif introducer == _GIF_PICTURE and offset + 9 < len(data):
-            offset += 11 + _colour_table_bytes(data[offset + 9])
+        elif data[offset] == _GIF_EXTENSION:
+            offset, in_blocks = offset + 2, True
+        elif data[offset] == _GIF_PICTURE and offset + 9 < len(data):
+            offset, in_blocks = offset + 11 + _colour_table_bytes(data[offset + 9]), True
         else:
             return False
-        while offset < len(data) and data[offset]:
-            offset += 1 + data[offset]
-        offset += 1
-    return False
+    return True
 
 
 def _colour_table_bytes(flags: int) -> int:

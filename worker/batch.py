@@ -7,7 +7,9 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from engine.errors import EngineError, OutOfMemoryError
+from engine.lens import PatchLens
 from jobs import leases
+from jobs.errors import BlobStoreFullError
 from jobs.leases import Claim, ItemResult
 from jobs.objects import ObjectName
 from models.types import JobType
@@ -132,10 +134,24 @@ def _lens(runtime: Runtime, claim: Claim, provenance: dict[str, Any]) -> list[It
     )
     maps = None
     if lens.patch is not None:
-        config = runtime.engine.config
         name = ObjectName(claim.tenant, claim.job_id, claim.token)
-        maps = store_maps(runtime.blobs, name, decoded, lens.patch, config)
+        maps = _store_maps(runtime, name, decoded, lens.patch)
     return lens_payloads(decoded, lens, maps) + failed
+
+
+def _store_maps(
+    runtime: Runtime, name: ObjectName, decoded: list[DecodedItem], patch: PatchLens
+) -> list[dict[str, Any]]:
+    """Store the maps; they are kept and tried again while the disk is full, as long as a lease may last."""
+    deadline = time.monotonic() + runtime.settings.hard_limit_seconds
+    while True:
+        try:
+            return store_maps(runtime.blobs, name, decoded, patch, runtime.engine.config)
+        except BlobStoreFullError:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("maps.wait_for_room", folder=str(runtime.blobs.folder))
+            time.sleep(STORE_RETRY_SECONDS)
 
 
 def _embed(runtime: Runtime, claim: Claim) -> list[ItemResult]:

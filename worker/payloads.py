@@ -33,10 +33,10 @@ def embedding_payloads(
 
 
 def _lens_payload(found: DecodedItem, lens: Lens, row: int, maps: dict[str, Any] | None) -> ItemResult:
-    finite = np.isfinite(lens.cosine[row]).all() and (
-        lens.patch is None or np.isfinite(lens.patch.cosine[row]).all()
-    )
-    if not finite:
+    scores = [lens.cosine[row], lens.final_logit[row]]
+    if lens.patch is not None:
+        scores.append(lens.patch.cosine[row])
+    if not all(np.isfinite(numbers).all() for numbers in scores):
         return ItemResult(found.item, error=NOT_FINITE)
     scored = [int(label) for label in lens.kept[row]]
     names = lens.labels
@@ -54,7 +54,7 @@ def _lens_payload(found: DecodedItem, lens: Lens, row: int, maps: dict[str, Any]
             },
         },
         "top": {
-            "label": names[int(lens.final_logit[row].argmax())],
+            "label": names[lens.final_top[row]],
             "tied": bool(lens.tied[row]),
             "margin": None if lens.top_margin is None else lens.top_margin[row],
             "settle_layer": None if lens.settle_layer is None else int(lens.settle_layer[row]),

@@ -2,19 +2,21 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import drawing
-from api.conditional import etag_of, matches
+from api.conditional import IfNoneMatch, etag_of, matches
 from api.deps import Services, ServicesDep, SessionDep, Tenant
 from api.drawing import Choice
 from api.routes.jobs import find_job
 from api.schemas import results as schema
 from jobs import queries
-from jobs.errors import NoResultYetError
+from jobs.errors import NoResultYetError, NotFoundError
 from jobs.maps import Maps, maps_of, read_thumbnail
+from models.job import Result
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/items/{index}", tags=["items"])
 
@@ -45,37 +47,53 @@ High = Annotated[
 Side = Annotated[int, Query(ge=16, le=1_024, description="The longer side of the picture in pixels.")]
 
 
-def _binary(media_type: str) -> dict[int | str, dict[str, object]]:
-    return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}
+def _binary(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
+    return {
+        200: {"content": content},
+        304: {"description": "It is as the client knows it."},
+        404: {"description": "There is no such item, or it has no maps."},
+        410: {"description": "Its maps were removed."},
+    }
+
+
+def _choice(
+    layer: Layer = None,
+    label: Label = None,
+    contrast: Contrast = None,
+    low: Low = None,
+    high: High = None,
+    side: Side = 512,
+) -> Choice:
+    return Choice(layer, label, contrast, low, high, side)
+
+
+ChoiceDep = Annotated[Choice, Depends(_choice)]
 
 
 @router.get("", summary="Fetch one item", response_model_exclude_unset=True)
 async def read_item(job_id: str, index: Index, tenant: Tenant, session: SessionDep) -> schema.ItemView:
     """One item's result, as in the pages of results."""
-    job = await find_job(session, tenant, job_id)
-    result = await session.scalar(queries.result_of(job.id, index))
-    if result is None:
-        raise NoResultYetError
-    return schema.item(result)
+    return schema.item(await _find_result(session, tenant, job_id, index))
 
 
-@router.get("/scores", summary="Fetch patch scores", responses={**_binary(NPY)}, response_class=Response)
+@router.get("/scores", summary="Fetch patch scores", responses=_binary(JSON, NPY), response_class=Response)
 async def read_scores(
     job_id: str,
     index: Index,
-    request: Request,
     tenant: Tenant,
     services: ServicesDep,
     output: Literal["patch"] = "patch",
     format: Literal["json", "npy"] = "json",  # noqa: A002 - its name on the wire
     layer: Layer = None,
     label: Label = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Cosines [layer, label, row, col] of the patch lens as JSON, or float32 as npy."""
     maps = await _find_maps(services, tenant, job_id, index)
     write, media_type = (drawing.scores_npy, NPY) if format == "npy" else (drawing.scores_json, JSON)
     return await _answer(
-        request,
+        if_none_match,
         (maps, "scores", format, layer, label),
         media_type,
         lambda: write(services.blobs, maps, layer, label),
@@ -86,22 +104,16 @@ async def read_scores(
 async def draw_heatmap(
     job_id: str,
     index: Index,
-    request: Request,
     tenant: Tenant,
     services: ServicesDep,
-    layer: Layer = None,
-    label: Label = None,
-    contrast: Contrast = None,
-    low: Low = None,
-    high: High = None,
-    side: Side = 512,
+    choice: ChoiceDep,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A layer to lay over the picture: opaque where patches cover it, transparent elsewhere."""
-    choice = Choice(layer, label, contrast, low, high, side)
     maps = await _find_maps(services, tenant, job_id, index)
     return await _answer(
-        request,
-        (maps, "heatmap", choice),
+        if_none_match,
+        (maps, drawing.VERSION, "heatmap", choice),
         PNG,
         lambda: drawing.heatmap_png(services.blobs, maps, choice),
     )
@@ -111,24 +123,18 @@ async def draw_heatmap(
 async def draw_overlay(
     job_id: str,
     index: Index,
-    request: Request,
     tenant: Tenant,
     services: ServicesDep,
-    layer: Layer = None,
-    label: Label = None,
-    contrast: Contrast = None,
-    low: Low = None,
-    high: High = None,
-    side: Side = 512,
+    choice: ChoiceDep,
     opacity: Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)] = 0.6,
     legend: bool = True,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The picture under its heatmap, with the scale below; one scale for all layers and labels of an item."""
-    choice = Choice(layer, label, contrast, low, high, side)
     maps = await _find_maps(services, tenant, job_id, index)
     return await _answer(
-        request,
-        (maps, "overlay", choice, opacity, legend),
+        if_none_match,
+        (maps, drawing.VERSION, "overlay", choice, opacity, legend),
         PNG,
         lambda: drawing.overlay_png(services.blobs, maps, choice, opacity=opacity, legend=legend),
     )
@@ -136,28 +142,37 @@ async def draw_overlay(
 
 @router.get("/thumbnail.jpg", summary="Fetch the thumbnail", responses=_binary(JPEG), response_class=Response)
 async def fetch_thumbnail(
-    job_id: str, index: Index, request: Request, tenant: Tenant, services: ServicesDep
+    job_id: str, index: Index, tenant: Tenant, services: ServicesDep, if_none_match: IfNoneMatch = None
 ) -> Response:
     """The picture as the model's worker saw it, upright and small: what heatmaps lie over."""
     maps = await _find_maps(services, tenant, job_id, index)
-    return await _answer(request, (maps, "thumbnail"), JPEG, lambda: read_thumbnail(services.blobs, maps))
+    return await _answer(
+        if_none_match, (maps, "thumbnail"), JPEG, lambda: read_thumbnail(services.blobs, maps)
+    )
 
 
 async def _find_maps(services: Services, tenant: str, job_id: str, index: int) -> Maps:
     # a session of its own: no connection is held while a picture is drawn
     async with services.sessions() as session:
-        job = await find_job(session, tenant, job_id)
-        result = await session.scalar(queries.result_of(job.id, index))
+        result = await _find_result(session, tenant, job_id, index)
+    return maps_of(tenant, result.job_id, result.payload)
+
+
+async def _find_result(session: AsyncSession, tenant: str, job_id: str, index: int) -> Result:
+    job = await find_job(session, tenant, job_id)
+    if index >= job.total:
+        raise NotFoundError(f"The job has {job.total} items, the last is {job.total - 1}.")
+    result = await session.scalar(queries.result_of(job.id, index))
     if result is None:
         raise NoResultYetError
-    return maps_of(tenant, job.id, result.payload)
+    return result
 
 
 async def _answer(
-    request: Request, identity: tuple[object, ...], media_type: str, make: Callable[[], bytes]
+    if_none_match: list[str] | None, identity: tuple[object, ...], media_type: str, make: Callable[[], bytes]
 ) -> Response:
     etag = etag_of(repr(identity))
     headers = {"ETag": etag, "Cache-Control": KEPT, "X-Content-Type-Options": "nosniff"}
-    if matches(request.headers.getlist("If-None-Match"), etag):
+    if matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     return Response(await asyncio.to_thread(make), media_type=media_type, headers=headers)

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import bodies
@@ -19,9 +21,11 @@ from api.submissions import accept
 from api.uploads import Upload
 from api.waiting import follow
 from jobs import idempotency, queries, submit
-from jobs.errors import NotFoundError
+from jobs.errors import DomainError, NotFoundError
 from models.job import Job
 from models.types import JobType
+
+log = structlog.get_logger()
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -47,7 +51,12 @@ IDEMPOTENCY_KEY = {
     "",
     status_code=202,
     summary="Submit a job",
-    responses={200: {"model": schema.JobView, "description": "It ended within the time of `Prefer: wait`."}},
+    responses={
+        200: {
+            "model": schema.JobView,
+            "description": "It has ended: within the time of `Prefer: wait`, or before it was sent again.",
+        }
+    },
     openapi_extra={
         "parameters": [IDEMPOTENCY_KEY],
         "requestBody": {
@@ -87,7 +96,12 @@ async def submit_job(
         response.headers["Idempotency-Replayed"] = "true"
     shown = schema.view(job, online or 0)
     response.headers["Location"] = shown.links.self
-    shown = await _await(request, response, services, tenant, shown, prefer)
+    try:
+        shown = await _await(request, response, services, tenant, shown, prefer)
+    except (SQLAlchemyError, DomainError) as error:
+        # the job is stored: an error here would make the client send it again
+        log.warning("wait.given_up", job_id=shown.id, error=str(error))
+        response.headers["Retry-After"] = POLL_SECONDS
     if shown.done:
         response.status_code = HTTPStatus.OK
     return shown

@@ -29,6 +29,13 @@ def upgrade() -> None:
             WHERE item ? 'image_id'
         )
     """)
+    # and the lenses that wait have all options that a worker reads
+    op.execute("""
+        UPDATE jobs SET options = jsonb_build_object(
+            'outputs', '["pooled"]'::jsonb, 'layers', 'all', 'patch_layers', NULL, 'patch_method', 'head'
+        ) || options
+        WHERE type = 'logit_lens'
+    """)
     op.create_index(
         "ix_job_inputs_image_ids", "job_inputs", ["image_ids"], unique=False, postgresql_using="gin"
     )

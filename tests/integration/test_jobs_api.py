@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs.keys import create_key
+from tests.integration.test_batch import allow_connections
 from tests.ledger import MODEL, claim, complete, scalar, submit_texts
 
 LENS = {"type": "logit_lens", "labels": ["a cyan ring", "a red heart"]}
@@ -161,3 +163,21 @@ def test_odd_file_names_are_kept_as_far_as_they_can_be_stored(
     held = claim(sessions)
     assert held is not None
     assert len(held.items[0]["custom_id"]) <= 500
+
+
+def test_a_stored_job_is_accepted_even_when_the_database_is_lost_while_the_client_waits(
+    api: TestClient, sessions: sessionmaker[Session]
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        asked = {"type": "embedding", "input": {"texts": ["a ring"]}}
+        posted = pool.submit(api.post, "/v1/jobs", json=asked, headers={"Prefer": "wait=2"})
+        while not scalar(sessions, "SELECT count(*) FROM jobs"):
+            time.sleep(0.01)
+        allow_connections(sessions, False)
+        try:
+            answer = posted.result()
+        finally:
+            allow_connections(sessions, True)
+    # an error would make the client send it again
+    assert answer.status_code == 202
+    assert api.get(answer.headers["Location"]).json()["state"] == "queued"

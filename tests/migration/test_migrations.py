@@ -23,7 +23,7 @@ def test_migrations_go_up_down_and_up(empty_database_url: str) -> None:
     engine.dispose()
 
 
-def test_jobs_of_before_refer_to_their_images(empty_database_url: str) -> None:
+def test_jobs_of_before_refer_to_their_images_and_can_still_be_run(empty_database_url: str) -> None:
     engine = create_engine(empty_database_url)
     schema.upgrade(empty_database_url, "0001")
     first, second = str(uuid.uuid4()), str(uuid.uuid4())
@@ -31,7 +31,7 @@ def test_jobs_of_before_refer_to_their_images(empty_database_url: str) -> None:
     with engine.begin() as connection:
         job = connection.scalar(
             text("""INSERT INTO jobs (tenant, type, model, options, total)
-                    VALUES ('a', 'embedding', 'm', '{}', 4) RETURNING id""")
+                    VALUES ('a', 'logit_lens', 'm', '{"labels": ["x"]}', 4) RETURNING id""")
         )
         for unit, held in enumerate((items, [{"kind": "text", "text": "a ring"}])):
             connection.execute(
@@ -43,7 +43,15 @@ def test_jobs_of_before_refer_to_their_images(empty_database_url: str) -> None:
     schema.upgrade(empty_database_url)
     with engine.connect() as connection:
         found = connection.scalars(text("SELECT image_ids FROM job_inputs ORDER BY unit")).all()
+        options = connection.scalar(text("SELECT options FROM jobs"))
     assert [sorted(map(str, ids)) for ids in found] == [sorted({first, second}), []]
+    assert options == {
+        "labels": ["x"],
+        "outputs": ["pooled"],
+        "layers": "all",
+        "patch_layers": None,
+        "patch_method": "head",
+    }
     schema.downgrade(empty_database_url, "0001")
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM job_inputs")) == 2

@@ -137,7 +137,9 @@ def test_catalog_errors_and_layers_are_read_without_torch() -> None:
     assert done.stdout.split() == ["False", "False"]
 
 
-@pytest.mark.parametrize("sizes", [{"patch_size": 0}, {"hidden_size": "wide"}, {"image_size": [224]}, []])
+@pytest.mark.parametrize(
+    "sizes", [{"patch_size": 0}, {"hidden_size": "wide"}, {"image_size": [224]}, {"image_size": 1e999}, []]
+)
 def test_a_folder_whose_config_makes_no_sense_has_no_known_sizes(tmp_path: Path, sizes: object) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"vision_config": sizes}))
     assert Catalog({"our/model": tmp_path}).find("our/model").dimensions is None

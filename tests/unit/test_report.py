@@ -180,6 +180,20 @@ def test_every_picture_and_every_label_is_in_the_page() -> None:
     assert all(f"#picture-{n}" in page.attributes("href") for n in (1, 2, 3, 4))
 
 
+def test_beyond_the_plates_the_numbers_are_still_of_all_pictures() -> None:
+    many = [picture(f"picture-{number}.jpg", seed=number) for number in range(5)]
+    refused = failed("torn.jpg", "image-truncated", "It ends early.")
+    # what was refused at its upload is no part of the job
+    told = LensReport("A title", job(many), [*many, refused], LABELS, plates=2)
+    page = Page(render_report(told))
+    assert [attrs["id"] for tag, attrs in page.tags if tag == "article"] == ["picture-1", "picture-2"]
+    text = text_of(page)
+    assert "6: 5 read, 1 not" in text
+    assert "5 of 6 pictures read, 1 not" in text
+    assert "1 of 6 pictures, and why" in text
+    assert "the first 2 of the 5 that were read" in text
+
+
 def test_names_and_labels_are_text_whatever_they_hold() -> None:
     pictures = [
         picture(name, labels=HOSTILE, true=(name,), seed=seed, thumbnail=jpeg(), mapped=True)

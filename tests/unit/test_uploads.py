@@ -106,3 +106,16 @@ def test_damaged_headers_are_judged_without_a_crash() -> None:
             assert inspect(bytes(data[: source.randint(1, len(data))]), PLENTY) in MEDIA_TYPES
         except (ImageTruncatedError, NotAnImageError) as refusal:
             assert refusal.code in ("image-truncated", "not-an-image")  # noqa: PT017 - either outcome is right
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xd8" + b"\xff" * 3_000_000,
+        b"GIF89a" + bytes(7) + b"!\xfe" + b"\x01\x00" * 1_500_000,
+        b"\x00\x00\x00\x10ftypavif" + bytes(4) + b"\x00\x00\x00\x08free" * 400_000,
+    ],
+    ids=["fill bytes", "blocks of one byte", "empty boxes"],
+)
+def test_a_file_that_was_made_to_be_slow_is_left_to_the_decoder(data: bytes) -> None:
+    assert inspect(data, 10_000_000).startswith("image/")
