@@ -84,6 +84,24 @@ class NotFoundError(DomainError):
     code = "not-found"
 
 
+class AlreadyEndedError(DomainError):
+    """The job has ended already."""
+
+    code = "already-ended"
+
+
+class QueueFullError(DomainError):
+    """The queue takes no more at the moment; nothing was accepted, try again soon."""
+
+    code = "queue-full"
+
+
+class QuotaExceededError(DomainError):
+    """Too much of yours is waiting already; nothing was accepted, try again when some of it is done."""
+
+    code = "quota-exceeded"
+
+
 class NoResultYetError(NotFoundError):
     """This item has no result yet: poll its job."""
 

@@ -16,6 +16,7 @@ from jobs import queries
 from jobs.errors import IdempotencyKeyReusedError, InvalidIdempotencyKeyError
 from jobs.images import Content
 from jobs.submit import Item, Submission, TextItem, submit
+from jobs.units import Admission
 from models.idempotency_key import IdempotencyKey
 from models.image import Image
 from models.job import Job
@@ -80,7 +81,9 @@ def find_job(session: Session, tenant: str, once: Once) -> Job | None:
     return session.scalar(queries.job_of(tenant, known.job_id))
 
 
-def submit_once(session: Session, tenant: str, submission: Submission, once: Once) -> tuple[Job, bool]:
+def submit_once(
+    session: Session, tenant: str, submission: Submission, admission: Admission, once: Once
+) -> tuple[Job, bool]:
     """Submit, or find the job that an equal submission with this key made: the job, and whether it is new.
 
     Of submits at the same time one goes first, and the others wait for its commit; the caller commits.
@@ -90,7 +93,7 @@ def submit_once(session: Session, tenant: str, submission: Submission, once: Onc
     """
     job_id = _take(session, tenant, once)
     if job_id is not None:
-        return submit(session, tenant, submission, job_id=job_id), True
+        return submit(session, tenant, submission, admission, job_id=job_id), True
     known = find_job(session, tenant, once)
     if known is None:
         raise RuntimeError("a key that could not be taken stands for no job")

@@ -1,9 +1,11 @@
 """What a worker does under a lease: claim, renew, complete, release. No verb commits."""
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import insert
@@ -15,17 +17,46 @@ from models.types import AttemptOutcome, ItemState
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A unit of work under lease, with all that is needed to run it."""
+class Appetite:
+    """How much a worker takes at once: so many single items, or as many as are estimated to fit."""
 
-    token: uuid.UUID
+    items: int = 1
+    memory_bytes: int = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit of work, with all that is needed to run it; `cost` is its estimate in GFLOP."""
+
     job_id: uuid.UUID
     unit: int
     attempt: int
+    cost: float
     tenant: str
     type: str
     options: dict[str, Any]
     items: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Units under one lease: one of any size, or single items that may share a forward pass.
+
+    Those have the type, the options and, where labels are read, the tenant in common.
+    """
+
+    token: uuid.UUID
+    units: tuple[Unit, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of items."""
+        return sum(len(unit.items) for unit in self.units)
+
+    @property
+    def cost(self) -> float:
+        """The estimate for all of it, in GFLOP."""
+        return sum(unit.cost for unit in self.units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,84 +68,151 @@ class ItemResult:
     error: dict[str, Any] | None = None
 
 
-def claim(
-    session: Session, *, model: str, worker_id: uuid.UUID, ttl: timedelta, hard_limit: timedelta
-) -> Claim | None:
-    """The oldest waiting unit of the model, now leased to this worker; None when nothing waits."""
-    row = session.execute(
-        transitions.CLAIM, {"model": model, "worker_id": worker_id, "ttl": ttl, "hard_limit": hard_limit}
-    ).one_or_none()
-    if row is None:
+@dataclass(frozen=True, slots=True)
+class UnitResult:
+    """How a unit ended: its items in their order, and what computed them."""
+
+    job_id: uuid.UUID
+    unit: int
+    items: Sequence[ItemResult]
+    provenance: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Count:
+    """What is to be added to a job; `error` is why the first item failed, or why some were dropped."""
+
+    succeeded: int = 0
+    failed: int = 0
+    dropped: int = 0
+    provenance: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
+class Renewal(StrEnum):
+    """What a heartbeat learns of its lease."""
+
+    RENEWED = "renewed"
+    UNWANTED = "unwanted"
+    """Renewed, but every job of it is being cancelled."""
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who claims, and for how long: `ttl` between heartbeats, `hard_limit` at all."""
+
+    worker_id: uuid.UUID
+    ttl: timedelta
+    hard_limit: timedelta
+    appetite: Appetite = field(default_factory=Appetite)
+
+
+def claim(session: Session, model: str, holder: Holder) -> Claim | None:
+    """The first waiting work of the model, now leased to this worker; None when nothing waits."""
+    rows = session.execute(
+        transitions.CLAIM,
+        {
+            "model": model,
+            "worker_id": holder.worker_id,
+            "ttl": holder.ttl,
+            "hard_limit": holder.hard_limit,
+            "lonely_losses": transitions.LONELY_LOSSES,
+            "max_items": holder.appetite.items,
+            "max_bytes": holder.appetite.memory_bytes,
+        },
+    ).all()
+    if not rows:
         return None
-    session.execute(transitions.START_JOB, {"job_id": row.job_id})
-    return Claim(*row)
+    session.execute(transitions.START_JOBS, {"job_ids": sorted({row.job_id for row in rows})})
+    session.execute(transitions.RAISE_FLOOR, {"model": model, "vtime": rows[0].vtime})
+    units = tuple(
+        Unit(row.job_id, row.unit, row.attempt, row.cost, row.tenant, row.type, row.options, row.items)
+        for row in rows
+    )
+    return Claim(rows[0].token, units)
 
 
-def renew(session: Session, token: uuid.UUID) -> bool:
-    """Extend the lease by its lifetime; False when it is lost and the work must be abandoned."""
-    return session.execute(transitions.RENEW, {"token": token}).one_or_none() is not None
+def renew(session: Session, token: uuid.UUID) -> Renewal:
+    """Extend the lease by its lifetime; when it is lost, or nobody wants the work any more, abandon it."""
+    row = session.execute(transitions.RENEW, {"token": token}).one_or_none()
+    if row is None:
+        return Renewal.LOST
+    return Renewal.UNWANTED if row[0] else Renewal.RENEWED
 
 
-def complete(
-    session: Session,
-    token: uuid.UUID,
-    results: Sequence[ItemResult],
-    provenance: dict[str, Any] | None = None,
-) -> bool:
-    """Store and count the results of the leased work; False, and nothing written, when the lease is lost."""
+def complete(session: Session, token: uuid.UUID, results: Sequence[UnitResult]) -> bool:
+    """Store and count the results of all leased work; False, and nothing written, when the lease is lost."""
     if session.execute(transitions.END_LEASE, {"token": token}).one_or_none() is None:
         return False
-    work = session.execute(transitions.END_WORK, {"token": token}).one()
-    if work.items != len(results):
-        raise ValueError(f"{len(results)} results for {work.items} items: the job could never end")
-    _end_attempt(session, token, AttemptOutcome.COMPLETED, None)
-    store_results(session, work.job_id, results, provenance)
+    work = {
+        (row.job_id, row.unit): row.items for row in session.execute(transitions.END_WORK, {"token": token})
+    }
+    done = {(result.job_id, result.unit): len(result.items) for result in results}
+    if work != done:
+        raise ValueError(f"results of {done} for the work {work}: a job could never end")
+    _end_attempts(session, token, AttemptOutcome.COMPLETED, None)
+    store_results(session, results)
     return True
 
 
-def release(session: Session, token: uuid.UUID, reason: str) -> bool:
-    """Give the leased work back after a fault that may pass; False when the lease was lost already."""
+def release(session: Session, token: uuid.UUID, reason: str, *, counts: bool = True) -> bool:
+    """Give the leased work back; False when the lease was lost already.
+
+    `counts` false is for work that was not at fault and not even tried: it waits again at once.
+    """
     if session.execute(transitions.END_LEASE, {"token": token}).one_or_none() is None:
         return False
-    session.execute(transitions.RETURN_WORK, {"token": token})
-    _end_attempt(session, token, AttemptOutcome.RELEASED, reason)
+    session.execute(transitions.RETURN_WORK, {"token": token, "losses": int(counts)})
+    _end_attempts(session, token, AttemptOutcome.RELEASED, reason)
     return True
 
 
-def store_results(
-    session: Session,
-    job_id: uuid.UUID,
-    results: Sequence[ItemResult],
-    provenance: dict[str, Any] | None = None,
-) -> None:
-    """Insert the results of work that was just removed, and count them on the job."""
+def store_results(session: Session, results: Sequence[UnitResult]) -> None:
+    """Insert the results of work that was just removed, and count them on their jobs."""
     session.execute(
         insert(Result),
         [
             {
-                "job_id": job_id,
+                "job_id": done.job_id,
                 "index": result.item["index"],
                 "state": ItemState.FAILED if result.error else ItemState.SUCCEEDED,
                 "item": result.item,
                 "payload": result.payload,
                 "error": result.error,
             }
-            for result in results
+            for done in results
+            for result in done.items
         ],
     )
-    errors = [result.error for result in results if result.error]
+    counts: dict[uuid.UUID, Count] = defaultdict(Count)
+    for done in results:
+        count = counts[done.job_id]
+        errors = [result.error for result in done.items if result.error]
+        count.succeeded += len(done.items) - len(errors)
+        count.failed += len(errors)
+        count.provenance = count.provenance or done.provenance
+        count.error = count.error or next(iter(errors), None)
+    count_items(session, counts)
+
+
+def count_items(session: Session, counts: dict[uuid.UUID, Count]) -> None:
+    """Count items whose work was removed in this transaction; a job of which all are counted has ended."""
+    ids = sorted(counts)
+    ordered: Iterable[Count] = [counts[job_id] for job_id in ids]
+    session.execute(transitions.HOLD_JOBS, {"job_ids": ids})
     session.execute(
         transitions.COUNT_ITEMS,
         {
-            "job_id": job_id,
-            "succeeded": len(results) - len(errors),
-            "failed": len(errors),
-            "dropped": 0,
-            "provenance": provenance,
-            "error": errors[0] if errors else None,
+            "job_ids": ids,
+            "succeeded": [count.succeeded for count in ordered],
+            "failed": [count.failed for count in ordered],
+            "dropped": [count.dropped for count in ordered],
+            "provenances": [count.provenance for count in ordered],
+            "errors": [count.error for count in ordered],
         },
     )
 
 
-def _end_attempt(session: Session, token: uuid.UUID, outcome: AttemptOutcome, reason: str | None) -> None:
+def _end_attempts(session: Session, token: uuid.UUID, outcome: AttemptOutcome, reason: str | None) -> None:
     session.execute(transitions.END_ATTEMPT, {"token": token, "outcome": outcome, "reason": reason})

@@ -1,102 +1,110 @@
 """The duties that keep the ledger moving, run by every API process; each is a function that runs once.
 
 A duty runs in its own short transaction under an advisory lock, so that one process at a time does it, and
-under a transaction timeout, so that a process that freezes holds nothing.
+under a transaction timeout, so that a process that freezes holds nothing. Those that bring work forward run
+in one loop, those that tidy up in another: a slow disk must not hold up recovery.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import structlog
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobs import queries, transitions
+from jobs import queries
 from jobs.blobs import BlobStore
 from jobs.broker import BROKER_ERRORS, Inviter
+from jobs.deadlines import continue_cancels, expire_unstarted, stop_overdue
 from jobs.idempotency import forget_keys
 from jobs.images import remove_dying
-from jobs.leases import ItemResult, store_results
-from models.job import JobInput
-from models.types import AttemptOutcome
+from jobs.recovery import expire_leases, fail_hopeless, judge_struck
+from jobs.retention import expire_results, forget_workers
 
 log = structlog.get_logger()
 
-EVERY_SECONDS = 1.0
+RECOVER_SECONDS = 1.0
+TIDY_SECONDS = 10.0
 DATABASE_AWAY_SECONDS = 2.0
-MAX_LOSSES = 10
+SLICES = 100
+"""A duty that finds more and more to do is run so often before the next one has its turn."""
 LOCK_SPACE = 0x4C51  # "LQ": our advisory locks, apart from anybody else's in this database
-LOST: dict[str, Any] = {
-    "code": "worker-lost",
-    "message": f"{MAX_LOSSES} tries ended without a result, the last with the worker gone: too large for it?",
-    "retryable": True,
-}
-FAILED: dict[str, Any] = {
-    "code": "inference-failed",
-    "message": f"{MAX_LOSSES} tries in a row failed for a fault of the worker; its log says which.",
-    "retryable": True,
-}
-Duty = Callable[[Session], int]
 
 
-def keep(sessions: sessionmaker[Session], inviter: Inviter, blobs: BlobStore, stop: threading.Event) -> None:
-    """Run all duties every second until told to stop; a database that is away is waited for."""
-    duties: list[Duty] = [
-        expire_leases,
-        fail_hopeless,
-        partial(invite_workers, inviter=inviter),
-        partial(remove_dying, blobs=blobs),
-        forget_keys,
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """Something to be done now and then, in a transaction of its own; `run` returns how much it did.
+
+    `lock` numbers its advisory lock, which is the same in every version that may run at once. An `exhausting`
+    duty takes a slice at a time, and is run again at once while it finds any.
+    """
+
+    lock: int
+    run: Callable[[Session], int]
+    exhausting: bool = True
+
+
+def recovering(inviter: Inviter) -> list[Duty]:
+    """What brings work forward."""
+    return [
+        Duty(0, expire_leases),
+        Duty(1, fail_hopeless),
+        Duty(5, judge_struck),
+        Duty(6, continue_cancels),
+        Duty(7, expire_unstarted),
+        Duty(8, stop_overdue),
+        Duty(2, partial(invite_workers, inviter=inviter), exhausting=False),
     ]
-    while not stop.wait(EVERY_SECONDS):
-        for number, duty in enumerate(duties):
+
+
+def tidying(blobs: BlobStore) -> list[Duty]:
+    """What removes what nobody needs any more."""
+    return [
+        Duty(3, partial(remove_dying, blobs=blobs)),
+        Duty(4, forget_keys),
+        Duty(9, partial(expire_results, blobs=blobs)),
+        Duty(10, forget_workers),
+    ]
+
+
+def keep(
+    sessions: sessionmaker[Session], duties: Sequence[Duty], every_seconds: float, stop: threading.Event
+) -> None:
+    """Run all duties again and again until told to stop; a database that is away is waited for."""
+    while not stop.wait(every_seconds):
+        for duty in duties:
             try:
-                with sessions.begin() as session:
-                    run_alone(session, number, duty)
+                run_out(sessions, duty, stop)
             except OperationalError as error:
                 log.warning("maintenance.waits_for_database", error=str(error.orig).splitlines()[0])
                 stop.wait(DATABASE_AWAY_SECONDS)
                 break
             except SQLAlchemyError as error:
-                log.warning("maintenance.failed", duty=number, error=str(error))
+                log.warning("maintenance.failed", duty=duty.lock, error=str(error))
             except Exception:
                 # a fault in one duty must not end the others
-                log.exception("maintenance.failed", duty=number)
+                log.exception("maintenance.failed", duty=duty.lock)
 
 
-def run_alone(session: Session, number: int, duty: Duty) -> int:
+def run_out(sessions: sessionmaker[Session], duty: Duty, stop: threading.Event) -> None:
+    """Run a duty, an exhausting one until it finds nothing to do, each time in a transaction of its own."""
+    for _ in range(SLICES if duty.exhausting else 1):
+        with sessions.begin() as session:
+            done = run_alone(session, duty.lock, duty.run)
+        if not done or stop.is_set():
+            return
+
+
+def run_alone(session: Session, number: int, duty: Callable[[Session], int]) -> int:
     """Run a duty unless another process is at it; returns how much it did, 0 when it was not our turn."""
     session.execute(text("SET LOCAL transaction_timeout = '10s'"))
     turn = session.scalar(
         text("SELECT pg_try_advisory_xact_lock(:space, :number)"), {"space": LOCK_SPACE, "number": number}
     )
     return duty(session) if turn else 0
-
-
-def expire_leases(session: Session) -> int:
-    """Take leases that ran out from their holders; the work waits again."""
-    tokens = session.execute(transitions.EXPIRE_LEASES).scalars().all()
-    for token in tokens:
-        log.warning("lease.expired", token=str(token))
-    return len(tokens)
-
-
-def fail_hopeless(session: Session) -> int:
-    """Fail the items of work that was lost too often, so that its job ends."""
-    taken = session.execute(transitions.TAKE_HOPELESS, {"max_losses": MAX_LOSSES}).all()
-    # jobs are counted in the order of their ids, as everywhere
-    for job_id, unit in sorted(taken):
-        items = session.scalars(
-            select(JobInput.items).where(JobInput.job_id == job_id, JobInput.unit == unit)
-        ).one()
-        outcome = session.scalar(queries.last_outcome(job_id, unit))
-        error = FAILED if outcome == AttemptOutcome.RELEASED else LOST
-        store_results(session, job_id, [ItemResult(item, error=error) for item in items])
-        log.error("work.hopeless", job_id=str(job_id), unit=unit)
-    return len(taken)
 
 
 def invite_workers(session: Session, inviter: Inviter) -> int:

@@ -4,6 +4,7 @@ A worker that comes back late writes under its own token, so it can never overwr
 whatever it left behind goes with the folder of the job.
 """
 
+import shutil
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,6 +63,15 @@ def read_span(blobs: BlobStore, name: ObjectName, span: Span) -> bytes:
     return part
 
 
+def remove_objects(blobs: BlobStore, tenant: str, job_id: uuid.UUID) -> None:
+    """Remove all objects of a job, also those that no row refers to."""
+    shutil.rmtree(_folder(blobs, tenant, job_id), ignore_errors=True)
+
+
 def _path(blobs: BlobStore, name: ObjectName) -> Path:
+    return _folder(blobs, name.tenant, name.job_id) / name.token.hex
+
+
+def _folder(blobs: BlobStore, tenant: str, job_id: uuid.UUID) -> Path:
     # the last digits of a uuid7 are random, the first ones a clock: they would fill one folder at a time
-    return blobs.room(name.tenant) / "objects" / name.job_id.hex[-2:] / name.job_id.hex / name.token.hex
+    return blobs.room(tenant) / "objects" / job_id.hex[-2:] / job_id.hex

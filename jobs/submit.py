@@ -5,10 +5,11 @@ Blobs are stored before it, the workers are invited after it.
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog, Checkpoint
@@ -25,13 +26,11 @@ from jobs.errors import (
     UnknownImageError,
 )
 from jobs.images import Content
+from jobs.units import Admission, store_units
 from models.image import Image
-from models.job import Job, JobInput
-from models.types import JobType
-from models.work import Work
+from models.job import Job
+from models.types import JobType, Priority
 
-UNIT_ITEMS = 8
-"""Items in a work unit: what a crash recomputes at most, and what one claim pays for."""
 MAX_POINTERS = 100
 """Of the pictures that are not known, so many are pointed at."""
 
@@ -64,13 +63,27 @@ Item = ImageItem | TextItem
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """When a job must start, how long it may run, and how long its results are kept; None is for ever."""
+
+    start_within: timedelta | None = None
+    run_timeout: timedelta | None = None
+    result_ttl: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
-    """What a client asks for, already parsed; `options` are the resolved options of the job's type."""
+    """What a client asks for, already parsed; `options` are the resolved options of the job's type.
+
+    Without a `priority`, a small job is interactive and a large one is bulk, see `jobs.admission`.
+    """
 
     type: JobType
     model: str
     items: Sequence[Item]
     options: dict[str, Any]
+    priority: Priority | None = None
+    terms: Terms = field(default_factory=Terms)
 
 
 def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
@@ -111,36 +124,40 @@ def check_images(session: Session, tenant: str, items: Sequence[Item]) -> dict[u
     return held
 
 
-def submit(session: Session, tenant: str, submission: Submission, *, job_id: uuid.UUID | None = None) -> Job:
-    """Store a checked submission as a queued job; the caller commits, then invites the workers.
+def submit(
+    session: Session,
+    tenant: str,
+    submission: Submission,
+    admission: Admission,
+    *,
+    job_id: uuid.UUID | None = None,
+) -> Job:
+    """Store an admitted submission as a queued job; the caller commits, then invites the workers.
 
     Raises:
         UnknownImageError: an id names no image of the tenant.
     """
+    terms = submission.terms
     job = Job(
         id=job_id,
         tenant=tenant,
         type=submission.type,
         model=submission.model,
         options=submission.options,
+        priority=admission.flow.priority,
         total=len(submission.items),
+        cost=admission.cost(len(submission.items)),
+        start_by=None if terms.start_within is None else func.now() + terms.start_within,
+        run_timeout=terms.run_timeout,
+        result_ttl=terms.result_ttl,
     )
     session.add(job)
     session.flush()
     rows = _hold_images(session, tenant, submission.items)
-    items = [_stored(index, item, rows) for index, item in enumerate(submission.items)]
-    units = list(enumerate(items[start : start + UNIT_ITEMS] for start in range(0, len(items), UNIT_ITEMS)))
-    session.execute(
-        insert(JobInput),
-        [
-            {"job_id": job.id, "unit": unit, "items": part, "image_ids": _image_ids(part)}
-            for unit, part in units
-        ],
-    )
-    session.execute(
-        insert(Work),
-        [{"job_id": job.id, "unit": unit, "model": job.model, "items": len(part)} for unit, part in units],
-    )
+    job.input_bytes = sum(image.image_bytes for image in rows.values())
+    stored = (_stored(index, item, rows) for index, item in enumerate(submission.items))
+    store_units(session, job, stored, admission)
+    session.flush()
     session.refresh(job)
     return job
 
@@ -205,7 +222,3 @@ def _stored(index: int, item: Item, rows: Mapping[Content | uuid.UUID, Image]) -
         "sha256": image.sha256,
         "image_id": str(image.id),
     }
-
-
-def _image_ids(items: Sequence[Mapping[str, Any]]) -> list[uuid.UUID]:
-    return sorted({uuid.UUID(item["image_id"]) for item in items if item["kind"] == "image"})

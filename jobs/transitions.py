@@ -4,54 +4,93 @@ Locks are taken in one order everywhere: leases, work, results, jobs by id. Whoe
 for work. All times are the database's.
 """
 
-from sqlalchemy import Interval, Uuid, bindparam, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, Integer, Interval, Uuid, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+LONELY_LOSSES = 2
+"""Work that was lost so often is claimed alone: whatever is wrong with it, no other work goes with it."""
 
 CLAIM = text("""
     WITH head AS MATERIALIZED (
-        SELECT id FROM work
+        SELECT id, items, vtime, batch_key, item_bytes, losses < :lonely_losses AND strikes = 0 AS sociable
+        FROM work
         WHERE model = :model AND lease_token IS NULL AND run_at <= now()
-        ORDER BY id LIMIT 1
+        ORDER BY vtime, id LIMIT 1
         FOR UPDATE SKIP LOCKED
+    ), mates AS MATERIALIZED (
+        SELECT work.id FROM work, head
+        WHERE head.items = 1 AND head.sociable AND work.id <> head.id
+          AND work.model = :model AND work.lease_token IS NULL AND work.items = 1
+          AND work.batch_key = head.batch_key AND work.run_at <= now()
+          AND work.losses < :lonely_losses AND work.strikes = 0
+        ORDER BY work.vtime, work.id
+        LIMIT (
+            -- never more than are taken: locking ten to take one starves the next worker
+            SELECT least(:max_items, greatest(:max_bytes / greatest(item_bytes, 1), 1)) - 1 FROM head
+        )
+        FOR UPDATE OF work SKIP LOCKED
     ), lease AS (
         INSERT INTO leases (worker_id, until, hard_until, ttl)
         SELECT :worker_id, now() + :ttl, now() + :hard_limit, :ttl FROM head
         RETURNING token
     ), claimed AS (
         UPDATE work SET lease_token = lease.token, attempt = work.attempt + 1
-        FROM head, lease WHERE work.id = head.id
-        RETURNING work.job_id, work.unit, work.attempt, lease.token
+        FROM lease WHERE work.id IN (SELECT id FROM head UNION ALL SELECT id FROM mates)
+        RETURNING work.id, work.job_id, work.unit, work.attempt, work.vtime, work.cost, lease.token
     ), tried AS (
         INSERT INTO attempts (job_id, unit, attempt, worker_id, lease_token)
         SELECT job_id, unit, attempt, :worker_id, token FROM claimed
     )
-    SELECT claimed.token, claimed.job_id, claimed.unit, claimed.attempt,
+    SELECT claimed.token, claimed.job_id, claimed.unit, claimed.attempt, claimed.vtime, claimed.cost,
            jobs.tenant, jobs.type, jobs.options, job_inputs.items
     FROM claimed
     JOIN jobs ON jobs.id = claimed.job_id
     JOIN job_inputs ON job_inputs.job_id = claimed.job_id AND job_inputs.unit = claimed.unit
+    ORDER BY claimed.vtime, claimed.id
 """).bindparams(
     bindparam("worker_id", type_=Uuid()),
     bindparam("ttl", type_=Interval()),
     bindparam("hard_limit", type_=Interval()),
+    bindparam("max_items", type_=BigInteger()),
+    bindparam("max_bytes", type_=BigInteger()),
 )
-"""Take the oldest waiting unit of a model: lease, attempt + 1, and all that is needed to run it."""
+"""Take the first waiting unit of a model and, where it is a single item, others that may share its batch.
 
-START_JOB = text("""
-    UPDATE jobs SET state = 'running', started_at = now()
-    WHERE id = (
-        SELECT id FROM jobs WHERE id = :job_id AND state = 'queued'
+One lease for all of them; attempt + 1 each, and all that is needed to run them.
+"""
+
+RAISE_FLOOR = text("""
+    UPDATE queues SET floor = :vtime
+    WHERE model = (
+        SELECT model FROM queues WHERE model = :model AND floor < :vtime
         FOR NO KEY UPDATE SKIP LOCKED
     )
-""").bindparams(bindparam("job_id", type_=Uuid()))
-"""Mark a claimed job running, without waiting for whoever holds it: counting will mark it anyway."""
+""")
+"""Tell how far the queue has come; whoever finds it locked leaves it to the next claim."""
+
+START_JOBS = text("""
+    UPDATE jobs SET state = 'running', started_at = now(), run_until = now() + run_timeout
+    WHERE id IN (
+        SELECT id FROM jobs WHERE id = ANY(:job_ids) AND state = 'queued'
+        ORDER BY id
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+""").bindparams(bindparam("job_ids", type_=ARRAY(Uuid())))
+"""Mark claimed jobs running, without waiting for whoever holds one: counting will mark it anyway."""
 
 RENEW = text("""
-    UPDATE leases SET until = least(now() + ttl, hard_until)
-    WHERE token = :token AND hard_until > now()
-    RETURNING token
+    WITH renewed AS (
+        UPDATE leases SET until = least(now() + ttl, hard_until)
+        WHERE token = :token AND hard_until > now()
+        RETURNING token
+    )
+    SELECT bool_and(jobs.state = 'cancelling')
+    FROM renewed
+    JOIN work ON work.lease_token = renewed.token
+    JOIN jobs ON jobs.id = work.job_id
+    HAVING count(*) > 0
 """).bindparams(bindparam("token", type_=Uuid()))
-"""Extend a lease; no row means that it is lost and its work is somebody else's."""
+"""Extend a lease: whether all of its jobs are being cancelled; no row means that it is lost."""
 
 END_LEASE = text("DELETE FROM leases WHERE token = :token RETURNING token").bindparams(
     bindparam("token", type_=Uuid())
@@ -65,11 +104,12 @@ END_WORK = text("DELETE FROM work WHERE lease_token = :token RETURNING job_id, u
 
 RETURN_WORK = text("""
     UPDATE work
-    SET lease_token = NULL, losses = losses + 1,
-        run_at = now() + least(power(2, losses), 60) * interval '1 second'
+    SET lease_token = NULL, losses = losses + :losses,
+        -- with jitter: units that failed together need not meet again
+        run_at = now() + :losses * least(power(2, losses), 60) * (0.5 + random()) * interval '1 second'
     WHERE lease_token = :token
 """).bindparams(bindparam("token", type_=Uuid()))
-"""Put work back, to be tried again after a pause that doubles with every loss."""
+"""Put work back, after a pause that doubles with every loss; at once where none is counted."""
 
 END_ATTEMPT = text("""
     UPDATE attempts SET ended_at = now(), outcome = :outcome, reason = :reason
@@ -77,33 +117,85 @@ END_ATTEMPT = text("""
 """).bindparams(bindparam("token", type_=Uuid()))
 """Close the open attempt of a lease."""
 
+HOLD_JOBS = text("SELECT id FROM jobs WHERE id = ANY(:job_ids) ORDER BY id FOR NO KEY UPDATE").bindparams(
+    bindparam("job_ids", type_=ARRAY(Uuid()))
+)
+"""Take the jobs that are to be counted, in the order of their ids."""
+
 COUNT_ITEMS = text("""
+    WITH counted AS (
+        SELECT id, total, state, started_at,
+               jobs.succeeded + new.succeeded AS succeeded,
+               jobs.failed + new.failed AS failed,
+               jobs.dropped + new.dropped AS dropped,
+               jobs.succeeded + jobs.failed + jobs.dropped
+                   + new.succeeded + new.failed + new.dropped = total AS ends,
+               new.succeeded + new.failed > 0 AS ran,
+               new.dropped > 0 AS drops,
+               new.provenance, new.error
+        FROM jobs JOIN unnest(
+            :job_ids, :succeeded, :failed, :dropped, :provenances, :errors
+        ) AS new (job_id, succeeded, failed, dropped, provenance, error) ON new.job_id = jobs.id
+        WHERE jobs.succeeded + jobs.failed + jobs.dropped < total
+    )
     UPDATE jobs
-    SET succeeded = succeeded + :succeeded,
-        failed = failed + :failed,
-        dropped = dropped + :dropped,
+    SET succeeded = counted.succeeded,
+        failed = counted.failed,
+        dropped = counted.dropped,
         state = CASE
-            WHEN succeeded + failed + dropped + :succeeded + :failed + :dropped < total
-                THEN CASE state WHEN 'cancelling' THEN state ELSE 'running' END
-            WHEN state = 'cancelling' THEN 'cancelled'
-            WHEN succeeded + :succeeded = total THEN 'succeeded'
-            WHEN succeeded + :succeeded > 0 THEN 'partial'
-            WHEN started_at IS NULL AND dropped + :dropped = total THEN 'expired'
+            WHEN NOT counted.ends AND counted.state = 'queued' AND counted.ran THEN 'running'
+            WHEN NOT counted.ends THEN counted.state
+            WHEN counted.state = 'cancelling' THEN 'cancelled'
+            WHEN counted.succeeded = counted.total THEN 'succeeded'
+            WHEN counted.succeeded > 0 THEN 'partial'
+            WHEN counted.started_at IS NULL AND counted.dropped = counted.total THEN 'expired'
             ELSE 'failed'
         END,
-        started_at = CASE WHEN :succeeded + :failed > 0 THEN coalesce(started_at, now()) ELSE started_at END,
-        ended_at = CASE
-            WHEN succeeded + failed + dropped + :succeeded + :failed + :dropped = total THEN now()
+        started_at = CASE WHEN counted.ran THEN coalesce(jobs.started_at, now()) ELSE jobs.started_at END,
+        run_until = CASE
+            WHEN counted.ran THEN coalesce(jobs.run_until, now() + jobs.run_timeout) ELSE jobs.run_until
         END,
-        provenance = coalesce(provenance, :provenance),
-        error = CASE WHEN succeeded + :succeeded = 0 THEN coalesce(error, :error) END
-    WHERE id = :job_id AND succeeded + failed + dropped < total
+        ended_at = CASE WHEN counted.ends THEN now() END,
+        expires_at = CASE WHEN counted.ends THEN now() + jobs.result_ttl END,
+        provenance = coalesce(jobs.provenance, counted.provenance),
+        error = CASE
+            -- that its time was over is said whatever else happened; why an item failed, only of a job
+            -- in which none succeeded
+            WHEN counted.drops THEN coalesce(counted.error, jobs.error)
+            WHEN counted.dropped > 0 OR counted.succeeded = 0 THEN coalesce(jobs.error, counted.error)
+        END
+    FROM counted
+    WHERE jobs.id = counted.id
 """).bindparams(
-    bindparam("job_id", type_=Uuid()),
-    bindparam("provenance", type_=JSONB(none_as_null=True)),
-    bindparam("error", type_=JSONB(none_as_null=True)),
+    bindparam("job_ids", type_=ARRAY(Uuid())),
+    bindparam("succeeded", type_=ARRAY(Integer())),
+    bindparam("failed", type_=ARRAY(Integer())),
+    bindparam("dropped", type_=ARRAY(Integer())),
+    bindparam("provenances", type_=ARRAY(JSONB(none_as_null=True))),
+    bindparam("errors", type_=ARRAY(JSONB(none_as_null=True))),
 )
-"""Count items in the transaction that removed their work: a job ends exactly when all are counted."""
+"""Count items in the transaction that removed their work: a job ends exactly when all are counted.
+
+The jobs are held already (HOLD_JOBS): nobody counts on them in between.
+"""
+
+DROP_WORK = text("""
+    DELETE FROM work
+    WHERE id IN (
+        SELECT id FROM work WHERE job_id = :job_id AND lease_token IS NULL
+        ORDER BY id LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    )
+    RETURNING items, cost
+""").bindparams(bindparam("job_id", type_=Uuid()))
+"""Remove work of a job that nobody holds; its items are to be counted as dropped in the same transaction."""
+
+CANCEL = text("""
+    UPDATE jobs SET state = 'cancelling'
+    WHERE id = :job_id AND tenant = :tenant AND state IN ('queued', 'running')
+    RETURNING id
+""").bindparams(bindparam("job_id", type_=Uuid()))
+"""Mark a job as being cancelled; its waiting work is dropped after the commit, its running work finishes."""
 
 EXPIRE_LEASES = text("""
     WITH gone AS MATERIALIZED (
@@ -116,7 +208,8 @@ EXPIRE_LEASES = text("""
     ), ended AS (
         DELETE FROM leases USING gone WHERE leases.token = gone.token
     ), returned AS (
-        UPDATE work SET lease_token = NULL, losses = losses + 1 FROM gone WHERE lease_token = gone.token
+        UPDATE work SET lease_token = NULL, losses = losses + 1, run_at = now()
+        FROM gone WHERE lease_token = gone.token
     ), closed AS (
         UPDATE attempts SET ended_at = now(), outcome = 'lost', reason = 'the lease ran out'
         FROM gone WHERE attempts.lease_token = gone.token AND ended_at IS NULL
@@ -135,3 +228,45 @@ TAKE_HOPELESS = text("""
     RETURNING job_id, unit
 """)
 """Remove work that was lost too often; its items are to be failed in the same transaction."""
+
+REPORT_CRASH = text("""
+    WITH gone AS MATERIALIZED (
+        SELECT token FROM leases WHERE worker_id = :worker_id
+        ORDER BY token
+        FOR UPDATE SKIP LOCKED
+    ), ended AS (
+        DELETE FROM leases USING gone WHERE leases.token = gone.token
+    ), returned AS (
+        UPDATE work SET lease_token = NULL, losses = losses + 1, run_at = now()
+        FROM gone WHERE lease_token = gone.token
+    ), closed AS (
+        UPDATE attempts SET ended_at = now(), outcome = :outcome, reason = :reason
+        FROM gone WHERE attempts.lease_token = gone.token AND ended_at IS NULL
+    )
+    SELECT token FROM gone
+""").bindparams(bindparam("worker_id", type_=Uuid()))
+"""Take what a worker held when its child died; its work waits again at once, one loss richer."""
+
+JUDGE_CRASHES = text("""
+    WITH judged AS (
+        UPDATE attempts SET judged = true
+        WHERE worker_id = :worker_id AND outcome = 'crashed' AND NOT judged
+        RETURNING job_id, unit
+    )
+    UPDATE work SET strikes = strikes + 1
+    FROM judged
+    WHERE :guilty AND work.job_id = judged.job_id AND work.unit = judged.unit
+""").bindparams(bindparam("worker_id", type_=Uuid()))
+"""The canary of a worker has spoken: what it held when it crashed gets a strike, or is acquitted."""
+
+TAKE_STRUCK = text("""
+    DELETE FROM work
+    WHERE id IN (
+        SELECT id FROM work
+        WHERE lease_token IS NULL AND strikes > 0 AND (items > 1 OR strikes >= :max_strikes)
+        ORDER BY id LIMIT 100
+        FOR UPDATE SKIP LOCKED
+    )
+    RETURNING job_id, unit, model, items, vtime, cost, batch_key, item_bytes, losses, strikes
+""")
+"""Remove work that killed a healthy worker: many items are to be tried one by one, one item is to fail."""

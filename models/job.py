@@ -1,14 +1,26 @@
 """What a client submitted, its inputs, and what came out."""
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Uuid, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Interval, Uuid, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
-from models.types import CreatedAt, ItemState, JobState, JobType, Json, JsonList, Timestamp, Uuid7Key, one_of
+from models.types import (
+    CreatedAt,
+    ItemState,
+    JobState,
+    JobType,
+    Json,
+    JsonList,
+    Priority,
+    Timestamp,
+    Uuid7Key,
+    one_of,
+)
 
 
 class Job(Base):
@@ -21,6 +33,7 @@ class Job(Base):
     __table_args__ = (
         one_of("state", JobState),
         one_of("type", JobType),
+        one_of("priority", Priority),
         CheckConstraint("total > 0", name="total_positive"),
         CheckConstraint("succeeded + failed + dropped <= total", name="counts_within_total"),
         CheckConstraint(
@@ -29,6 +42,17 @@ class Job(Base):
             name="ended_exactly_when_counted",
         ),
         Index("ix_jobs_tenant_id", "tenant", text("id DESC")),
+        Index("ix_jobs_open", "tenant", postgresql_where=text("ended_at IS NULL")),
+        Index(
+            "ix_jobs_start_by", "start_by", postgresql_where=text("state = 'queued' AND start_by IS NOT NULL")
+        ),
+        Index(
+            "ix_jobs_run_until",
+            "run_until",
+            postgresql_where=text("ended_at IS NULL AND run_until IS NOT NULL"),
+        ),
+        Index("ix_jobs_cancelling", "id", postgresql_where=text("state = 'cancelling'")),
+        Index("ix_jobs_expires_at", "expires_at", postgresql_where=text("results_removed_at IS NULL")),
     )
 
     id: Mapped[Uuid7Key]
@@ -39,15 +63,29 @@ class Job(Base):
     """Name of the checkpoint in the catalog; also names the queue."""
     options: Mapped[Json]
     """Resolved options of the job: labels, template, normalize, ..."""
+    priority: Mapped[str] = mapped_column(server_default=Priority.INTERACTIVE)
     total: Mapped[int]
+    cost: Mapped[float] = mapped_column(server_default="0")
+    """Estimated work of all items, in GFLOP: what its flow was charged."""
+    input_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """Bytes of its pictures, for quotas."""
     succeeded: Mapped[int] = mapped_column(server_default="0")
     failed: Mapped[int] = mapped_column(server_default="0")
     dropped: Mapped[int] = mapped_column(server_default="0")
     created_at: Mapped[CreatedAt]
     started_at: Mapped[Timestamp | None]
     ended_at: Mapped[Timestamp | None]
+    start_by: Mapped[Timestamp | None]
+    """Not started by then, it expires."""
+    run_timeout: Mapped[timedelta | None] = mapped_column(Interval)
+    run_until: Mapped[Timestamp | None]
+    """started_at + run_timeout: what waits then is dropped."""
+    result_ttl: Mapped[timedelta | None] = mapped_column(Interval)
+    expires_at: Mapped[Timestamp | None]
+    """ended_at + result_ttl: its results go, the job stays."""
+    results_removed_at: Mapped[Timestamp | None]
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
-    """Code and message of the first failed item, on a job in which none succeeded."""
+    """Why the first item failed, on a job in which none succeeded; or that its time was over."""
     provenance: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     """What computed the results: weights, versions, device, self-check; written by the first complete."""
 

@@ -5,6 +5,7 @@ from models.base import Base
 from models.idempotency_key import IdempotencyKey
 from models.image import Image
 from models.job import Job, JobInput, Result
+from models.queue import Flow, Queue
 from models.work import Attempt, Lease, Work
 from models.worker import Worker
 
@@ -12,11 +13,13 @@ __all__ = [
     "ApiKey",
     "Attempt",
     "Base",
+    "Flow",
     "IdempotencyKey",
     "Image",
     "Job",
     "JobInput",
     "Lease",
+    "Queue",
     "Result",
     "Work",
     "Worker",

@@ -24,6 +24,13 @@ class JobType(StrEnum):
     LOGIT_LENS = "logit_lens"
 
 
+class Priority(StrEnum):
+    """Who waits for a job: a person, or nobody in particular."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
 class JobState(StrEnum):
     """Where a job stands; the ones in ENDED never change again."""
 
@@ -50,18 +57,24 @@ class ItemState(StrEnum):
 
 
 class AttemptOutcome(StrEnum):
-    """How one try at a work unit ended: completed, given back by its worker, or lost with it."""
+    """How one try at a work unit ended: completed, given back, lost with its worker, or crashed with it.
+
+    A crash is the parent's word that its child died of a fatal signal; whether the work is to blame, the
+    canary decides.
+    """
 
     COMPLETED = "completed"
     RELEASED = "released"
     LOST = "lost"
+    CRASHED = "crashed"
 
 
 class WorkerState(StrEnum):
-    """What a worker last said of itself."""
+    """What a worker last said of itself; one that drains finishes what it holds and claims no more."""
 
     STARTING = "starting"
     ONLINE = "online"
+    DRAINING = "draining"
     FAILED = "failed"
     OFFLINE = "offline"
 

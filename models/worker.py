@@ -25,5 +25,7 @@ class Worker(Base):
     revision: Mapped[str | None]
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     """Code and message of a worker that could not load its checkpoint."""
+    seconds_per_gflop: Mapped[float | None]
+    """Measured, of the last minutes: by it large jobs are cut into units of about a second."""
     started_at: Mapped[CreatedAt]
     seen_at: Mapped[CreatedAt]

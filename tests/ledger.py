@@ -3,31 +3,56 @@
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
+from engine.catalog import Catalog
 from jobs import leases, submit
-from jobs.leases import Claim, ItemResult
+from jobs.admission import Quota, admit
+from jobs.leases import Appetite, Claim, Holder, ItemResult, UnitResult
+from jobs.submit import Terms
 from models.job import Job
-from models.types import JobType
+from models.types import JobType, Priority
 
 MODEL = "lensqueue/siglip-tiny-shapes"
 TENANT = "tests"
 WORKER = uuid.UUID(int=1)
 
 
-def submit_texts(sessions: sessionmaker[Session], count: int = 1, *, model: str = MODEL) -> uuid.UUID:
-    """A queued job over some texts."""
+def submit_texts(
+    sessions: sessionmaker[Session],
+    count: int = 1,
+    *,
+    model: str = MODEL,
+    tenant: str = TENANT,
+    priority: Priority | None = None,
+    terms: Terms | None = None,
+    options: dict[str, Any] | None = None,
+) -> uuid.UUID:
+    """A queued job over some texts, one item a unit while it is interactive."""
     wanted = submit.Submission(
         type=JobType.EMBEDDING,
         model=model,
         items=[submit.TextItem(f"text {index}") for index in range(count)],
-        options={"normalize": True},
+        options=options or {"normalize": True},
+        priority=priority,
+        terms=terms or Terms(),
     )
+    return admit_and_submit(sessions, wanted, tenant)
+
+
+def admit_and_submit(
+    sessions: sessionmaker[Session], wanted: submit.Submission, tenant: str = TENANT
+) -> uuid.UUID:
+    """Submit as the API does: charged in a transaction of its own, stored in the next."""
+    catalog = Catalog(model_paths={wanted.model: Path("nowhere")})
     with sessions.begin() as session:
-        return submit.submit(session, TENANT, wanted).id
+        admission = admit(session, tenant, wanted, catalog, Quota())
+    with sessions.begin() as session:
+        return submit.submit(session, tenant, wanted, admission).id
 
 
 def claim(
@@ -37,29 +62,42 @@ def claim(
     model: str = MODEL,
     ttl_seconds: float = 30,
     hard_limit_seconds: float = 600,
+    appetite: Appetite | None = None,
 ) -> Claim | None:
     """Claim as a worker does."""
+    holder = Holder(
+        worker_id,
+        timedelta(seconds=ttl_seconds),
+        timedelta(seconds=hard_limit_seconds),
+        appetite or Appetite(),
+    )
     with sessions.begin() as session:
-        return leases.claim(
-            session,
-            model=model,
-            worker_id=worker_id,
-            ttl=timedelta(seconds=ttl_seconds),
-            hard_limit=timedelta(seconds=hard_limit_seconds),
+        return leases.claim(session, model, holder)
+
+
+def results_of(held: Claim, *, failing: Sequence[int] = ()) -> list[UnitResult]:
+    """What a worker found, with the items of the given indexes failed."""
+    error = {"code": "image-truncated", "message": "torn", "retryable": False}
+    return [
+        UnitResult(
+            unit.job_id,
+            unit.unit,
+            [
+                ItemResult(item, error=error)
+                if item["index"] in failing
+                else ItemResult(item, payload={"dimensions": 1})
+                for item in unit.items
+            ],
+            {"model": MODEL},
         )
+        for unit in held.units
+    ]
 
 
 def complete(sessions: sessionmaker[Session], held: Claim, *, failing: Sequence[int] = ()) -> bool:
-    """Complete as a worker does, with the items of the given indexes failed."""
-    error = {"code": "image-truncated", "message": "torn", "retryable": False}
-    results = [
-        ItemResult(item, error=error)
-        if item["index"] in failing
-        else ItemResult(item, payload={"dimensions": 1})
-        for item in held.items
-    ]
+    """Complete as a worker does."""
     with sessions.begin() as session:
-        return leases.complete(session, held.token, results, {"model": MODEL})
+        return leases.complete(session, held.token, results_of(held, failing=failing))
 
 
 def read(sessions: sessionmaker[Session], job_id: uuid.UUID) -> Job:

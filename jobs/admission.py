@@ -1,0 +1,98 @@
+"""Letting a job in: is there room for it, what will it cost, and where in the queue does it begin."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from engine.catalog import Catalog
+from jobs import fairness, queries
+from jobs.errors import QueueFullError, QuotaExceededError
+from jobs.fairness import FlowKey
+from jobs.pricing import Price, price
+from jobs.submit import Submission, TextItem
+from jobs.units import Admission
+from models.job import Job
+from models.types import Priority
+
+INTERACTIVE_ITEMS: Final = 64
+UNIT_SECONDS: Final = 1.0
+"""A unit of a bulk job is about so much work: what a crash recomputes, and what one claim pays for."""
+MAX_UNIT_ITEMS: Final = 128
+ASSUMED_SECONDS_PER_GFLOP: Final = 1 / 200
+"""Of a model that no worker has measured yet: two cores of a server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much may wait or run at once: of one tenant, and `queue_items` of everybody."""
+
+    items: int = 2_000_000
+    input_bytes: int = 256 * 2**30
+    gflop: float = float("inf")
+    queue_items: int = 10_000_000
+
+
+def priority_of(submission: Submission) -> Priority:
+    """The priority that was asked for, or the one that suits its size."""
+    if submission.priority is not None:
+        return submission.priority
+    return Priority.INTERACTIVE if len(submission.items) <= INTERACTIVE_ITEMS else Priority.BULK
+
+
+def admit(
+    session: Session,
+    tenant: str,
+    submission: Submission,
+    catalog: Catalog,
+    quota: Quota,
+    *,
+    input_bytes: int = 0,
+    waiting_items: int = 0,
+) -> Admission:
+    """Check quotas and charge the job's flow; to be committed alone, before anything of the job is stored.
+
+    `input_bytes` is what its pictures weigh, `waiting_items` how much waits in all, as the caller last heard.
+
+    Raises:
+        QueueFullError: the service has too much waiting already.
+        QuotaExceededError: the tenant has.
+    """
+    items = len(submission.items)
+    if waiting_items + items > quota.queue_items:
+        raise QueueFullError
+    kind = "text" if isinstance(submission.items[0], TextItem) else "image"
+    asked = price(submission.type, submission.options, kind, catalog.find(submission.model))
+    flow = FlowKey(submission.model, tenant, priority_of(submission))
+    cost = items * asked.item_gflop + asked.label_gflop
+    start = fairness.charge(session, flow, cost)
+    _check_quota(session, tenant, (items, input_bytes, cost), quota)
+    return Admission(flow, start, asked, _unit_items(session, flow, asked))
+
+
+def _check_quota(session: Session, tenant: str, asked: tuple[int, int, float], quota: Quota) -> None:
+    left = Job.total - Job.succeeded - Job.failed - Job.dropped
+    held = session.execute(
+        select(
+            func.coalesce(func.sum(left), 0),
+            func.coalesce(func.sum(Job.input_bytes), 0),
+            func.coalesce(func.sum(Job.cost * left / Job.total), 0.0),
+        ).where(Job.tenant == tenant, Job.ended_at.is_(None))
+    ).one()
+    limits = (quota.items, quota.input_bytes, quota.gflop)
+    units = ("items", "bytes of pictures", "GFLOP of work")
+    for has, size, limit, unit in zip(held, asked, limits, units, strict=True):
+        if has + size > limit:
+            raise QuotaExceededError(
+                f"{has:.0f} {unit} of yours wait or run, this job has {size:.0f}, and {limit:.0f} may: try"
+                " again when some of it is done."
+            )
+
+
+def _unit_items(session: Session, flow: FlowKey, asked: Price) -> int:
+    if flow.priority is Priority.INTERACTIVE:
+        return 1
+    measured = session.scalar(queries.seconds_per_gflop(flow.model)) or ASSUMED_SECONDS_PER_GFLOP
+    item_seconds = asked.item_gflop * measured
+    return max(1, min(MAX_UNIT_ITEMS, round(UNIT_SECONDS / item_seconds)))

@@ -1,0 +1,47 @@
+"""The duties that let go of what is past its time: results, their objects, workers that are long gone."""
+
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from jobs.blobs import BlobStore
+from jobs.objects import remove_objects
+from models.job import Job, Result
+from models.worker import Worker
+
+log = structlog.get_logger()
+
+ROWS_AT_ONCE: Final = 5_000
+WORKERS_KEPT: Final = timedelta(days=7)
+
+
+def expire_results(session: Session, blobs: BlobStore) -> int:
+    """Remove results whose time is over, a slice of one job: its rows, then its objects; the job stays."""
+    job = session.scalar(
+        select(Job)
+        .where(Job.expires_at < func.now(), Job.results_removed_at.is_(None))
+        .order_by(Job.expires_at)
+        .limit(1)
+    )
+    if job is None:
+        return 0
+    some = select(Result.index).where(Result.job_id == job.id).order_by(Result.index).limit(ROWS_AT_ONCE)
+    removed = session.execute(
+        delete(Result).where(Result.job_id == job.id, Result.index.in_(some)).returning(Result.index)
+    ).all()
+    if removed:
+        return len(removed)
+    # the folder last: no row refers to it any more
+    remove_objects(blobs, job.tenant, job.id)
+    session.execute(update(Job).where(Job.id == job.id).values(results_removed_at=func.now()))
+    log.info("results.expired", job_id=str(job.id))
+    return 1
+
+
+def forget_workers(session: Session) -> int:
+    """Remove the rows of workers that were not heard of for a week."""
+    gone = delete(Worker).where(Worker.seen_at < func.now() - WORKERS_KEPT).returning(Worker.id)
+    return len(session.execute(gone).all())

@@ -1,0 +1,30 @@
+"""The clocks of the queue: how far each model's queue has come, and each flow in it."""
+
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base
+from models.types import Priority, one_of
+
+
+class Queue(Base):
+    """The queue of one model."""
+
+    __tablename__ = "queues"
+    __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    floor: Mapped[float] = mapped_column(server_default="0")
+    """Virtual time of the work that was claimed last: where a flow that was away begins."""
+
+
+class Flow(Base):
+    """All that one tenant sends to one model at one priority."""
+
+    __tablename__ = "flows"
+    __table_args__ = (one_of("priority", Priority), {"postgresql_with": {"fillfactor": "50"}})
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    priority: Mapped[str] = mapped_column(primary_key=True)
+    clock: Mapped[float] = mapped_column(server_default="0")
+    """Virtual time at which its next work begins."""
