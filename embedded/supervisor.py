@@ -67,6 +67,13 @@ class Supervisor:
         _log_ready(running)
         self._kept[service.name] = _Kept(service, running)
 
+    def end(self, name: str) -> None:
+        """End one service, and keep it no longer."""
+        kept = self._kept.pop(name)
+        if kept.running is not None:
+            code = kept.running.stop()
+            log.info("service.stopped", service=name, exit=describe_exit(code))
+
     def run(self, stop: threading.Event) -> None:
         """Watch until `stop` is set; the services keep running."""
         while not stop.wait(WATCH_SECONDS):
