@@ -33,12 +33,14 @@ def cancel(session: Session, tenant: str, job_id: uuid.UUID) -> Job:
     return job
 
 
-def drop_work(session: Session, job_id: uuid.UUID, error: dict[str, Any] | None = None) -> float | None:
+def drop_work(
+    session: Session, job_id: uuid.UUID, error: dict[str, Any] | None = None, *, limit: int = DROPPED_AT_ONCE
+) -> float | None:
     """Drop some of a job's waiting work and count its items; the cost it was charged, None when none waits.
 
-    Returns at most DROPPED_AT_ONCE units' worth: to be called again, in a new transaction, until None.
+    Drops at most `limit` units: to be called again, in a new transaction, until None.
     """
-    dropped = session.execute(transitions.DROP_WORK, {"job_id": job_id, "limit": DROPPED_AT_ONCE}).all()
+    dropped = session.execute(transitions.DROP_WORK, {"job_id": job_id, "limit": limit}).all()
     if not dropped:
         return None
     count_items(session, {job_id: Count(dropped=sum(row.items for row in dropped), error=error)})

@@ -161,8 +161,9 @@ COUNT_ITEMS = text("""
         error = CASE
             -- that its time was over is said whatever else happened; why an item failed, only of a job
             -- in which none succeeded
-            WHEN counted.drops THEN coalesce(counted.error, jobs.error)
-            WHEN counted.dropped > 0 OR counted.succeeded = 0 THEN coalesce(jobs.error, counted.error)
+            WHEN counted.drops AND counted.error IS NOT NULL THEN counted.error
+            WHEN jobs.error ->> 'code' IN ('start-deadline', 'run-timeout') THEN jobs.error
+            WHEN counted.succeeded = 0 THEN coalesce(jobs.error, counted.error)
         END
     FROM counted
     WHERE jobs.id = counted.id
@@ -233,7 +234,9 @@ REPORT_CRASH = text("""
     WITH gone AS MATERIALIZED (
         SELECT token FROM leases WHERE worker_id = :worker_id
         ORDER BY token
-        FOR UPDATE SKIP LOCKED
+        -- waits, unlike the others: of a child that died in the midst of a transaction the locks are not gone
+        -- at once, and a crash that was passed over could never be judged
+        FOR UPDATE
     ), ended AS (
         DELETE FROM leases USING gone WHERE leases.token = gone.token
     ), returned AS (
@@ -251,11 +254,19 @@ JUDGE_CRASHES = text("""
     WITH judged AS (
         UPDATE attempts SET judged = true
         WHERE worker_id = :worker_id AND outcome = 'crashed' AND NOT judged
-        RETURNING job_id, unit
+        RETURNING job_id, unit, lease_token
+    ), suspects AS (
+        SELECT job_id, unit, bool_or(alone) AS alone
+        FROM (SELECT *, count(*) OVER (PARTITION BY lease_token) = 1 AS alone FROM judged) AS counted
+        GROUP BY job_id, unit
     )
-    UPDATE work SET strikes = strikes + 1
-    FROM judged
-    WHERE :guilty AND work.job_id = judged.job_id AND work.unit = judged.unit
+    -- of many items at most one is to blame, and more than the first strike is for it alone: else three
+    -- workers that crash on one batch before any canary has spoken would fail all of it
+    UPDATE work SET strikes = CASE
+        WHEN suspects.alone AND items = 1 THEN strikes + 1 ELSE greatest(strikes, 1)
+    END
+    FROM suspects
+    WHERE :guilty AND work.job_id = suspects.job_id AND work.unit = suspects.unit
 """).bindparams(bindparam("worker_id", type_=Uuid()))
 """The canary of a worker has spoken: what it held when it crashed gets a strike, or is acquitted."""
 

@@ -1,7 +1,8 @@
 """A job cut into units of work, and their rows: many at a time, so that a large job is stored in seconds."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -15,35 +16,45 @@ from jobs.pricing import Price
 from models.job import Job
 from models.types import JobType
 
-ITEMS_AT_ONCE: Final = 16_384
+UNITS_AT_ONCE: Final = 1_024
 
-STORE = text("""
-    WITH units AS (
-        SELECT ordinality - 1 + :first AS unit, value AS items, jsonb_array_length(value) AS n,
-               ARRAY(
-                   SELECT DISTINCT (item ->> 'image_id')::uuid FROM jsonb_array_elements(value) AS item
-                   WHERE item ? 'image_id' ORDER BY 1
-               ) AS image_ids
-        FROM jsonb_array_elements(CAST(:units AS jsonb)) WITH ORDINALITY
-    ), inputs AS (
-        INSERT INTO job_inputs (job_id, unit, items, image_ids)
-        SELECT :job_id, unit, items, image_ids FROM units
-    )
-    INSERT INTO work (job_id, unit, model, items, vtime, cost, batch_key, item_bytes)
-    SELECT :job_id, unit, :model, n, :start + unit * :span, n * :item_cost, :batch_key, :item_bytes
-    FROM units ORDER BY unit
+STORE_INPUTS = text(r"""
+    INSERT INTO job_inputs (job_id, unit, items, image_ids)
+    SELECT :job_id, :first + ordinality - 1, CAST(items AS jsonb), CAST(image_ids AS uuid[])
+    FROM ROWS FROM (
+        string_to_table(:items, E'\n'), string_to_table(:image_ids, E'\n')
+    ) WITH ORDINALITY AS unit (items, image_ids, ordinality)
 """).bindparams(
     bindparam("job_id", type_=Uuid()),
     bindparam("first", type_=Integer()),
-    bindparam("units", type_=Text()),
+    bindparam("items", type_=Text()),
+    bindparam("image_ids", type_=Text()),
+)
+"""The items of units and their pictures, a line a unit: JSON has no line breaks of its own.
+
+Of what both drivers can do the fastest: an array of texts costs five times as much, most of it in quoting.
+"""
+
+STORE_WORK = text("""
+    INSERT INTO work (job_id, unit, model, items, vtime, cost, batch_key, item_bytes)
+    SELECT :job_id, unit, :model, n, :start + unit * :span, n * :item_cost, :batch_key, :item_bytes
+    FROM (
+        SELECT unit, least(:unit_items, :total - unit * :unit_items) AS n
+        FROM generate_series(0, (:total - 1) / :unit_items) AS unit
+    ) AS units
+    ORDER BY unit
+""").bindparams(
+    bindparam("job_id", type_=Uuid()),
     bindparam("model", type_=Text()),
+    bindparam("total", type_=Integer()),
+    bindparam("unit_items", type_=Integer()),
     bindparam("start", type_=Double()),
     bindparam("span", type_=Double()),
     bindparam("item_cost", type_=Double()),
     bindparam("batch_key", type_=Text()),
     bindparam("item_bytes", type_=BigInteger()),
 )
-"""Inputs and work of units that come as one JSON array of arrays of items."""
+"""The waiting work of a job: units of equal size, and what is left in the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +76,22 @@ def store_units(session: Session, job: Job, items: Iterable[Mapping[str, Any]], 
 
     A unit's virtual time is the job's start and what the units before it cost.
     """
+    _store_inputs(session, job.id, items, admission.unit_items)
     share = admission.cost(job.total) / job.total
-    known = {
-        "job_id": job.id,
-        "model": job.model,
-        "start": admission.start,
-        "span": admission.unit_items * share / WEIGHTS[admission.flow.priority],
-        "item_cost": share,
-        "batch_key": batch_key(job.tenant, JobType(job.type), job.options),
-        "item_bytes": admission.price.item_bytes,
-    }
-    first = 0
-    for units in _slices(_slices(items, admission.unit_items), max(1, ITEMS_AT_ONCE // admission.unit_items)):
-        session.execute(STORE, {**known, "first": first, "units": orjson.dumps(units).decode()})
-        first += len(units)
+    session.execute(
+        STORE_WORK,
+        {
+            "job_id": job.id,
+            "model": job.model,
+            "total": job.total,
+            "unit_items": admission.unit_items,
+            "start": admission.start,
+            "span": admission.unit_items * share / WEIGHTS[admission.flow.priority],
+            "item_cost": share,
+            "batch_key": batch_key(job.tenant, JobType(job.type), job.options),
+            "item_bytes": admission.price.item_bytes,
+        },
+    )
 
 
 def batch_key(tenant: str, type_: JobType, options: Mapping[str, Any]) -> str:
@@ -88,6 +101,23 @@ def batch_key(tenant: str, type_: JobType, options: Mapping[str, Any]) -> str:
     """
     shared = [type_, options, tenant if type_ is JobType.LOGIT_LENS else None]
     return hashlib.sha256(orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+def _store_inputs(
+    session: Session, job_id: uuid.UUID, items: Iterable[Mapping[str, Any]], unit_items: int
+) -> None:
+    first = 0
+    for units in _slices(_slices(items, unit_items), UNITS_AT_ONCE):
+        lines = {
+            "items": b"\n".join(orjson.dumps(unit) for unit in units).decode(),
+            "image_ids": "\n".join(_image_ids(unit) for unit in units),
+        }
+        session.execute(STORE_INPUTS, {"job_id": job_id, "first": first, **lines})
+        first += len(units)
+
+
+def _image_ids(unit: Sequence[Mapping[str, Any]]) -> str:
+    return "{" + ",".join(sorted({item["image_id"] for item in unit if "image_id" in item})) + "}"
 
 
 def _slices(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
