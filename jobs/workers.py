@@ -65,10 +65,26 @@ def report_offline(session: Session, worker_id: uuid.UUID) -> None:
     )
 
 
-def report_alive(session: Session, worker_id: uuid.UUID) -> bool:
-    """The worker's heartbeat; False when it was told to end."""
+def drain(session: Session, worker_id: uuid.UUID) -> bool:
+    """Have the worker finish what it holds and claim no more; it stays alive. False when it is not online."""
+    drained = (
+        update(Worker)
+        .where(Worker.id == worker_id, Worker.state.in_((WorkerState.ONLINE, WorkerState.DRAINING)))
+        .values(state=WorkerState.DRAINING)
+        .returning(Worker.id)
+    )
+    return session.scalar(drained) is not None
+
+
+def report_alive(
+    session: Session, worker_id: uuid.UUID, seconds_per_gflop: float | None = None
+) -> WorkerState | None:
+    """The worker's heartbeat, with its measured pace; returns what others may have told it to be."""
     beat = update(Worker).where(Worker.id == worker_id).values(seen_at=func.now()).returning(Worker.state)
-    return session.scalar(beat) != WorkerState.OFFLINE
+    if seconds_per_gflop is not None:
+        beat = beat.values(seconds_per_gflop=seconds_per_gflop)
+    state = session.scalar(beat)
+    return None if state is None else WorkerState(state)
 
 
 def _update(session: Session, worker_id: uuid.UUID, **values: Any) -> None:

@@ -14,6 +14,7 @@ from jobs.blobs import BlobStore
 from jobs.errors import DomainError
 from models.session import sync_sessions
 from worker.heartbeat import Heartbeat
+from worker.pace import Room
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Runtime:
     heartbeat: Heartbeat
     engine: "SiglipEngine"
     labels: "LabelCache"
+    room: Room
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
@@ -54,7 +56,12 @@ def start(settings: WorkerSettings) -> bool:
         # the pool starts another child while the worker is ending over the first one's failure
         return False
     register(sessions, settings)
-    heartbeat = Heartbeat(sessions, settings.worker_id, every_seconds=settings.lease_seconds / 4)
+    heartbeat = Heartbeat(
+        sessions,
+        settings.worker_id,
+        every_seconds=settings.lease_seconds / 4,
+        stall_seconds=settings.stall_seconds,
+    )
     try:
         runtime = _load(settings, sessions, heartbeat)
     except Exception as error:
@@ -116,14 +123,12 @@ def stop() -> None:
 
 def _load(settings: WorkerSettings, sessions: sessionmaker[Session], heartbeat: Heartbeat) -> Runtime:
     # only here, in the child: importing torch in the parent would be paid twice
-    from engine.siglip import SiglipEngine  # noqa: PLC0415
+    from worker.engines import free_bytes, make_engine  # noqa: PLC0415
     from worker.labels import LabelCache  # noqa: PLC0415
 
     blobs = BlobStore(settings.blobs)
     blobs.check()
-    engine = SiglipEngine(
-        model_name=settings.model, device=settings.device, dtype=settings.dtype, catalog=settings.catalog()
-    )
+    engine = make_engine(settings)
     return Runtime(
         settings=settings,
         sessions=sessions,
@@ -131,6 +136,7 @@ def _load(settings: WorkerSettings, sessions: sessionmaker[Session], heartbeat: 
         heartbeat=heartbeat,
         engine=engine,
         labels=LabelCache(engine),
+        room=Room(settings.batch_items, settings.batch_bytes or free_bytes(engine.device)),
         provenance={**engine.provenance, "model": settings.model},
     )
 
