@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from jobs.leases import Claim, Renewal
+from worker.canary import check_canary
 from worker.claims import DATABASE_LOST, claim_work, drop_unwanted, give_back, store
 from worker.compute import compute
 from worker.feed import Decoding, begin_decoding, pictures_of
@@ -30,7 +31,11 @@ class Held:
 
 
 def run_slice(runtime: Runtime) -> bool:
-    """Run claim after claim; True when the time slice, or the worker, ended before the work did."""
+    """Run claim after claim; True when the time slice, or the worker, ended before the work did.
+
+    Raises:
+        CanaryFailedError: the model does not work any more.
+    """
     deadline = time.monotonic() + runtime.settings.slice_seconds
     if runtime.heartbeat.ending:
         return False
@@ -63,7 +68,11 @@ def take(runtime: Runtime) -> Held | None:
 
 
 def run(runtime: Runtime, held: Held) -> None:
-    """Compute a claim under its lease and store what came out."""
+    """Compute a claim under its lease and store what came out.
+
+    Raises:
+        CanaryFailedError: nothing came out, and the worker is to blame.
+    """
     claim = held.claim
     jobs = sorted({str(unit.job_id) for unit in claim.units})
     with structlog.contextvars.bound_contextvars(token=str(claim.token), job_ids=jobs):
@@ -99,9 +108,13 @@ def _run(runtime: Runtime, held: Held) -> None:
         # not the items' fault: a later moment, or a worker with more room, may do it
         log.exception("claim.failed")
         give_back(runtime, held.claim, f"{type(error).__name__}: {error}")
+        check_canary(runtime.engine)
     else:
         runtime.heartbeat.pace.learn(time.monotonic() - started, held.claim.cost)
         store(runtime, held.claim, outcome)
+        if not outcome.results:
+            # it may be the work, and it may be the device
+            check_canary(runtime.engine)
 
 
 def _is_over(runtime: Runtime, deadline: float) -> bool:
