@@ -26,12 +26,16 @@ class Appetite:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit of work, with all that is needed to run it; `cost` is its estimate in GFLOP."""
+    """A unit of work, with all that is needed to run it.
+
+    Estimated are `cost`, in GFLOP, and `item_bytes`, the memory that each item takes in a batch.
+    """
 
     job_id: uuid.UUID
     unit: int
     attempt: int
     cost: float
+    item_bytes: int
     tenant: str
     type: str
     options: dict[str, Any]
@@ -76,6 +80,15 @@ class UnitResult:
     unit: int
     items: Sequence[ItemResult]
     provenance: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A unit that its worker could not do, though it may be done at another time, and why."""
+
+    job_id: uuid.UUID
+    unit: int
+    reason: str
 
 
 @dataclass(slots=True)
@@ -127,7 +140,17 @@ def claim(session: Session, model: str, holder: Holder) -> Claim | None:
     session.execute(transitions.START_JOBS, {"job_ids": sorted({row.job_id for row in rows})})
     session.execute(transitions.RAISE_FLOOR, {"model": model, "vtime": rows[0].vtime})
     units = tuple(
-        Unit(row.job_id, row.unit, row.attempt, row.cost, row.tenant, row.type, row.options, row.items)
+        Unit(
+            row.job_id,
+            row.unit,
+            row.attempt,
+            row.cost,
+            row.item_bytes,
+            row.tenant,
+            row.type,
+            row.options,
+            row.items,
+        )
         for row in rows
     )
     return Claim(rows[0].token, units)
@@ -141,10 +164,17 @@ def renew(session: Session, token: uuid.UUID) -> Renewal:
     return Renewal.UNWANTED if row[0] else Renewal.RENEWED
 
 
-def complete(session: Session, token: uuid.UUID, results: Sequence[UnitResult]) -> bool:
-    """Store and count the results of all leased work; False, and nothing written, when the lease is lost."""
+def complete(
+    session: Session, token: uuid.UUID, results: Sequence[UnitResult], returned: Sequence[Returned] = ()
+) -> bool:
+    """Store and count the results of the leased work; False, and nothing written, when the lease is lost.
+
+    What is `returned` waits again, one loss richer; every other unit of the lease must have its results.
+    """
     if session.execute(transitions.END_LEASE, {"token": token}).one_or_none() is None:
         return False
+    if returned:
+        _return_units(session, token, returned)
     work = {
         (row.job_id, row.unit): row.items for row in session.execute(transitions.END_WORK, {"token": token})
     }
@@ -152,7 +182,8 @@ def complete(session: Session, token: uuid.UUID, results: Sequence[UnitResult]) 
     if work != done:
         raise ValueError(f"results of {done} for the work {work}: a job could never end")
     _end_attempts(session, token, AttemptOutcome.COMPLETED, None)
-    store_results(session, results)
+    if results:
+        store_results(session, results)
     return True
 
 
@@ -210,6 +241,18 @@ def count_items(session: Session, counts: dict[uuid.UUID, Count]) -> None:
             "dropped": [count.dropped for count in ordered],
             "provenances": [count.provenance for count in ordered],
             "errors": [count.error for count in ordered],
+        },
+    )
+
+
+def _return_units(session: Session, token: uuid.UUID, returned: Sequence[Returned]) -> None:
+    session.execute(
+        transitions.RETURN_UNITS,
+        {
+            "token": token,
+            "job_ids": [unit.job_id for unit in returned],
+            "units": [unit.unit for unit in returned],
+            "reasons": [unit.reason for unit in returned],
         },
     )
 

@@ -4,7 +4,7 @@ Locks are taken in one order everywhere: leases, work, results, jobs by id. Whoe
 for work. All times are the database's.
 """
 
-from sqlalchemy import BigInteger, Integer, Interval, Uuid, bindparam, text
+from sqlalchemy import BigInteger, Integer, Interval, Text, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 LONELY_LOSSES = 2
@@ -36,13 +36,14 @@ CLAIM = text("""
     ), claimed AS (
         UPDATE work SET lease_token = lease.token, attempt = work.attempt + 1
         FROM lease WHERE work.id IN (SELECT id FROM head UNION ALL SELECT id FROM mates)
-        RETURNING work.id, work.job_id, work.unit, work.attempt, work.vtime, work.cost, lease.token
+        RETURNING work.id, work.job_id, work.unit, work.attempt, work.vtime, work.cost, work.item_bytes,
+                  lease.token
     ), tried AS (
         INSERT INTO attempts (job_id, unit, attempt, worker_id, lease_token)
         SELECT job_id, unit, attempt, :worker_id, token FROM claimed
     )
     SELECT claimed.token, claimed.job_id, claimed.unit, claimed.attempt, claimed.vtime, claimed.cost,
-           jobs.tenant, jobs.type, jobs.options, job_inputs.items
+           claimed.item_bytes, jobs.tenant, jobs.type, jobs.options, job_inputs.items
     FROM claimed
     JOIN jobs ON jobs.id = claimed.job_id
     JOIN job_inputs ON job_inputs.job_id = claimed.job_id AND job_inputs.unit = claimed.unit
@@ -106,10 +107,31 @@ RETURN_WORK = text("""
     UPDATE work
     SET lease_token = NULL, losses = losses + :losses,
         -- with jitter: units that failed together need not meet again
-        run_at = now() + :losses * least(power(2, losses), 60) * (0.5 + random()) * interval '1 second'
+        run_at = now() + :losses * least(power(2, losses), 60) * (0.75 + random() / 2) * interval '1 second'
     WHERE lease_token = :token
 """).bindparams(bindparam("token", type_=Uuid()))
 """Put work back, after a pause that doubles with every loss; at once where none is counted."""
+
+RETURN_UNITS = text("""
+    WITH returned AS (
+        UPDATE work
+        SET lease_token = NULL, losses = losses + 1,
+            run_at = now() + least(power(2, losses), 60) * (0.75 + random() / 2) * interval '1 second'
+        FROM unnest(:job_ids, :units, :reasons) AS one (job_id, unit, reason)
+        WHERE work.lease_token = :token AND work.job_id = one.job_id AND work.unit = one.unit
+        RETURNING work.job_id, work.unit, work.attempt, one.reason
+    )
+    UPDATE attempts SET ended_at = now(), outcome = 'released', reason = returned.reason
+    FROM returned
+    WHERE attempts.job_id = returned.job_id AND attempts.unit = returned.unit
+      AND attempts.attempt = returned.attempt
+""").bindparams(
+    bindparam("token", type_=Uuid()),
+    bindparam("job_ids", type_=ARRAY(Uuid())),
+    bindparam("units", type_=ARRAY(Integer())),
+    bindparam("reasons", type_=ARRAY(Text())),
+)
+"""Put some units of a lease back as RETURN_WORK does, each with its reason; the others stay with it."""
 
 END_ATTEMPT = text("""
     UPDATE attempts SET ended_at = now(), outcome = :outcome, reason = :reason

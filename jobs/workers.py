@@ -4,18 +4,28 @@ import socket
 import uuid
 from typing import Any
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import ColumnElement, Select, case, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from models.types import WorkerState
+from jobs import transitions
+from models.types import AttemptOutcome, WorkerState
 from models.worker import Worker
 
 
-def register(session: Session, worker_id: uuid.UUID, *, model: str, device: str | None, dtype: str) -> None:
+def register(
+    session: Session,
+    worker_id: uuid.UUID,
+    *,
+    model: str,
+    device: str | None,
+    dtype: str,
+    draining_ends: bool = True,
+) -> None:
     """A worker is starting (again): it will load this model.
 
-    Until it is online it keeps the error of its last try, so that one who asks in between learns of it.
+    Until it is online it keeps the error of its last try, so that one who asks in between learns of it. One
+    that was told to drain goes on doing so when only its child starts again (`draining_ends` false).
     """
     row = {
         "hostname": socket.gethostname(),
@@ -26,8 +36,11 @@ def register(session: Session, worker_id: uuid.UUID, *, model: str, device: str 
         "revision": None,
         "seen_at": func.now(),
     }
+    again = row if draining_ends else row | {"state": _unless_draining(WorkerState.STARTING)}
     session.execute(
-        insert(Worker).values(id=worker_id, **row).on_conflict_do_update(index_elements=[Worker.id], set_=row)
+        insert(Worker)
+        .values(id=worker_id, **row)
+        .on_conflict_do_update(index_elements=[Worker.id], set_=again)
     )
 
 
@@ -38,7 +51,7 @@ def report_online(
     _update(
         session,
         worker_id,
-        state=WorkerState.ONLINE,
+        state=_unless_draining(WorkerState.ONLINE),
         device=device,
         dtype=dtype,
         revision=revision,
@@ -49,6 +62,29 @@ def report_online(
 def report_failed(session: Session, worker_id: uuid.UUID, error: dict[str, Any]) -> None:
     """The worker cannot load its checkpoint: the code and message say why."""
     _update(session, worker_id, state=WorkerState.FAILED, error=error)
+
+
+def report_death(session: Session, worker_id: uuid.UUID, *, crashed: bool, reason: str) -> int:
+    """The process that held the worker's model has died: what it held waits again at once.
+
+    `crashed` when it died of a fatal signal: then a canary is to tell whether the work is to blame. Returns
+    how many leases it held.
+    """
+    outcome = AttemptOutcome.CRASHED if crashed else AttemptOutcome.LOST
+    gone = session.execute(
+        transitions.REPORT_CRASH, {"worker_id": worker_id, "outcome": outcome, "reason": reason}
+    )
+    return len(gone.all())
+
+
+def judge_crashes(session: Session, worker_id: uuid.UUID, *, healthy: bool) -> None:
+    """The worker has run its canary: the work of its crashes is to blame exactly when it is healthy."""
+    session.execute(transitions.JUDGE_CRASHES, {"worker_id": worker_id, "guilty": healthy})
+
+
+def state_of(worker_id: uuid.UUID) -> Select[str]:
+    """What the worker last said that it is, or was told to be."""
+    return select(Worker.state).where(Worker.id == worker_id)
 
 
 def failure_of(worker_id: uuid.UUID) -> Select[dict[str, Any] | None]:
@@ -65,10 +101,30 @@ def report_offline(session: Session, worker_id: uuid.UUID) -> None:
     )
 
 
-def report_alive(session: Session, worker_id: uuid.UUID) -> bool:
-    """The worker's heartbeat; False when it was told to end."""
+def drain(session: Session, worker_id: uuid.UUID) -> bool:
+    """Have the worker finish what it holds and claim no more; it stays alive. False when it is not online."""
+    drained = (
+        update(Worker)
+        .where(Worker.id == worker_id, Worker.state.in_((WorkerState.ONLINE, WorkerState.DRAINING)))
+        .values(state=WorkerState.DRAINING)
+        .returning(Worker.id)
+    )
+    return session.scalar(drained) is not None
+
+
+def report_alive(
+    session: Session, worker_id: uuid.UUID, seconds_per_gflop: float | None = None
+) -> WorkerState | None:
+    """The worker's heartbeat, with its measured pace; returns what others may have told it to be."""
     beat = update(Worker).where(Worker.id == worker_id).values(seen_at=func.now()).returning(Worker.state)
-    return session.scalar(beat) != WorkerState.OFFLINE
+    if seconds_per_gflop is not None:
+        beat = beat.values(seconds_per_gflop=seconds_per_gflop)
+    state = session.scalar(beat)
+    return None if state is None else WorkerState(state)
+
+
+def _unless_draining(state: WorkerState) -> ColumnElement[str]:
+    return case((Worker.state == WorkerState.DRAINING, Worker.state), else_=literal(state.value))
 
 
 def _update(session: Session, worker_id: uuid.UUID, **values: Any) -> None:

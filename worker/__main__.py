@@ -15,6 +15,8 @@ from sqlalchemy.exc import OperationalError
 from models.session import sync_sessions
 from worker import runtime
 from worker.app import app, settings
+from worker.deaths import Deaths
+from worker.pool import WatchedPool, WatchedTaskPool
 
 EXIT_FAILED = 3
 
@@ -26,11 +28,13 @@ def main() -> int:
     sessions = sync_sessions(settings.database_url)
     try:
         runtime.register(sessions, settings)
+        runtime.take_back(sessions, settings)
     except OperationalError as error:
         return _fail(f"the database does not answer: {str(error.orig).splitlines()[0]}")
+    WatchedPool.on_exit = Deaths(sessions, settings).report
     worker = app.Worker(
         hostname=f"{settings.worker_id}@{socket.gethostname()}",
-        pool="prefork",
+        pool=WatchedTaskPool,
         loglevel="WARNING",
         quiet=True,
     )

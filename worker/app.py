@@ -17,13 +17,14 @@ from jobs.broker import CONSUMER_TRANSPORT, celery_app, queue_of
 from jobs.workers import report_offline
 from models.session import sync_sessions
 from worker import runtime
+from worker.draining import watch_for_draining
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger()
 
 logs.configure()
 settings = WorkerSettings()
-HARD_LIMIT_MARGIN_SECONDS = 30
+HARD_LIMIT_MARGIN_SECONDS = 5
 
 app = celery_app(
     settings.broker_url,
@@ -32,6 +33,7 @@ app = celery_app(
     include=["worker.app", "worker.tasks"],
     task_default_queue=queue_of(settings.model).name,
     task_queues=[queue_of(settings.model)],
+    # a lease that is taken at the end of a slice may last as long as any
     task_time_limit=settings.slice_seconds + settings.hard_limit_seconds + HARD_LIMIT_MARGIN_SECONDS,
 )
 
@@ -55,6 +57,12 @@ def load_checkpoint(**_: Any) -> None:
 def stop_child(**_: Any) -> None:
     """In the child: end the heartbeat."""
     runtime.stop()
+
+
+@signals.worker_ready.connect
+def heed_draining(sender: Any, **_: Any) -> None:
+    """In the parent: messages are taken from now on, until the worker is to drain."""
+    watch_for_draining(sender, sync_sessions(settings.database_url), settings)
 
 
 @signals.worker_shutting_down.connect

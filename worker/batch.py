@@ -1,175 +1,121 @@
 """The work of a worker, top to bottom: claim, decode, forward and lens, store."""
 
 import time
-from typing import Any
+from dataclasses import dataclass
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
 
-from engine.errors import EngineError, OutOfMemoryError
-from engine.lens import PatchLens
-from jobs import leases
-from jobs.errors import BlobStoreFullError
-from jobs.leases import Claim, ItemResult
-from jobs.objects import ObjectName
-from models.types import JobType
-from pictures.decode import Limits
-from worker.decoding import DecodedItem, decode_items, item_error
-from worker.maps import store_maps
-from worker.payloads import embedding_payloads, lens_payloads
+from jobs.leases import Claim, Renewal
+from worker.canary import check_canary
+from worker.claims import DATABASE_LOST, claim_work, drop_unwanted, give_back, store
+from worker.compute import compute
+from worker.feed import Decoding, begin_decoding, pictures_of
+from worker.heartbeat import AbandonedError, Grip
 from worker.runtime import Runtime
 
 log = structlog.get_logger()
 
-DATABASE_LOST = (OperationalError, InterfaceError)
-STORE_RETRY_SECONDS = 1.0
-PROMPTS_SHOWN = 100
-MAX_REASON = 500
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A claim with its lease held and its pictures on their way."""
+
+    claim: Claim
+    grip: Grip
+    decodings: list[Decoding]
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there is anything to decode."""
+        return any(pictures_of(unit.items) for unit in self.claim.units)
 
 
 def run_slice(runtime: Runtime) -> bool:
-    """Run unit after unit; True when the time slice, or the worker, ended before the work did."""
+    """Run claim after claim; True when the time slice, or the worker, ended before the work did.
+
+    Raises:
+        CanaryFailedError: the model does not work any more.
+    """
     deadline = time.monotonic() + runtime.settings.slice_seconds
+    if runtime.heartbeat.ending:
+        return False
     try:
-        while claim := claim_unit(runtime):
-            run_unit(runtime, claim)
-            if time.monotonic() >= deadline or runtime.heartbeat.ending:
+        held = take(runtime)
+        while held is not None:
+            # what comes next is decoded while the model is at this one
+            ahead = take(runtime) if held.has_pictures and not _is_over(runtime, deadline) else None
+            run(runtime, held)
+            if _is_over(runtime, deadline) and (ahead is None or put_back(runtime, ahead)):
                 return True
-    except DATABASE_LOST as error:
-        # nothing is lost: what was leased will expire, and whoever comes back is invited again
-        log.warning("claim.failed", error=str(error))
+            held = ahead or take(runtime)
+    finally:
+        # whatever went wrong: what nobody works on is renewed no more
+        runtime.heartbeat.let_go()
     return False
 
 
-def run_unit(runtime: Runtime, claim: Claim) -> None:
-    """Compute a unit under its lease and store what came out."""
-    with (
-        structlog.contextvars.bound_contextvars(
-            job_id=str(claim.job_id), unit=claim.unit, attempt=claim.attempt
-        ),
-        runtime.heartbeat.holding(claim.token),
-    ):
-        log.info("unit.claimed", items=len(claim.items))
-        try:
-            results, provenance = compute(runtime, claim)
-        except (Exception, SystemExit) as error:
-            # not the items' fault: a later moment, or a worker with more room, may do it
-            log.exception("unit.failed")
-            give_back(runtime, claim, f"{type(error).__name__}: {error}"[:MAX_REASON])
-            return
-        store(runtime, claim, results, provenance)
-
-
-def claim_unit(runtime: Runtime) -> Claim | None:
-    """Lease the oldest waiting unit of this worker's model."""
-    settings = runtime.settings
-    with runtime.sessions.begin() as session:
-        return leases.claim(
-            session,
-            model=settings.model,
-            worker_id=settings.worker_id,
-            ttl=settings.lease,
-            hard_limit=settings.hard_limit,
-        )
-
-
-def compute(runtime: Runtime, claim: Claim) -> tuple[list[ItemResult], dict[str, Any] | None]:
-    """The results of all items of a unit, in their order, and what computed them."""
-    provenance = dict(runtime.provenance)
+def take(runtime: Runtime) -> Held | None:
+    """Claim what waits first, and begin to decode its pictures; None when nothing waits."""
     try:
-        if claim.type == JobType.LOGIT_LENS:
-            results = _lens(runtime, claim, provenance)
-        else:
-            results = _embed(runtime, claim)
-    except OutOfMemoryError:
-        raise
-    except EngineError as error:
-        # what the engine refuses it refuses again: labels that it cannot tell apart, for one
-        refused = item_error(error.code, str(error), retryable=False)
-        results = [ItemResult(item, error=refused) for item in claim.items]
-    # a unit in which nothing succeeded has computed nothing: another one is to say what did
-    known = provenance if any(result.payload is not None for result in results) else None
-    return sorted(results, key=lambda result: int(result.item["index"])), known
+        claim = claim_work(runtime)
+    except DATABASE_LOST as error:
+        # nothing is lost: whoever comes back is invited again
+        log.warning("claim.failed", error=str(error))
+        return None
+    if claim is None:
+        return None
+    return Held(claim, runtime.heartbeat.hold(claim.token), begin_decoding(runtime, claim))
 
 
-def store(
-    runtime: Runtime, claim: Claim, results: list[ItemResult], provenance: dict[str, Any] | None
-) -> None:
-    """Complete the unit; the computed results are kept and tried again while the database is away."""
-    while True:
+def run(runtime: Runtime, held: Held) -> None:
+    """Compute a claim under its lease and store what came out.
+
+    Raises:
+        CanaryFailedError: nothing came out, and the worker is to blame.
+    """
+    claim = held.claim
+    jobs = sorted({str(unit.job_id) for unit in claim.units})
+    with structlog.contextvars.bound_contextvars(token=str(claim.token), job_ids=jobs):
+        log.info("claim.begun", units=len(claim.units), items=claim.size)
         try:
-            with runtime.sessions.begin() as session:
-                kept = leases.complete(session, claim.token, results, provenance)
-        except DATABASE_LOST as error:
-            log.warning("store.retried", error=str(error))
-            time.sleep(STORE_RETRY_SECONDS)
-        else:
-            log.info("unit.completed" if kept else "unit.abandoned")
-            return
+            _run(runtime, held)
+        finally:
+            runtime.heartbeat.let_go(held.grip)
 
 
-def give_back(runtime: Runtime, claim: Claim, reason: str) -> None:
-    """Put the unit back into the queue, with the reason in its history."""
-    with runtime.sessions.begin() as session:
-        leases.release(session, claim.token, reason)
-    log.warning("unit.released", reason=reason)
+def put_back(runtime: Runtime, held: Held) -> bool:
+    """Give back what was not begun, if the worker is ending: the next one need not wait for its lease."""
+    if not runtime.heartbeat.ending:
+        return False
+    runtime.heartbeat.let_go(held.grip)
+    give_back(runtime, held.claim, "the worker is ending", counts=False)
+    return True
 
 
-def _lens(runtime: Runtime, claim: Claim, provenance: dict[str, Any]) -> list[ItemResult]:
-    options = claim.options
-    directions = runtime.labels.directions(claim.tenant, options["labels"], options["template"])
-    provenance["template"] = options["template"]
-    # a poll carries the provenance: thousands of prompts would weigh more than the job
-    provenance["prompts"] = list(directions.prompts)[:PROMPTS_SHOWN]
-    decoded, failed = _decode(runtime, claim, thumbnails="patch" in options["outputs"])
-    if not decoded:
-        return failed
-    lens = runtime.engine.lens(
-        [found.image for found in decoded],
-        directions,
-        outputs=options["outputs"],
-        layers=options["layers"],
-        patch_layers=options["patch_layers"],
-        patch_method=options["patch_method"],
-    )
-    maps = None
-    if lens.patch is not None:
-        name = ObjectName(claim.tenant, claim.job_id, claim.token)
-        maps = _store_maps(runtime, name, decoded, lens.patch)
-    return lens_payloads(decoded, lens, maps) + failed
+def _run(runtime: Runtime, held: Held) -> None:
+    started = time.monotonic()
+
+    def step() -> None:
+        runtime.heartbeat.step(held.grip)
+
+    try:
+        outcome = compute(runtime, held.claim, held.decodings, step)
+    except AbandonedError:
+        log.warning("claim.abandoned", why=held.grip.news)
+        if held.grip.news is Renewal.UNWANTED:
+            drop_unwanted(runtime, held.claim)
+    except (Exception, SystemExit) as error:
+        # not the items' fault: a later moment, or a worker with more room, may do it
+        log.exception("claim.failed")
+        give_back(runtime, held.claim, f"{type(error).__name__}: {error}")
+        check_canary(runtime.engine)
+    else:
+        runtime.heartbeat.pace.learn(time.monotonic() - started, held.claim.cost)
+        store(runtime, held.claim, outcome)
+        if not outcome.results:
+            # it may be the work, and it may be the device
+            check_canary(runtime.engine)
 
 
-def _store_maps(
-    runtime: Runtime, name: ObjectName, decoded: list[DecodedItem], patch: PatchLens
-) -> list[dict[str, Any]]:
-    """Store the maps; they are kept and tried again while the disk is full, as long as a lease may last."""
-    deadline = time.monotonic() + runtime.settings.hard_limit_seconds
-    while True:
-        try:
-            return store_maps(runtime.blobs, name, decoded, patch, runtime.engine.config)
-        except BlobStoreFullError:
-            if time.monotonic() > deadline:
-                raise
-            log.warning("maps.wait_for_room", folder=str(runtime.blobs.folder))
-            time.sleep(STORE_RETRY_SECONDS)
-
-
-def _embed(runtime: Runtime, claim: Claim) -> list[ItemResult]:
-    normalize = bool(claim.options["normalize"])
-    if claim.items[0]["kind"] == "text":
-        vectors = runtime.engine.embed_text([item["text"] for item in claim.items])
-        return embedding_payloads(claim.items, vectors, normalize=normalize)
-    decoded, failed = _decode(runtime, claim)
-    if not decoded:
-        return failed
-    vectors = runtime.engine.embed_images([found.image for found in decoded])
-    return embedding_payloads([found.item for found in decoded], vectors, normalize=normalize) + failed
-
-
-def _decode(
-    runtime: Runtime, claim: Claim, *, thumbnails: bool = False
-) -> tuple[list[DecodedItem], list[ItemResult]]:
-    settings = runtime.settings
-    limits = Limits(image_bytes=settings.max_image_bytes, pixels=settings.max_image_pixels)
-    squash = runtime.engine.squash
-    return decode_items(runtime.blobs, claim.tenant, claim.items, limits, squash, thumbnails=thumbnails)
+def _is_over(runtime: Runtime, deadline: float) -> bool:
+    return time.monotonic() >= deadline or runtime.heartbeat.ending

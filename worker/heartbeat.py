@@ -1,16 +1,18 @@
-"""The worker's heartbeat: says that it is alive, and renews the lease on what it works on."""
+"""The worker's heartbeat: says that it is alive, and renews the leases on what it works on."""
 
 import threading
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobs.leases import renew
+from jobs.leases import Renewal, renew
 from jobs.workers import report_alive
+from models.types import WorkerState
+from worker.pace import Pace
 
 log = structlog.get_logger()
 
@@ -18,28 +20,67 @@ MAX_SECONDS = 2.0
 """A worker is heard of at least so often, however long its leases are."""
 
 
-class Heartbeat:
-    """A thread that beats from construction to `stop`."""
+class AbandonedError(Exception):
+    """The work is to be left: its lease is lost, or nobody wants it any more."""
 
-    def __init__(self, sessions: sessionmaker[Session], worker_id: uuid.UUID, every_seconds: float) -> None:
+
+@dataclass(slots=True)
+class Grip:
+    """A lease that is held, and what the last heartbeat learnt of it."""
+
+    token: uuid.UUID
+    news: Renewal = Renewal.RENEWED
+
+
+class Heartbeat:
+    """A thread that beats from construction to `stop`; it renews as long as the work makes progress."""
+
+    def __init__(
+        self,
+        sessions: sessionmaker[Session],
+        worker_id: uuid.UUID,
+        every_seconds: float,
+        *,
+        pace: Pace | None = None,
+        stall_seconds: float | None = None,
+    ) -> None:
+        """Start the thread; without `stall_seconds` it is the pace that tells what is too slow."""
         self._sessions = sessions
         self._worker_id = worker_id
         self._every_seconds = min(every_seconds, MAX_SECONDS)
+        self._stall_seconds = stall_seconds
+        self.pace = pace or Pace()
         self.ending = False
-        """Whether the worker was told to end: finish what is held, claim no more."""
-        self._token: uuid.UUID | None = None
+        """Whether the worker was told to end, or to drain: finish what is held, claim no more."""
+        self._grips: tuple[Grip, ...] = ()
+        self._stepped_at = time.monotonic()
+        self._said_stalled = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
         self._thread.start()
 
-    @contextmanager
-    def holding(self, token: uuid.UUID) -> Iterator[None]:
-        """Renew this lease as long as the block runs."""
-        self._token = token
-        try:
-            yield
-        finally:
-            self._token = None
+    def hold(self, token: uuid.UUID) -> Grip:
+        """Renew this lease from now on."""
+        if not self._grips:
+            self.step()
+        grip = Grip(token)
+        self._grips += (grip,)
+        return grip
+
+    def let_go(self, *grips: Grip) -> None:
+        """Renew these no more; all that are held when none are named."""
+        self._grips = tuple(grip for grip in self._grips if grips and grip not in grips)
+
+    def step(self, grip: Grip | None = None) -> None:
+        """Say that the work goes on.
+
+        Raises:
+            AbandonedError: the work of this grip need not.
+        """
+        self._stepped_at = time.monotonic()
+        self._said_stalled = False
+        if grip is not None and grip.news is not Renewal.RENEWED:
+            raise AbandonedError(grip.news)
 
     def stop(self) -> None:
         """End the thread."""
@@ -58,8 +99,25 @@ class Heartbeat:
                 log.exception("heartbeat.failed")
 
     def _beat(self) -> None:
-        token = self._token
         with self._sessions.begin() as session:
-            if token is not None and not renew(session, token) and token == self._token:
-                log.warning("lease.lost", token=str(token))
-            self.ending = not report_alive(session, self._worker_id)
+            if not self._is_stalled():
+                for grip in self._grips:
+                    self._renew(session, grip)
+            state = report_alive(session, self._worker_id, self.pace.seconds_per_gflop)
+            self.ending = state in {WorkerState.OFFLINE, WorkerState.DRAINING}
+
+    def _renew(self, session: Session, grip: Grip) -> None:
+        news = renew(session, grip.token)
+        if news is not grip.news and grip in self._grips:
+            grip.news = news
+            log.warning("lease.news", token=str(grip.token), news=news)
+
+    def _is_stalled(self) -> bool:
+        limit = self.pace.stall_seconds if self._stall_seconds is None else self._stall_seconds
+        idle = time.monotonic() - self._stepped_at
+        stalled = bool(self._grips) and idle > limit
+        if stalled and not self._said_stalled:
+            # from here on the leases run out: somebody else is to try, whatever this process is stuck in
+            log.error("lease.stalled", tokens=[str(grip.token) for grip in self._grips], idle_seconds=idle)
+            self._said_stalled = True
+        return stalled

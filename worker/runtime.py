@@ -13,7 +13,9 @@ from jobs import workers
 from jobs.blobs import BlobStore
 from jobs.errors import DomainError
 from models.session import sync_sessions
+from worker.canary import CanaryFailedError, check_canary
 from worker.heartbeat import Heartbeat
+from worker.pace import Room
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Runtime:
     heartbeat: Heartbeat
     engine: "SiglipEngine"
     labels: "LabelCache"
+    room: Room
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
@@ -53,20 +56,29 @@ def start(settings: WorkerSettings) -> bool:
     if failure(sessions, settings) is not None:
         # the pool starts another child while the worker is ending over the first one's failure
         return False
-    register(sessions, settings)
-    heartbeat = Heartbeat(sessions, settings.worker_id, every_seconds=settings.lease_seconds / 4)
+    register(sessions, settings, draining_ends=False)
+    heartbeat = Heartbeat(
+        sessions,
+        settings.worker_id,
+        every_seconds=settings.lease_seconds / 4,
+        stall_seconds=settings.stall_seconds,
+    )
     try:
         runtime = _load(settings, sessions, heartbeat)
+        check_canary(runtime.engine)
     except Exception as error:
         heartbeat.stop()
         reason = _reason(error)
         with sessions.begin() as session:
             workers.report_failed(session, settings.worker_id, reason)
-        known = isinstance(error, EngineError | DomainError)
+            if isinstance(error, CanaryFailedError):
+                workers.judge_crashes(session, settings.worker_id, healthy=False)
+        known = isinstance(error, EngineError | DomainError | CanaryFailedError)
         # an error of ours says it all in one line; anything else needs its traceback
         log.error("worker.load_failed", model=settings.model, **reason, exc_info=not known)  # noqa: TRY400
         return False
     with sessions.begin() as session:
+        workers.judge_crashes(session, settings.worker_id, healthy=True)
         workers.report_online(
             session,
             settings.worker_id,
@@ -79,7 +91,9 @@ def start(settings: WorkerSettings) -> bool:
     return True
 
 
-def register(sessions: sessionmaker[Session], settings: WorkerSettings) -> None:
+def register(
+    sessions: sessionmaker[Session], settings: WorkerSettings, *, draining_ends: bool = True
+) -> None:
     """Write the worker's row, waiting for a database that is still coming up."""
     deadline = time.monotonic() + DATABASE_PATIENCE_SECONDS
     while True:
@@ -91,6 +105,7 @@ def register(sessions: sessionmaker[Session], settings: WorkerSettings) -> None:
                     model=settings.model,
                     device=settings.device,
                     dtype=settings.dtype,
+                    draining_ends=draining_ends,
                 )
         except OperationalError as error:
             if time.monotonic() > deadline:
@@ -101,11 +116,28 @@ def register(sessions: sessionmaker[Session], settings: WorkerSettings) -> None:
             return
 
 
+def take_back(sessions: sessionmaker[Session], settings: WorkerSettings) -> None:
+    """Give back what this worker held in a former life, in which it was killed with its child."""
+    with sessions.begin() as session:
+        held = workers.report_death(
+            session, settings.worker_id, crashed=False, reason="its worker was killed"
+        )
+    if held:
+        log.warning("worker.took_back", leases=held)
+
+
 def failure(sessions: sessionmaker[Session], settings: WorkerSettings) -> str | None:
     """Why this worker could not load its checkpoint, since it was last registered."""
     with sessions() as session:
         error = session.scalar(workers.failure_of(settings.worker_id))
     return error["message"] if error else None
+
+
+def report_sick(runtime: Runtime, error: CanaryFailedError) -> None:
+    """The worker was healthy once and is not any more: say so, that somebody may look at it."""
+    with runtime.sessions.begin() as session:
+        workers.report_failed(session, runtime.settings.worker_id, _reason(error))
+    log.error("worker.sick", **_reason(error))
 
 
 def stop() -> None:
@@ -116,14 +148,12 @@ def stop() -> None:
 
 def _load(settings: WorkerSettings, sessions: sessionmaker[Session], heartbeat: Heartbeat) -> Runtime:
     # only here, in the child: importing torch in the parent would be paid twice
-    from engine.siglip import SiglipEngine  # noqa: PLC0415
+    from worker.engines import free_bytes, make_engine  # noqa: PLC0415
     from worker.labels import LabelCache  # noqa: PLC0415
 
     blobs = BlobStore(settings.blobs)
     blobs.check()
-    engine = SiglipEngine(
-        model_name=settings.model, device=settings.device, dtype=settings.dtype, catalog=settings.catalog()
-    )
+    engine = make_engine(settings)
     return Runtime(
         settings=settings,
         sessions=sessions,
@@ -131,6 +161,7 @@ def _load(settings: WorkerSettings, sessions: sessionmaker[Session], heartbeat: 
         heartbeat=heartbeat,
         engine=engine,
         labels=LabelCache(engine),
+        room=Room(settings.batch_items, settings.batch_bytes or free_bytes(engine.device)),
         provenance={**engine.provenance, "model": settings.model},
     )
 

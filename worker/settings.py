@@ -18,6 +18,8 @@ class WorkerSettings(ServiceSettings):
     device: str | None = None
     """`cpu`, `cuda:0`, ...; a CUDA device if there is one, when absent."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    engine: str = "engine.siglip:SiglipEngine"
+    """What loads and runs the checkpoint: `module:name` of something that is called as SiglipEngine is."""
     worker_id: uuid.UUID = Field(default_factory=uuid.uuid4)
     """Given by the parent process to its child, so that both speak of the same worker."""
     lease_seconds: float = Field(15.0, ge=1)
@@ -26,6 +28,12 @@ class WorkerSettings(ServiceSettings):
     """No unit may take longer, heartbeats or not."""
     slice_seconds: float = Field(20.0, ge=0)
     """A task goes on claiming for so long, then hands over to the next message."""
+    stall_seconds: float | None = Field(None, gt=0)
+    """A worker that takes no step for so long renews no lease; a minute or four batches, when absent."""
+    batch_items: int = Field(32, ge=1)
+    """So many items share a forward pass at most, and as many single ones are claimed together."""
+    batch_bytes: int | None = Field(None, ge=1)
+    """Estimated memory of a batch; half of what is free on a GPU and 2 GiB on a CPU, when absent."""
     max_image_bytes: int = DEFAULT_LIMITS.image_bytes
     max_image_pixels: int = DEFAULT_LIMITS.pixels
 

@@ -1,5 +1,7 @@
 """The Celery task: an invitation arrived, so claim and run what waits."""
 
+import os
+import signal
 from typing import Any
 
 import structlog
@@ -16,12 +18,17 @@ def work(self: Any) -> None:
     # imported here: the parent process knows the task, but must stay without torch
     from worker import runtime  # noqa: PLC0415
     from worker.batch import run_slice  # noqa: PLC0415
+    from worker.canary import CanaryFailedError  # noqa: PLC0415
 
     assert isinstance(self, Task)
     try:
         more = run_slice(runtime.current())
-    except (MemoryError, SystemExit):
-        # under prefork either would end the whole worker; the lease expires and the work waits again
+    except CanaryFailedError as error:
+        runtime.report_sick(runtime.current(), error)
+        os.kill(os.getppid(), signal.SIGTERM)
+        os._exit(1)
+    except (Exception, SystemExit):
+        # under prefork some would end the whole worker; the lease expires and the work waits again
         log.exception("slice.failed")
         return
     if more:

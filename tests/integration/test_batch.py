@@ -12,13 +12,14 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from engine.errors import LabelsIndistinctError, OutOfMemoryError
-from jobs import maintenance, workers
+from jobs import recovery, workers
 from jobs.blobs import BlobStore
-from models.types import JobState
+from models.types import JobState, Priority
 from tests.ledger import MODEL, assert_settled, read, scalar, submit_texts
-from worker import batch
+from worker import batch, canary
 from worker.heartbeat import Heartbeat
 from worker.labels import LabelCache
+from worker.pace import Room
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
 
@@ -33,11 +34,17 @@ class FailingEngine:
         self.before: Any = lambda: None
 
     def embed_text(self, texts: list[str]) -> torch.Tensor:
+        if texts == [canary.TEXT]:
+            return torch.ones(1, 4)
         self.before()
         if self.error is not None and self.times > 0:
             self.times -= 1
             raise self.error
         return torch.full((len(texts), 4), self.value)
+
+    def embed_images(self, images: list[Any]) -> torch.Tensor:
+        """What the canary asks for."""
+        return torch.ones(len(images), 4)
 
 
 @pytest.fixture
@@ -61,15 +68,19 @@ def runtime_of(
         heartbeat=heartbeat,
         engine=engine,  # type: ignore[arg-type]  # the one substitute allowed: an engine that fails on order
         labels=LabelCache(engine),  # type: ignore[arg-type]
+        room=Room(settings.get("batch_items", 32), 2**31),
     )
 
 
-@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError("no room"), SystemExit(1)])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RecursionError(), OutOfMemoryError("no room"), SystemExit(1)]
+)
 def test_a_fault_that_may_pass_gives_the_work_back(
     error: BaseException, sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
 ) -> None:
-    job_id = submit_texts(sessions, 2)
-    runtime = runtime_of(FailingEngine(error), sessions, blobs, heartbeat)
+    job_id = submit_texts(sessions, 2, priority=Priority.BULK)
+    # both together, and each of them alone
+    runtime = runtime_of(FailingEngine(error, times=3), sessions, blobs, heartbeat)
     assert not batch.run_slice(runtime)
     assert read(sessions, job_id).state == JobState.RUNNING
     assert scalar(sessions, "SELECT outcome FROM attempts") == "released"
@@ -83,15 +94,15 @@ def test_a_fault_that_may_pass_gives_the_work_back(
 def test_a_fault_that_stays_fails_the_items_in_the_end_and_hides_its_text(
     sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
 ) -> None:
-    job_id = submit_texts(sessions, 2)
+    job_id = submit_texts(sessions, 2, priority=Priority.BULK)
     runtime = runtime_of(FailingEngine(RuntimeError("a secret"), times=100), sessions, blobs, heartbeat)
-    for _ in range(maintenance.MAX_LOSSES):
+    for _ in range(recovery.MAX_LOSSES):
         batch.run_slice(runtime)
         assert read(sessions, job_id).state == JobState.RUNNING
         with sessions.begin() as session:
             session.execute(text("UPDATE work SET run_at = now()"))
     with sessions.begin() as session:
-        assert maintenance.fail_hopeless(session) == 1
+        assert recovery.fail_hopeless(session) == 1
     job = read(sessions, job_id)
     assert (job.state, job.failed) == (JobState.FAILED, 2)
     assert job.error is not None
@@ -103,8 +114,8 @@ def test_a_fault_that_stays_fails_the_items_in_the_end_and_hides_its_text(
 def test_what_the_engine_refuses_is_an_error_of_the_items_at_once(
     sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
 ) -> None:
-    job_id = submit_texts(sessions, 2)
-    refusing = FailingEngine(LabelsIndistinctError("two labels are one"))
+    job_id = submit_texts(sessions, 2, priority=Priority.BULK)
+    refusing = FailingEngine(LabelsIndistinctError("two labels are one"), times=3)
     batch.run_slice(runtime_of(refusing, sessions, blobs, heartbeat))
     job = read(sessions, job_id)
     assert job.error is not None
@@ -118,7 +129,7 @@ def test_a_worker_told_to_end_claims_no_more(
     for _ in range(3):
         submit_texts(sessions)
     engine = FailingEngine()
-    runtime = runtime_of(engine, sessions, blobs, heartbeat)
+    runtime = runtime_of(engine, sessions, blobs, heartbeat, batch_items=1)
     with sessions.begin() as session:
         workers.register(session, heartbeat._worker_id, model=MODEL, device=None, dtype="float32")
 
@@ -148,7 +159,7 @@ def test_a_slice_ends_with_its_time_and_says_that_work_may_wait(
 ) -> None:
     for _ in range(3):
         submit_texts(sessions)
-    runtime = runtime_of(FailingEngine(), sessions, blobs, heartbeat, slice_seconds=0)
+    runtime = runtime_of(FailingEngine(), sessions, blobs, heartbeat, slice_seconds=0, batch_items=1)
     assert batch.run_slice(runtime)
     assert scalar(sessions, "SELECT count(*) FROM work") == 2
 

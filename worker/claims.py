@@ -1,0 +1,67 @@
+"""What a worker says to the ledger of the work it claims; each verb is a transaction of its own."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from jobs import leases
+from jobs.deadlines import continue_cancels
+from jobs.leases import Appetite, Claim, Holder, Returned, UnitResult
+from worker.runtime import Runtime
+
+log = structlog.get_logger()
+
+DATABASE_LOST = (OperationalError, InterfaceError)
+STORE_RETRY_SECONDS = 1.0
+MAX_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a claim: units with their results, and units to be tried again."""
+
+    results: Sequence[UnitResult]
+    returned: Sequence[Returned] = field(default=())
+
+
+def claim_work(runtime: Runtime) -> Claim | None:
+    """Lease what waits first for this worker's model, and what may share its batch."""
+    settings = runtime.settings
+    appetite = Appetite(settings.batch_items, runtime.room.memory_bytes)
+    holder = Holder(settings.worker_id, settings.lease, settings.hard_limit, appetite)
+    with runtime.sessions.begin() as session:
+        return leases.claim(session, settings.model, holder)
+
+
+def store(runtime: Runtime, claim: Claim, outcome: Outcome) -> None:
+    """Complete the claim; what was computed is kept and tried again while the database is away."""
+    while True:
+        runtime.heartbeat.step()
+        try:
+            with runtime.sessions.begin() as session:
+                kept = leases.complete(session, claim.token, outcome.results, outcome.returned)
+        except DATABASE_LOST as error:
+            log.warning("store.retried", error=str(error))
+            time.sleep(STORE_RETRY_SECONDS)
+        else:
+            break
+    for unit in outcome.returned:
+        log.warning("unit.released", job_id=str(unit.job_id), unit=unit.unit, reason=unit.reason)
+    log.info("claim.completed" if kept else "claim.lost")
+
+
+def give_back(runtime: Runtime, claim: Claim, reason: str, *, counts: bool = True) -> None:
+    """Put all work of a claim back into the queue, with the reason in its history."""
+    with runtime.sessions.begin() as session:
+        leases.release(session, claim.token, reason[:MAX_REASON], counts=counts)
+    log.warning("claim.released", reason=reason)
+
+
+def drop_unwanted(runtime: Runtime, claim: Claim) -> None:
+    """Give back work of jobs that are being cancelled, and have it dropped before anybody claims it."""
+    give_back(runtime, claim, "cancelled", counts=False)
+    with runtime.sessions.begin() as session:
+        continue_cancels(session)

@@ -1,0 +1,187 @@
+"""From a claim to its outcome: decoded pictures and texts through the model, in bounded steps."""
+
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from engine.errors import EngineError, OutOfMemoryError
+from engine.lens import LabelDirections, Lens
+from jobs.errors import BlobStoreFullError
+from jobs.leases import Claim, Unit
+from jobs.objects import ObjectName
+from models.types import JobType
+from worker.answers import Answers, found_of, units_of
+from worker.claims import STORE_RETRY_SECONDS, Outcome
+from worker.decoding import DecodedItem
+from worker.feed import Decoding
+from worker.maps import MappedPicture, store_maps
+from worker.payloads import embedding_payloads, lens_payloads
+from worker.runtime import Runtime
+from worker.steps import Steps, run_in_steps
+
+log = structlog.get_logger()
+
+PROMPTS_SHOWN: Final = 100
+
+Step = Callable[[], None]
+Picture = tuple[Unit, DecodedItem]
+Text = tuple[Unit, dict[str, Any]]
+Key = tuple[uuid.UUID, int]
+Found = TypeVar("Found", DecodedItem, dict[str, Any])
+Answer = TypeVar("Answer")
+
+
+def compute(runtime: Runtime, claim: Claim, decodings: Sequence[Decoding], step: Step) -> Outcome:
+    """The results of all items, parted by unit, and what computed them.
+
+    `decodings` are those of the claim's units; `step` is called before each forward pass, and whatever it
+    raises ends the work.
+    """
+    answers = Answers(claim)
+    provenance = dict(runtime.provenance)
+    try:
+        if claim.units[0].type == JobType.LOGIT_LENS:
+            _lens(runtime, claim, decodings, step, answers, provenance)
+        else:
+            _embed_texts(runtime, claim, step, answers)
+            _embed_images(runtime, claim, decodings, step, answers)
+    except OutOfMemoryError:
+        raise
+    except EngineError as error:
+        answers.refuse(error)
+    return answers.outcome(provenance)
+
+
+def _lens(
+    runtime: Runtime,
+    claim: Claim,
+    decodings: Sequence[Decoding],
+    step: Step,
+    answers: Answers,
+    provenance: dict[str, Any],
+) -> None:
+    first = claim.units[0]
+    directions = runtime.labels.directions(first.tenant, first.options["labels"], first.options["template"])
+    provenance["template"] = first.options["template"]
+    # a poll carries the provenance: thousands of prompts would weigh more than the job
+    provenance["prompts"] = list(directions.prompts)[:PROMPTS_SHOWN]
+    pictures = _decoded(claim, decodings, step, answers)
+    steps = _run(
+        runtime, pictures, lambda part: _read(runtime, first.options, directions, part), step, answers
+    )
+    maps = _store_maps(runtime, claim, steps, step)
+    for part, lens in steps.done:
+        where = [maps[_key(unit.job_id, found)] for unit, found in part] if lens.patch is not None else None
+        answers.add(units_of(part), lens_payloads(found_of(part), lens, where))
+
+
+def _read(
+    runtime: Runtime, options: dict[str, Any], directions: LabelDirections, part: Sequence[Picture]
+) -> Lens:
+    return runtime.engine.lens(
+        [found.image for _, found in part],
+        directions,
+        outputs=options["outputs"],
+        layers=options["layers"],
+        patch_layers=options["patch_layers"],
+        patch_method=options["patch_method"],
+        batch_size=len(part),
+    )
+
+
+def _embed_texts(runtime: Runtime, claim: Claim, step: Step, answers: Answers) -> None:
+    texts = [(unit, item) for unit in claim.units for item in unit.items if item["kind"] == "text"]
+    steps = _run(
+        runtime,
+        texts,
+        lambda part: runtime.engine.embed_text([item["text"] for _, item in part]),
+        step,
+        answers,
+    )
+    normalize = bool(claim.units[0].options["normalize"])
+    for part, vectors in steps.done:
+        answers.add(units_of(part), embedding_payloads(found_of(part), vectors, normalize=normalize))
+
+
+def _embed_images(
+    runtime: Runtime, claim: Claim, decodings: Sequence[Decoding], step: Step, answers: Answers
+) -> None:
+    steps = _run(
+        runtime,
+        _decoded(claim, decodings, step, answers),
+        lambda part: runtime.engine.embed_images([found.image for _, found in part], batch_size=len(part)),
+        step,
+        answers,
+    )
+    normalize = bool(claim.units[0].options["normalize"])
+    for part, vectors in steps.done:
+        items = [found.item for _, found in part]
+        answers.add(units_of(part), embedding_payloads(items, vectors, normalize=normalize))
+
+
+def _decoded(
+    claim: Claim, decodings: Sequence[Decoding], step: Step, answers: Answers
+) -> list[tuple[Unit, DecodedItem]]:
+    pictures = []
+    for unit, decoding in zip(claim.units, decodings, strict=True):
+        decoded, failed = decoding.result()
+        step()
+        answers.add([unit] * len(failed), failed)
+        pictures += [(unit, found) for found in decoded]
+    return pictures
+
+
+def _run(
+    runtime: Runtime,
+    entries: Sequence[tuple[Unit, Found]],
+    run: Callable[[Sequence[tuple[Unit, Found]]], Answer],
+    step: Step,
+    answers: Answers,
+) -> Steps[tuple[Unit, Found], Answer]:
+    item_bytes = max((unit.item_bytes for unit, _ in entries), default=0)
+    steps = run_in_steps(entries, run, room=runtime.room, item_bytes=item_bytes, step=step)
+    ran = {(unit.job_id, unit.unit) for part, _ in steps.done for unit, _ in part}
+    for (unit, found), error in steps.failed:
+        item = found if isinstance(found, dict) else found.item
+        answers.fail(unit, item, error, alone=(unit.job_id, unit.unit) in ran)
+    return steps
+
+
+def _store_maps(
+    runtime: Runtime, claim: Claim, steps: Steps[Picture, Lens], step: Step
+) -> dict[Key, dict[str, Any]]:
+    """Where the maps of each picture lie: one object a job."""
+    pictures: dict[tuple[str, uuid.UUID], list[MappedPicture]] = defaultdict(list)
+    for part, lens in steps.done:
+        for row, (unit, found) in enumerate(part):
+            if lens.patch is not None:
+                pictures[unit.tenant, unit.job_id].append((found, lens.patch, row))
+    maps = {}
+    for (tenant, job_id), of_job in pictures.items():
+        stored = _keep_storing(runtime, ObjectName(tenant, job_id, claim.token), of_job, step)
+        maps.update({_key(job_id, found): where for (found, _, _), where in zip(of_job, stored, strict=True)})
+    return maps
+
+
+def _keep_storing(
+    runtime: Runtime, name: ObjectName, pictures: Sequence[MappedPicture], step: Step
+) -> list[dict[str, Any]]:
+    """Store the maps; they are kept and tried again while the disk is full, as long as a lease may last."""
+    deadline = time.monotonic() + runtime.settings.hard_limit_seconds
+    while True:
+        step()
+        try:
+            return store_maps(runtime.blobs, name, pictures, runtime.engine.config)
+        except BlobStoreFullError:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("maps.wait_for_room", folder=str(runtime.blobs.folder))
+            time.sleep(STORE_RETRY_SECONDS)
+
+
+def _key(job_id: uuid.UUID, found: DecodedItem) -> Key:
+    return job_id, int(found.item["index"])

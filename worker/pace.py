@@ -1,0 +1,61 @@
+"""How fast this worker is, and how much fits it: both learnt from the batches that it ran."""
+
+from collections import deque
+from typing import Final
+
+CLAIMS_KEPT: Final = 32
+MIN_STALL_SECONDS: Final = 60.0
+STALL_BATCHES: Final = 4
+GROWTH: Final = 1 / 16
+
+
+class Pace:
+    """The time that recent claims took."""
+
+    def __init__(self) -> None:
+        self._claims: deque[tuple[float, float]] = deque(maxlen=CLAIMS_KEPT)
+        self.batch_seconds = 0.0
+        """The longest of the recent ones."""
+        self.seconds_per_gflop: float | None = None
+        """The median, each claim weighed by its cost: small ones are mostly overhead."""
+
+    def learn(self, seconds: float, gflop: float) -> None:
+        """Count a claim that was computed."""
+        self._claims.append((seconds, gflop))
+        self.batch_seconds = max(taken for taken, _ in self._claims)
+        rates = sorted((taken / cost, cost) for taken, cost in self._claims if cost > 0)
+        half = sum(cost for _, cost in rates) / 2
+        passed = 0.0
+        for rate, cost in rates:
+            passed += cost
+            if passed >= half:
+                self.seconds_per_gflop = rate
+                return
+
+    @property
+    def stall_seconds(self) -> float:
+        """A batch that shows no progress for so long is taken for hung."""
+        return max(MIN_STALL_SECONDS, STALL_BATCHES * self.batch_seconds)
+
+
+class Room:
+    """How many items share a forward pass: bounded by a number, and by memory as far as it is estimated."""
+
+    def __init__(self, items: int, memory_bytes: int) -> None:
+        self._items = items
+        self._most_bytes = memory_bytes
+        self.memory_bytes = memory_bytes
+        """The present bound; less than at first while the device was found to be full."""
+
+    def at_once(self, item_bytes: int) -> int:
+        """So many items of this size may be tried together; one in any case."""
+        return max(1, min(self._items, self.memory_bytes // max(item_bytes, 1)))
+
+    def shrink(self, items: int, item_bytes: int) -> None:
+        """So many did not fit: others are to try half as many."""
+        self.memory_bytes = max(1, min(self.memory_bytes, items * item_bytes // 2))
+
+    def grow(self) -> None:
+        """A batch did fit: by and by there may be more room again."""
+        if self.memory_bytes < self._most_bytes:
+            self.memory_bytes = min(self._most_bytes, int(self.memory_bytes * (1 + GROWTH)) + 1)
