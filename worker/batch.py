@@ -4,13 +4,13 @@ import time
 from typing import Any
 
 import structlog
+import torch
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from engine.errors import EngineError, OutOfMemoryError
 from jobs import leases
 from jobs.leases import Claim, ItemResult
 from models.types import JobType
-from pictures.decode import Limits
 from worker.decoding import DecodedItem, decode_items, item_error
 from worker.maps import store_maps
 from worker.payloads import embedding_payloads, lens_payloads
@@ -122,7 +122,7 @@ def _lens(runtime: Runtime, claim: Claim, provenance: dict[str, Any]) -> list[It
     if not decoded:
         return failed
     lens = runtime.engine.lens(
-        [found.image for found in decoded],
+        [torch.from_numpy(found.pixels) for found in decoded],
         directions,
         outputs=options["outputs"],
         layers=options["layers"],
@@ -144,14 +144,12 @@ def _embed(runtime: Runtime, claim: Claim) -> list[ItemResult]:
     decoded, failed = _decode(runtime, claim)
     if not decoded:
         return failed
-    vectors = runtime.engine.embed_images([found.image for found in decoded])
+    vectors = runtime.engine.embed_images([torch.from_numpy(found.pixels) for found in decoded])
     return embedding_payloads([found.item for found in decoded], vectors, normalize=normalize) + failed
 
 
 def _decode(
     runtime: Runtime, claim: Claim, *, thumbnails: bool = False
 ) -> tuple[list[DecodedItem], list[ItemResult]]:
-    settings = runtime.settings
-    limits = Limits(image_bytes=settings.max_image_bytes, pixels=settings.max_image_pixels)
-    squash = runtime.engine.squash
-    return decode_items(runtime.blobs, claim.tenant, claim.items, limits, squash, thumbnails=thumbnails)
+    assert runtime.decoders is not None
+    return decode_items(runtime.decoders, runtime.blobs, claim.tenant, claim.items, thumbnails=thumbnails)
