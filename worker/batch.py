@@ -9,7 +9,8 @@ from jobs.leases import Claim, Renewal
 from worker.canary import check_canary
 from worker.claims import DATABASE_LOST, claim_work, drop_unwanted, give_back, store
 from worker.compute import compute
-from worker.feed import Decoding, begin_decoding, pictures_of
+from worker.decoding import Decoding
+from worker.feed import begin_decoding, pictures_of
 from worker.heartbeat import AbandonedError, Grip
 from worker.runtime import Runtime
 
@@ -22,7 +23,7 @@ class Held:
 
     claim: Claim
     grip: Grip
-    decodings: list[Decoding]
+    decodings: list[Decoding | None]
 
     @property
     def has_pictures(self) -> bool:
@@ -80,14 +81,22 @@ def run(runtime: Runtime, held: Held) -> None:
         try:
             _run(runtime, held)
         finally:
-            runtime.heartbeat.let_go(held.grip)
+            let_go(runtime, held)
+
+
+def let_go(runtime: Runtime, held: Held) -> None:
+    """Renew its lease no more, and begin to decode nothing more of it."""
+    runtime.heartbeat.let_go(held.grip)
+    for decoding in held.decodings:
+        if decoding is not None:
+            decoding.cancel()
 
 
 def put_back(runtime: Runtime, held: Held) -> bool:
     """Give back what was not begun, if the worker is ending: the next one need not wait for its lease."""
     if not runtime.heartbeat.ending:
         return False
-    runtime.heartbeat.let_go(held.grip)
+    let_go(runtime, held)
     give_back(runtime, held.claim, "the worker is ending", counts=False)
     return True
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import structlog
+import torch
 
 from engine.errors import EngineError, OutOfMemoryError
 from engine.lens import LabelDirections, Lens
@@ -16,8 +17,7 @@ from jobs.objects import ObjectName
 from models.types import JobType
 from worker.answers import Answers, found_of, units_of
 from worker.claims import STORE_RETRY_SECONDS, Outcome
-from worker.decoding import DecodedItem
-from worker.feed import Decoding
+from worker.decoding import DecodedItem, Decoding
 from worker.maps import MappedPicture, store_maps
 from worker.payloads import embedding_payloads, lens_payloads
 from worker.runtime import Runtime
@@ -35,7 +35,7 @@ Found = TypeVar("Found", DecodedItem, dict[str, Any])
 Answer = TypeVar("Answer")
 
 
-def compute(runtime: Runtime, claim: Claim, decodings: Sequence[Decoding], step: Step) -> Outcome:
+def compute(runtime: Runtime, claim: Claim, decodings: Sequence[Decoding | None], step: Step) -> Outcome:
     """The results of all items, parted by unit, and what computed them.
 
     `decodings` are those of the claim's units; `step` is called before each forward pass, and whatever it
@@ -59,7 +59,7 @@ def compute(runtime: Runtime, claim: Claim, decodings: Sequence[Decoding], step:
 def _lens(
     runtime: Runtime,
     claim: Claim,
-    decodings: Sequence[Decoding],
+    decodings: Sequence[Decoding | None],
     step: Step,
     answers: Answers,
     provenance: dict[str, Any],
@@ -83,7 +83,7 @@ def _read(
     runtime: Runtime, options: dict[str, Any], directions: LabelDirections, part: Sequence[Picture]
 ) -> Lens:
     return runtime.engine.lens(
-        [found.image for _, found in part],
+        _pixels(part),
         directions,
         outputs=options["outputs"],
         layers=options["layers"],
@@ -91,6 +91,10 @@ def _read(
         patch_method=options["patch_method"],
         batch_size=len(part),
     )
+
+
+def _pixels(part: Sequence[Picture]) -> list[torch.Tensor]:
+    return [torch.from_numpy(found.pixels) for _, found in part]
 
 
 def _embed_texts(runtime: Runtime, claim: Claim, step: Step, answers: Answers) -> None:
@@ -108,12 +112,12 @@ def _embed_texts(runtime: Runtime, claim: Claim, step: Step, answers: Answers) -
 
 
 def _embed_images(
-    runtime: Runtime, claim: Claim, decodings: Sequence[Decoding], step: Step, answers: Answers
+    runtime: Runtime, claim: Claim, decodings: Sequence[Decoding | None], step: Step, answers: Answers
 ) -> None:
     steps = _run(
         runtime,
         _decoded(claim, decodings, step, answers),
-        lambda part: runtime.engine.embed_images([found.image for _, found in part], batch_size=len(part)),
+        lambda part: runtime.engine.embed_images(_pixels(part), batch_size=len(part)),
         step,
         answers,
     )
@@ -124,10 +128,12 @@ def _embed_images(
 
 
 def _decoded(
-    claim: Claim, decodings: Sequence[Decoding], step: Step, answers: Answers
+    claim: Claim, decodings: Sequence[Decoding | None], step: Step, answers: Answers
 ) -> list[tuple[Unit, DecodedItem]]:
     pictures = []
     for unit, decoding in zip(claim.units, decodings, strict=True):
+        if decoding is None:
+            continue
         decoded, failed = decoding.result()
         step()
         answers.add([unit] * len(failed), failed)

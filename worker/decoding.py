@@ -1,56 +1,88 @@
-"""From stored bytes to checked pictures; what cannot be decoded becomes an item error."""
+"""From stored bytes to checked pixels; what cannot be decoded becomes an item error."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
 
 from jobs.blobs import BlobStore
 from jobs.errors import BlobMissingError
 from jobs.leases import ItemResult
-from pictures.decode import Limits, decode
 from pictures.errors import PictureError
-from pictures.thumbnail import thumbnail
+from worker.decode_pool import DecodePool
+from worker.feeding import Pending
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedItem:
     """An item and its picture, squashed to what the model reads; width and height are upright, as sent.
 
-    `thumbnail` is a small JPEG of it with its aspect kept, where one was asked for.
+    `pixels` are RGB bytes [3, side, side]; `thumbnail` is a small JPEG of it with its aspect kept, where one
+    was asked for.
     """
 
     item: dict[str, Any]
-    image: Image.Image
+    pixels: NDArray[np.uint8]
     width: int
     height: int
     thumbnail: bytes | None = None
 
 
-def decode_items(
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """Items whose pictures are being decoded."""
+
+    items: Sequence[dict[str, Any]]
+    pending: Pending
+
+    def result(self) -> tuple[list[DecodedItem], list[ItemResult]]:
+        """Wait; the items whose pictures could be decoded, and the failures of the others.
+
+        Raises:
+            DecoderStartError, DecodingStoppedError, OSError: no picture's fault; a later moment may do it.
+        """
+        decoded: list[DecodedItem] = []
+        failed: list[ItemResult] = []
+        for item, found in zip(self.items, self.pending.result(), strict=True):
+            if isinstance(found, (PictureError, BlobMissingError)):
+                failed.append(ItemResult(item, error=item_error(found.code, str(found), retryable=False)))
+            elif isinstance(found, Exception):
+                raise found
+            else:
+                decoded.append(DecodedItem(item, found.pixels, found.width, found.height, found.thumbnail))
+        return decoded, failed
+
+    def cancel(self) -> None:
+        """Begin no more of them."""
+        self.pending.cancel()
+
+
+def start_decoding(
+    pool: DecodePool,
     blobs: BlobStore,
     tenant: str,
-    items: Iterable[dict[str, Any]],
-    limits: Limits,
-    squash: Callable[[Image.Image], Image.Image],
+    items: Sequence[dict[str, Any]],
+    *,
+    thumbnails: bool = False,
+) -> Decoding:
+    """Have the items' pictures decoded while the caller does something else; waits while the pool is full."""
+    loads = [partial(blobs.get, tenant, item["sha256"]) for item in items]
+    return Decoding(items, pool.submit(loads, thumbnails=thumbnails))
+
+
+def decode_items(
+    pool: DecodePool,
+    blobs: BlobStore,
+    tenant: str,
+    items: Sequence[dict[str, Any]],
     *,
     thumbnails: bool = False,
 ) -> tuple[list[DecodedItem], list[ItemResult]]:
-    """The items whose pictures could be decoded, and the failures of the others.
-
-    Each is squashed at once, so that one picture of full size is held at a time.
-    """
-    decoded: list[DecodedItem] = []
-    failed: list[ItemResult] = []
-    for item in items:
-        try:
-            image = decode(blobs.get(tenant, item["sha256"]), limits)
-            small = thumbnail(image) if thumbnails else None
-            decoded.append(DecodedItem(item, squash(image), image.width, image.height, small))
-        except (PictureError, BlobMissingError) as error:
-            failed.append(ItemResult(item, error=item_error(error.code, str(error), retryable=False)))
-    return decoded, failed
+    """The items whose pictures could be decoded, and the failures of the others."""
+    return start_decoding(pool, blobs, tenant, items, thumbnails=thumbnails).result()
 
 
 def item_error(code: str, message: str, *, retryable: bool) -> dict[str, Any]:

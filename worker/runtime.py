@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from PIL import Image
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -13,6 +14,7 @@ from jobs import workers
 from jobs.blobs import BlobStore
 from jobs.errors import DomainError
 from models.session import sync_sessions
+from pictures.decode import Limits
 from worker.canary import CanaryFailedError, check_canary
 from worker.heartbeat import Heartbeat
 from worker.pace import Room
@@ -20,6 +22,7 @@ from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from engine.siglip import SiglipEngine
+    from worker.decode_pool import DecodePool
     from worker.labels import LabelCache
 
 log = structlog.get_logger()
@@ -40,6 +43,8 @@ class Runtime:
     labels: "LabelCache"
     room: Room
     provenance: dict[str, Any] = field(default_factory=dict)
+    decoders: "DecodePool | None" = None
+    """Absent only where no pictures are worked on."""
 
 
 _loaded: list[Runtime] = []
@@ -141,8 +146,10 @@ def report_sick(runtime: Runtime, error: CanaryFailedError) -> None:
 
 
 def stop() -> None:
-    """End the heartbeat of this process."""
+    """End the heartbeat and the decoders of this process."""
     for runtime in _loaded:
+        if runtime.decoders is not None:
+            runtime.decoders.close()
         runtime.heartbeat.stop()
 
 
@@ -163,6 +170,20 @@ def _load(settings: WorkerSettings, sessions: sessionmaker[Session], heartbeat: 
         labels=LabelCache(engine),
         room=Room(settings.batch_items, settings.batch_bytes or free_bytes(engine.device)),
         provenance={**engine.provenance, "model": settings.model},
+        decoders=_decoders(settings, engine.provenance["pixel_path"]),
+    )
+
+
+def _decoders(settings: WorkerSettings, pixel_path: dict[str, Any]) -> "DecodePool":
+    from worker.decode_pool import DecodePool  # noqa: PLC0415 - numpy, for the child alone
+
+    return DecodePool(
+        pixel_path["image_size"],
+        Image.Resampling[pixel_path["resample"].upper()],
+        Limits(image_bytes=settings.max_image_bytes, pixels=settings.max_image_pixels),
+        processes=settings.decoders,
+        seconds_per_picture=settings.decode_seconds,
+        memory_bytes=settings.decode_memory_bytes,
     )
 
 

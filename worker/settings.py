@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from jobs.settings import ServiceSettings
-from pictures.decode import DEFAULT_LIMITS
+from pictures.decode import DEFAULT_LIMITS, MEBIBYTE
 
 
 class WorkerSettings(ServiceSettings):
@@ -36,6 +36,12 @@ class WorkerSettings(ServiceSettings):
     """Estimated memory of a batch; half of what is free on a GPU and 2 GiB on a CPU, when absent."""
     max_image_bytes: int = DEFAULT_LIMITS.image_bytes
     max_image_pixels: int = DEFAULT_LIMITS.pixels
+    decoders: int = Field(2, ge=1)
+    """Decoding processes beside the model."""
+    decode_seconds: float = Field(20.0, gt=0)
+    """A picture that takes longer fails."""
+    decode_memory_bytes: int = Field(1536 * MEBIBYTE, ge=64 * MEBIBYTE)
+    """A picture that takes more fails; the costliest within the default limits take less than 1 GiB."""
 
     @property
     def lease(self) -> timedelta:

@@ -1,0 +1,110 @@
+"""Decoders at work beside the model: pictures go to whichever is free, and come back in order."""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from pictures.decode import DEFAULT_LIMITS, Limits
+from worker.decoding_process import Terms
+from worker.feeding import DecodingStoppedError, Feeder, Pending, Task
+
+log = structlog.get_logger()
+
+MOST_WAITING: Final = 128
+
+
+class DecodePool:
+    """Decoding processes, each fed by a thread of this one; no picture can harm another or the model.
+
+    Of encoded bytes and full-size pixels no more than one picture a process is held.
+    """
+
+    def __init__(
+        self,
+        side: int,
+        resample: int,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        processes: int,
+        seconds_per_picture: float,
+        memory_bytes: int,
+        most_waiting: int = MOST_WAITING,
+    ) -> None:
+        """Start the processes and return at once.
+
+        `side` and `resample` (Pillow's number) are the checkpoint's, see `pictures.convert.squash`.
+        `most_waiting` pictures are handed in and not yet decoded, before `submit` waits.
+        """
+        terms = Terms(side, resample, limits, seconds_per_picture, memory_bytes)
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._most_waiting = most_waiting
+        self._waiting = 0
+        self._changed = threading.Condition()
+        self._closed = False
+        self._reported = False
+        self._feeders = [Feeder(terms, self._tasks, self._forget, self._report) for _ in range(processes)]
+        for feeder in self._feeders:
+            feeder.start()
+
+    def submit(self, loads: Sequence[Callable[[], bytes]], *, thumbnails: bool = False) -> Pending:
+        """Hand in pictures; `loads` read the bytes of one each, when a process is free for it.
+
+        Waits while too many are not yet decoded; as many as there are in one call are always taken together.
+
+        Raises:
+            DecodingStoppedError: the pool is closed.
+        """
+        count = len(loads)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or not self._waiting or self._waiting + count <= self._most_waiting
+            )
+            if self._closed:
+                raise DecodingStoppedError
+            self._waiting += count
+            pending = Pending(count)
+            for position, load in enumerate(loads):
+                self._tasks.put(Task(pending, position, load, thumbnails))
+        return pending
+
+    def pids(self) -> list[int]:
+        """The processes that live now."""
+        return [feeder.decoder.pid for feeder in self._feeders if feeder.decoder is not None]
+
+    def close(self) -> None:
+        """Kill the processes; what was not decoded yet ends with DecodingStoppedError."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for feeder in self._feeders:
+            feeder.stop()
+        for _ in self._feeders:
+            self._tasks.put(None)
+        for feeder in self._feeders:
+            feeder.join()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _report(self, kept: list[str]) -> None:
+        with self._changed:
+            first, self._reported = not self._reported, True
+        if kept and first:
+            # decoding goes on: a host that forbids one confinement is still better off with the others
+            log.warning("decoder.unconfined", kept=kept)
+
+    def _forget(self) -> None:
+        with self._changed:
+            self._waiting -= 1
+            self._changed.notify_all()
