@@ -8,20 +8,24 @@ import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import Services
+from api.schemas.jobs import EmbeddingRequest, LensRequest
 from api.uploads import Upload, hash_pictures, store_pictures
 from jobs import fairness, idempotency, queries, submit
 from jobs.admission import admit
 from jobs.errors import QueueFullError, QuotaExceededError
 from jobs.idempotency import Once
-from jobs.submit import Submission
+from jobs.submit import Submission, Terms, TextItem
 from jobs.units import Admission
 from models.image import Image
 from models.job import Job
+from models.types import JobType
 
 log = structlog.get_logger()
 
@@ -33,6 +37,32 @@ class Accepted:
     job: Job
     online: int | None
     new: bool
+
+
+def submission_of(
+    wanted: LensRequest | EmbeddingRequest, uploads: Sequence[Upload], default_model: str
+) -> Submission:
+    """What a request asks for, its pictures not yet stored."""
+    options: dict[str, Any] = wanted.options.model_dump()
+    if isinstance(wanted, LensRequest):
+        options["labels"] = wanted.labels
+    pending = [upload.pending() for upload in uploads]
+    return Submission(
+        type=JobType(wanted.type),
+        model=wanted.model or default_model,
+        items=pending or [TextItem(text) for text in wanted.input.texts],
+        options=options,
+        priority=wanted.priority,
+        terms=Terms(
+            start_within=_span(wanted.start_within_s),
+            run_timeout=_span(wanted.run_timeout_s),
+            result_ttl=_span(wanted.result_ttl_s),
+        ),
+    )
+
+
+def _span(seconds: int | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 async def accept(

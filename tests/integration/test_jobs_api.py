@@ -137,6 +137,15 @@ def test_the_openapi_document_describes_the_job_request(api: TestClient) -> None
     schemas = document["components"]["schemas"]
     assert {"LensRequest", "EmbeddingRequest", "JobRequest", "JobView"} <= set(schemas)
     assert schemas["LensRequest"]["properties"]["labels"]["type"] == "array"
+    assert set(schemas["Priority"]["enum"]) == {"interactive", "bulk"}
+    paths = document["paths"]
+    answers = {
+        path: set(paths[path]["post"]["responses"]) for path in ("/v1/jobs", "/v1/jobs/{job_id}/cancel")
+    }
+    assert {"200", "202", "400", "413", "415", "422", "429", "503"} <= answers["/v1/jobs"]
+    assert {"200", "202", "404", "409"} <= answers["/v1/jobs/{job_id}/cancel"]
+    for path in ("results", "items/{index}", "items/{index}/scores", "items/{index}/overlay.png"):
+        assert {"404", "410"} <= set(paths[f"/v1/jobs/{{job_id}}/{path}"]["get"]["responses"])
 
 
 def test_the_maintenance_of_the_api_returns_work_of_a_lost_worker(

@@ -3,6 +3,7 @@
 import json
 import time
 import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from api.settings import ApiSettings
 from engine.catalog import DEFAULT_MODEL
 from jobs import queries, workers
-from models.types import Priority
+from models.types import Priority, WorkerState
+from models.worker import Worker
 from tests.ledger import MODEL, claim, submit_texts
 
 ERROR = {"code": "model-load-failed", "message": "torn"}
@@ -125,6 +127,28 @@ def test_a_model_without_a_worker_tells_why_its_last_one_could_not_load(
     assert seen() == (0, None), "the last one that was heard of had loaded it"
 
 
+def test_the_rate_of_a_model_is_what_its_workers_measured_lately(
+    api: TestClient, sessions: sessionmaker[Session]
+) -> None:
+    assert read(api)["gflop_per_s"] is None
+    first, second, silent = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
+    with sessions.begin() as session:
+        for worker_id, measured in ((first, 0.01), (second, 0.03), (silent, 5.0)):
+            workers.register(session, worker_id, model=MODEL, device="cpu", dtype="float32")
+            session.get_one(Worker, worker_id).seconds_per_gflop = measured
+        session.get_one(Worker, silent).seen_at -= timedelta(hours=1)
+        session.get_one(Worker, first).state = WorkerState.DRAINING
+        session.get_one(Worker, silent).state = WorkerState.DRAINING
+    assert read(api)["gflop_per_s"] == 50
+    shown = {worker["id"]: worker for worker in api.get("/v1/workers").json()["items"]}
+    seen = [
+        (shown[f"wrk_{each.hex}"]["state"], shown[f"wrk_{each.hex}"]["gflop_per_s"])
+        for each in (first, silent)
+    ]
+    assert seen == [("draining", 100.0), ("offline", 0.2)]
+    assert read(api)["workers_online"] == 0, "one that drains takes no more"
+
+
 def test_the_oldest_that_waits_is_the_first_to_arrive_not_the_next_to_be_claimed(
     sessions: sessionmaker[Session],
 ) -> None:
@@ -137,4 +161,4 @@ def test_the_oldest_that_waits_is_the_first_to_arrive_not_the_next_to_be_claimed
     with sessions() as session:
         ((model, waiting, running, oldest_s),) = session.execute(queries.queue_depths()).all()
     assert (model, waiting, running) == (MODEL, 3, 4)
-    assert 0.2 <= oldest_s < 60
+    assert 0.2 <= (oldest_s or 0) < 60
