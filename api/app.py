@@ -1,14 +1,17 @@
 """The composition root of the API: settings in, application out."""
 
+import asyncio
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api import errors
+from api.backlog import Backlog
 from api.deps import Services
 from api.middleware import BodyLimit, RequestId
 from api.routes import health, images, items, jobs, models, workers
@@ -19,9 +22,12 @@ from api.waiting import Waiting
 from jobs import logs
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
-from jobs.maintenance import keep
+from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, keep, recovering, tidying
 from models.schema import head
 from models.session import async_sessions, sync_sessions
+
+STOP_SECONDS = 1.0
+"""So long a duty that is under way is waited for at the end; Postgres undoes the rest."""
 
 
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
@@ -42,20 +48,20 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             catalog=settings.catalog(),
             schema_head=head(),
             waiting=Waiting(sessions, settings.max_waiters),
+            backlog=Backlog(sessions),
         )
         blobs.check()
-        stop = threading.Event()
-        duties = threading.Thread(
-            target=keep, args=(sync_sessions(settings.database_url), inviter, blobs, stop), name="maintenance"
-        )
-        duties.start()
+        hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())
         try:
-            with on_stop_signal(app.state.services.waiting.release):
+            with (
+                _maintained(settings.database_url, inviter, blobs),
+                on_stop_signal(app.state.services.waiting.release),
+            ):
                 yield
         finally:
             await app.state.services.waiting.close()
-            stop.set()
-            duties.join()
+            hearing.cancel()
+            await asyncio.wait([hearing], timeout=STOP_SECONDS)
             inviter.close()
             await sessions.kw["bind"].dispose()
 
@@ -69,6 +75,34 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         app.include_router(routes.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
+
+
+@contextmanager
+def _maintained(database_url: str, inviter: Inviter, blobs: BlobStore) -> Iterator[None]:
+    """Do the duties meanwhile: what brings work forward apart from what tidies up, which may be slow."""
+    stop = threading.Event()
+    sessions = sync_sessions(database_url)
+
+    def start(name: str, duties: Sequence[Duty], every_seconds: float) -> threading.Thread:
+        # a daemon: one that waits for the database must not hold up the end of the process
+        thread = threading.Thread(
+            target=keep, args=(sessions, duties, every_seconds, stop), name=name, daemon=True
+        )
+        thread.start()
+        return thread
+
+    threads = [
+        start("recovery", recovering(inviter), RECOVER_SECONDS),
+        start("tidying", tidying(blobs), TIDY_SECONDS),
+    ]
+    try:
+        yield
+    finally:
+        stop.set()
+        until = time.monotonic() + STOP_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        sessions.kw["bind"].dispose()
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

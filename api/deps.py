@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from api.backlog import Backlog
 from api.settings import ApiSettings
 from api.waiting import Waiting
 from engine.catalog import Catalog
@@ -30,6 +31,7 @@ class Services:
     catalog: Catalog
     schema_head: str
     waiting: Waiting
+    backlog: Backlog
 
 
 def get_services(request: Request) -> Services:

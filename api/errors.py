@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
+QUOTA_RETRY_SECONDS = 10
+"""A tenant's own work has to be done first, which takes longer than a database that is away."""
 MAX_FAULTS = 100
 MAX_ECHO = 200
 """Of what a client sent, an unknown field's name for one, no more than so many characters come back."""
@@ -74,21 +76,26 @@ STATUS: Mapping[str, HTTPStatus] = {
     "invalid-key": HTTPStatus.UNAUTHORIZED,
     "not-found": HTTPStatus.NOT_FOUND,
     "image-in-use": HTTPStatus.CONFLICT,
+    "already-ended": HTTPStatus.CONFLICT,
+    "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,
     "no-maps": HTTPStatus.NOT_FOUND,
     "blob-missing": HTTPStatus.GONE,
+    "results-expired": HTTPStatus.GONE,
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "body-too-large": HTTPStatus.CONTENT_TOO_LARGE
     if hasattr(HTTPStatus, "CONTENT_TOO_LARGE")
     else HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "unsupported-media-type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "queue-full": HTTPStatus.SERVICE_UNAVAILABLE,
     "blob-store-full": HTTPStatus.SERVICE_UNAVAILABLE,
     "unready": HTTPStatus.SERVICE_UNAVAILABLE,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Bearer realm="lensqueue"'},
+    HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": str(QUOTA_RETRY_SECONDS)},
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_SECONDS)},
 }
 

@@ -1,5 +1,8 @@
 """What the API process reads from the environment."""
 
+from pydantic import Field
+
+from jobs.admission import Quota
 from jobs.settings import ServiceSettings
 from jobs.submit import Limits
 
@@ -23,7 +26,25 @@ class ApiSettings(ServiceSettings):
     """How long a poll with `Prefer: wait` may last."""
     max_waiters: int = 2_000
     """Polls of one process that wait at a time; more are answered at once."""
+    max_queue_items: int = Field(Quota().queue_items, gt=0)
+    """Items that may wait or run in all; a job beyond it is answered 503."""
+    max_tenant_items: int = Field(Quota().items, gt=0)
+    """Items of one tenant that may wait or run; a job beyond it, or one of the next two, is answered 429."""
+    max_tenant_bytes: int = Field(Quota().input_bytes, gt=0)
+    """Bytes of pictures in one tenant's jobs that have not ended."""
+    max_tenant_gflop: float = Field(Quota().gflop, gt=0)
+    """Estimated work of one tenant that may wait or run, in GFLOP; an embedding of one picture takes some 10
+    to 700, by its model. Without a limit unless given."""
 
     def limits(self) -> Limits:
         """How large one inline job may be."""
         return Limits(items=self.max_job_items, labels=self.max_job_labels)
+
+    def quota(self) -> Quota:
+        """How much may wait or run at once."""
+        return Quota(
+            items=self.max_tenant_items,
+            input_bytes=self.max_tenant_bytes,
+            gflop=self.max_tenant_gflop,
+            queue_items=self.max_queue_items,
+        )

@@ -1,14 +1,33 @@
-"""From a checked submission to a committed job, once for every key."""
+"""From a checked submission to a committed job, once for every key.
 
-from collections.abc import Sequence
+The job is admitted and its flow charged, then its pictures are stored, then its rows. What was charged for a
+job that is not stored after all is given back.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import Services
+from api.schemas.jobs import EmbeddingRequest, LensRequest
 from api.uploads import Upload, hash_pictures, store_pictures
-from jobs import idempotency, queries, submit
+from jobs import fairness, idempotency, queries, submit
+from jobs.admission import admit
+from jobs.errors import QueueFullError, QuotaExceededError
 from jobs.idempotency import Once
-from jobs.submit import Submission
+from jobs.submit import Submission, Terms, TextItem
+from jobs.units import Admission
+from models.image import Image
 from models.job import Job
+from models.types import JobType
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,43 +39,127 @@ class Accepted:
     new: bool
 
 
+def submission_of(
+    wanted: LensRequest | EmbeddingRequest, uploads: Sequence[Upload], default_model: str
+) -> Submission:
+    """What a request asks for, its pictures not yet stored."""
+    options: dict[str, Any] = wanted.options.model_dump()
+    if isinstance(wanted, LensRequest):
+        options["labels"] = wanted.labels
+    pending = [upload.pending() for upload in uploads]
+    return Submission(
+        type=JobType(wanted.type),
+        model=wanted.model or default_model,
+        items=pending or [TextItem(text) for text in wanted.input.texts],
+        options=options,
+        priority=wanted.priority,
+        terms=Terms(
+            start_within=_span(wanted.start_within_s),
+            run_timeout=_span(wanted.run_timeout_s),
+            result_ttl=_span(wanted.result_ttl_s),
+        ),
+    )
+
+
+def _span(seconds: int | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
 async def accept(
     services: Services, tenant: str, submission: Submission, uploads: Sequence[Upload], key: str | None
 ) -> Accepted:
-    """Store the pictures, then the job, unless the key stands for one already.
+    """Admit the job, store its pictures, then its rows, unless the key stands for one already.
+
+    A job that is sent again is neither charged nor refused for what waits.
 
     Raises:
         UnknownImageError: an id names no image of the tenant.
         IdempotencyKeyReusedError: the key stands for another submission.
+        QueueFullError, QuotaExceededError, OverQuotaError: there is no room for it.
     """
-    once = await _identify(services, tenant, submission, uploads, key)
-    if once is not None:
-        async with services.sessions() as session:
-            known = await session.run_sync(idempotency.find_job, tenant, once)
-            if known is not None:
-                online = await session.scalar(queries.workers_online(known.model))
-                return Accepted(known, online, new=False)
-    if uploads:
-        items = await store_pictures(services.blobs, tenant, uploads)
-        submission = replace(submission, items=items)
+    named = await _named_images(services, tenant, submission)
+    once = await _identify(submission, uploads, named, key)
+    if known := await _find(services, tenant, once):
+        return known
+    input_bytes = sum(upload.image_bytes for upload in uploads)
+    input_bytes += sum(image.image_bytes for image in named.values())
+    try:
+        admission = await _admit(services, tenant, submission, input_bytes)
+    except (QueueFullError, QuotaExceededError):
+        # perhaps there is no room because its twin has just taken it
+        if known := await _find(services, tenant, once):
+            return known
+        raise
+    try:
+        if uploads:
+            items = await store_pictures(services.blobs, tenant, uploads)
+            submission = replace(submission, items=items)
+        accepted = await _store(services, tenant, submission, admission, once)
+    except BaseException:
+        await asyncio.shield(_give_back(services, admission, len(submission.items)))
+        raise
+    if accepted.new:
+        services.backlog.add(len(submission.items))
+    else:
+        await _give_back(services, admission, len(submission.items))
+    return accepted
+
+
+async def _named_images(services: Services, tenant: str, submission: Submission) -> dict[uuid.UUID, Image]:
+    """The images named by id; unknown ones are refused before anything is charged or stored."""
     async with services.sessions() as session:
-        if once is None:
-            job, new = await session.run_sync(submit.submit, tenant, submission), True
-        else:
-            job, new = await session.run_sync(idempotency.submit_once, tenant, submission, once)
-        online = await session.scalar(queries.workers_online(job.model))
-        await session.commit()
-    return Accepted(job, online, new)
+        return await session.run_sync(submit.check_images, tenant, submission.items)
 
 
 async def _identify(
-    services: Services, tenant: str, submission: Submission, uploads: Sequence[Upload], key: str | None
+    submission: Submission, uploads: Sequence[Upload], named: Mapping[uuid.UUID, Image], key: str | None
 ) -> Once | None:
-    """The key with the fingerprint of what it stands for; unknown images are refused before any is stored."""
-    async with services.sessions() as session:
-        named = await session.run_sync(submit.check_images, tenant, submission.items)
+    """The key with the fingerprint of what it stands for."""
     if key is None:
         return None
     if uploads:
         submission = replace(submission, items=await hash_pictures(uploads))
     return Once(key, idempotency.fingerprint(submission, named))
+
+
+async def _find(services: Services, tenant: str, once: Once | None) -> Accepted | None:
+    if once is None:
+        return None
+    async with services.sessions() as session:
+        known = await session.run_sync(idempotency.find_job, tenant, once)
+        if known is None:
+            return None
+        return Accepted(known, await session.scalar(queries.workers_online(known.model)), new=False)
+
+
+async def _admit(services: Services, tenant: str, submission: Submission, input_bytes: int) -> Admission:
+    async with services.sessions.begin() as session:
+        return await session.run_sync(
+            admit,
+            tenant,
+            submission,
+            services.catalog,
+            services.settings.quota(),
+            input_bytes=input_bytes,
+            waiting_items=services.backlog.items,
+        )
+
+
+async def _store(
+    services: Services, tenant: str, submission: Submission, admission: Admission, once: Once | None
+) -> Accepted:
+    async with services.sessions.begin() as session:
+        if once is None:
+            job, new = await session.run_sync(submit.submit, tenant, submission, admission), True
+        else:
+            job, new = await session.run_sync(idempotency.submit_once, tenant, submission, admission, once)
+        return Accepted(job, await session.scalar(queries.workers_online(job.model)), new)
+
+
+async def _give_back(services: Services, admission: Admission, items: int) -> None:
+    try:
+        async with services.sessions.begin() as session:
+            await session.run_sync(fairness.refund, admission.flow, admission.cost(items))
+    except SQLAlchemyError as error:
+        # the next work of the flow waits for a little longer: no reason to fail what was asked for
+        log.warning("refund.lost", model=admission.flow.model, error=type(error).__name__)

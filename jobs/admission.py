@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
 from jobs import fairness, queries
-from jobs.errors import QueueFullError, QuotaExceededError
+from jobs.errors import InvalidRequestError, OverQuotaError, QueueFullError, QuotaExceededError
 from jobs.fairness import FlowKey
 from jobs.pricing import Price, price
 from jobs.submit import Submission, TextItem
@@ -41,6 +41,20 @@ def priority_of(submission: Submission) -> Priority:
     return Priority.INTERACTIVE if len(submission.items) <= INTERACTIVE_ITEMS else Priority.BULK
 
 
+def check_priority(submission: Submission) -> None:
+    """Refuse a large job that asks to be served like a small one.
+
+    Raises:
+        InvalidRequestError: it is interactive with more items than such a job may have.
+    """
+    if submission.priority is Priority.INTERACTIVE and len(submission.items) > INTERACTIVE_ITEMS:
+        raise InvalidRequestError(
+            f"An interactive job has {INTERACTIVE_ITEMS} items at most, this one {len(submission.items)}:"
+            " send it as bulk.",
+            pointer="/priority",
+        )
+
+
 def admit(
     session: Session,
     tenant: str,
@@ -58,8 +72,11 @@ def admit(
     Raises:
         QueueFullError: the service has too much waiting already.
         QuotaExceededError: the tenant has.
+        OverQuotaError: it would never fit, however empty the queue.
     """
     items = len(submission.items)
+    if items > quota.queue_items:
+        raise OverQuotaError(f"The queue takes {quota.queue_items} items in all, this job has {items}.")
     if waiting_items + items > quota.queue_items:
         raise QueueFullError
     kind = "text" if isinstance(submission.items[0], TextItem) else "image"
@@ -83,6 +100,10 @@ def _check_quota(session: Session, tenant: str, asked: tuple[int, int, float], q
     limits = (quota.items, quota.input_bytes, quota.gflop)
     units = ("items", "bytes of pictures", "GFLOP of work")
     for has, size, limit, unit in zip(held, asked, limits, units, strict=True):
+        if size > limit:
+            raise OverQuotaError(
+                f"This job has {size:.0f} {unit}, {limit:.0f} of yours may wait at once: send it in parts."
+            )
         if has + size > limit:
             raise QuotaExceededError(
                 f"{has:.0f} {unit} of yours wait or run, this job has {size:.0f}, and {limit:.0f} may: try"

@@ -102,6 +102,18 @@ class QuotaExceededError(DomainError):
     code = "quota-exceeded"
 
 
+class OverQuotaError(InvalidRequestError):
+    """The job alone is larger than all that may wait at once."""
+
+    code = "over-quota"
+
+
+class ResultsExpiredError(DomainError):
+    """The results were kept for `result_ttl_s` and then removed; the job itself stays."""
+
+    code = "results-expired"
+
+
 class NoResultYetError(NotFoundError):
     """This item has no result yet: poll its job."""
 

@@ -3,7 +3,7 @@
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobs import queries
+from jobs.admission import priority_of
 from jobs.errors import IdempotencyKeyReusedError, InvalidIdempotencyKeyError
 from jobs.images import Content
 from jobs.submit import Item, Submission, TextItem, submit
@@ -59,6 +60,7 @@ def fingerprint(submission: Submission, named: Mapping[uuid.UUID, Image]) -> str
         "model": submission.model,
         "options": submission.options,
         "items": [_asked(item, named) for item in submission.items],
+        **_asked_beside(submission),
     }
     return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
@@ -135,6 +137,21 @@ def _take(session: Session, tenant: str, once: Once) -> uuid.UUID | None:
             where=IdempotencyKey.created_at <= func.now() - KEPT,
         ).returning(IdempotencyKey.job_id)
     )
+
+
+def _asked_beside(submission: Submission) -> dict[str, Any]:
+    # what says no more than its absence is left out: with it said or not, the submission is the same
+    terms = submission.terms
+    spans = {
+        "start_within_s": terms.start_within,
+        "run_timeout_s": terms.run_timeout,
+        "result_ttl_s": terms.result_ttl,
+    }
+    beside: dict[str, Any] = {name: span.total_seconds() for name, span in spans.items() if span is not None}
+    priority = priority_of(submission)
+    if priority is not priority_of(replace(submission, priority=None)):
+        beside["priority"] = priority
+    return beside
 
 
 def _asked(item: Item, named: Mapping[uuid.UUID, Image]) -> dict[str, Any]:

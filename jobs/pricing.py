@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from engine.catalog import Checkpoint, Dimensions
-from engine.layers import resolve_layers
+from engine.layers import LayerChoice, resolve_layers
 from models.types import JobType
 
 BASE_224: Final = Dimensions(
@@ -42,13 +42,18 @@ def price(type_: JobType, options: Mapping[str, Any], kind: str, checkpoint: Che
     gflop, memory = _tower_gflop(sizes, sizes.patch_tokens), _tower_bytes(sizes, sizes.patch_tokens)
     labels = len(options.get("labels", ()))
     if type_ is JobType.LOGIT_LENS:
-        gflop += len(resolve_layers(options["layers"], sizes.layers)) * _head_gflop(sizes)
+        gflop += _count(options["layers"], sizes.layers) * _head_gflop(sizes)
         if "patch" in options["outputs"]:
-            maps = len(resolve_layers(options["patch_layers"] or [sizes.layers], sizes.layers))
+            maps = _count(options["patch_layers"] or [sizes.layers], sizes.layers)
             gflop += maps * _patch_gflop(sizes)
             kept = min(labels, SCORED_LABELS)
             memory += maps * sizes.patch_tokens * (sizes.hidden_size + kept) * _FLOAT_BYTES
     return Price(gflop, memory, labels * _tower_gflop(sizes, TEXT_TOKENS))
+
+
+def _count(layers: LayerChoice, depth: int) -> int:
+    # a list is counted as it is: of a folder that only the workers can read, the depth here is a guess
+    return len(set(layers)) if isinstance(layers, list) else len(resolve_layers(layers, depth))
 
 
 def _tower_gflop(sizes: Dimensions, tokens: int) -> float:

@@ -117,6 +117,15 @@ def seconds_per_gflop(model: str) -> Select[float | None]:
     return select(func.avg(Worker.seconds_per_gflop)).where(Worker.model == model, _seen(RATE_SECONDS))
 
 
+def rates() -> Select[str, float]:
+    """By model, how fast its workers are by their own measure, in seconds a GFLOP; absent if unmeasured."""
+    return (
+        select(Worker.model, func.avg(Worker.seconds_per_gflop))
+        .where(Worker.seconds_per_gflop.is_not(None), _seen(RATE_SECONDS))
+        .group_by(Worker.model)
+    )
+
+
 def workers() -> Select[Worker, bool]:
     """The workers of the last day and whether each was seen just now, newest first."""
     return (

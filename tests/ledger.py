@@ -14,6 +14,7 @@ from jobs import leases, submit
 from jobs.admission import Quota, admit
 from jobs.leases import Appetite, Claim, Holder, ItemResult, UnitResult
 from jobs.submit import Terms
+from jobs.units import Admission
 from models.job import Job
 from models.types import JobType, Priority
 
@@ -48,11 +49,18 @@ def admit_and_submit(
     sessions: sessionmaker[Session], wanted: submit.Submission, tenant: str = TENANT
 ) -> uuid.UUID:
     """Submit as the API does: charged in a transaction of its own, stored in the next."""
-    catalog = Catalog(model_paths={wanted.model: Path("nowhere")})
-    with sessions.begin() as session:
-        admission = admit(session, tenant, wanted, catalog, Quota())
+    admission = admit_alone(sessions, wanted, tenant)
     with sessions.begin() as session:
         return submit.submit(session, tenant, wanted, admission).id
+
+
+def admit_alone(
+    sessions: sessionmaker[Session], wanted: submit.Submission, tenant: str = TENANT
+) -> Admission:
+    """The first half of it."""
+    catalog = Catalog(model_paths={wanted.model: Path("nowhere")})
+    with sessions.begin() as session:
+        return admit(session, tenant, wanted, catalog, Quota())
 
 
 def claim(

@@ -11,7 +11,7 @@ from api import drawing
 from api.conditional import IfNoneMatch, etag_of, matches
 from api.deps import Services, ServicesDep, SessionDep, Tenant
 from api.drawing import Choice
-from api.routes.jobs import find_job
+from api.routes.jobs import find_kept_job
 from api.schemas import results as schema
 from jobs import queries
 from jobs.errors import NoResultYetError, NotFoundError
@@ -53,7 +53,7 @@ def _binary(*media_types: str) -> dict[int | str, dict[str, Any]]:
         200: {"content": content},
         304: {"description": "It is as the client knows it."},
         404: {"description": "There is no such item, or it has no maps."},
-        410: {"description": "Its maps were removed."},
+        410: {"description": "Its maps were removed, or the results of its job were."},
     }
 
 
@@ -71,7 +71,15 @@ def _choice(
 ChoiceDep = Annotated[Choice, Depends(_choice)]
 
 
-@router.get("", summary="Fetch one item", response_model_exclude_unset=True)
+@router.get(
+    "",
+    summary="Fetch one item",
+    response_model_exclude_unset=True,
+    responses={
+        404: {"description": "There is no such item, or no result of it yet."},
+        410: {"description": "The results of its job were removed."},
+    },
+)
 async def read_item(job_id: str, index: Index, tenant: Tenant, session: SessionDep) -> schema.ItemView:
     """One item's result, as in the pages of results."""
     return schema.item(await _find_result(session, tenant, job_id, index))
@@ -159,7 +167,7 @@ async def _find_maps(services: Services, tenant: str, job_id: str, index: int) -
 
 
 async def _find_result(session: AsyncSession, tenant: str, job_id: str, index: int) -> Result:
-    job = await find_job(session, tenant, job_id)
+    job = await find_kept_job(session, tenant, job_id)
     if index >= job.total:
         raise NotFoundError(f"The job has {job.total} items, the last is {job.total - 1}.")
     result = await session.scalar(queries.result_of(job.id, index))

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import func, literal, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api import bodies
+from api import bodies, cancellation
 from api.conditional import REVALIDATED, IfNoneMatch, etag_of, matches
 from api.deps import Services, ServicesDep, SessionDep, Tenant
 from api.preferences import Prefer, wait_seconds
@@ -17,13 +18,12 @@ from api.schemas import jobs as schema
 from api.schemas import results as results_schema
 from api.schemas.ids import parse_job_id
 from api.settings import ApiSettings
-from api.submissions import accept
-from api.uploads import Upload
+from api.submissions import accept, submission_of
 from api.waiting import follow
 from jobs import idempotency, queries, submit
-from jobs.errors import DomainError, NotFoundError
+from jobs.admission import check_priority
+from jobs.errors import DomainError, NotFoundError, ResultsExpiredError
 from models.job import Job
-from models.types import JobType
 
 log = structlog.get_logger()
 
@@ -55,7 +55,16 @@ IDEMPOTENCY_KEY = {
         200: {
             "model": schema.JobView,
             "description": "It has ended: within the time of `Prefer: wait`, or before it was sent again.",
-        }
+        },
+        202: {"description": "It is stored and queued. `Location` names it."},
+        400: {"description": "The body is no JSON (`malformed-body`)."},
+        413: {"description": "The body is larger than the service takes (`body-too-large`)."},
+        415: {"description": "The body is neither JSON nor multipart (`unsupported-media-type`)."},
+        429: {"description": "Too much of yours waits (`quota-exceeded`): try again after `Retry-After`."},
+        503: {
+            "description": "The queue is full (`queue-full`), the disk is (`blob-store-full`), or the"
+            " database is away (`unavailable`): nothing was accepted. `Retry-After` says when to try again."
+        },
     },
     openapi_extra={
         "parameters": [IDEMPOTENCY_KEY],
@@ -86,8 +95,9 @@ async def submit_job(
     """
     key = idempotency.check_key(request.headers.getlist("Idempotency-Key"))
     wanted, uploads = await bodies.read_job(request, _body_limits(services.settings))
-    submission = _submission(wanted, uploads, services)
+    submission = submission_of(wanted, uploads, services.settings.default_model)
     submit.check(submission, services.catalog, services.settings.limits())
+    check_priority(submission)
     accepted = await accept(services, tenant, submission, uploads, key)
     job, online = accepted.job, accepted.online
     if accepted.new:
@@ -143,7 +153,40 @@ async def read_job(
     return shown
 
 
-@router.get("/{job_id}/results", summary="Fetch results", response_model_exclude_unset=True)
+@router.post(
+    "/{job_id}/cancel",
+    summary="Cancel a job",
+    responses={
+        200: {"description": "It is cancelled."},
+        202: {
+            "model": schema.JobView,
+            "description": "It is being cancelled: a worker holds some of it. Poll it until it is done.",
+        },
+        404: {"description": "There is no such job."},
+        409: {"description": "It ended in another way before (`already-ended`)."},
+    },
+)
+async def cancel_job(
+    job_id: str, response: Response, tenant: Tenant, services: ServicesDep
+) -> schema.JobView:
+    """Drop what waits of a job; results that it has are kept. To be sent again as often as one likes."""
+    job, online = await cancellation.cancel_job(services, tenant, parse_job_id(job_id))
+    shown = schema.view(job, online)
+    if not shown.done:
+        response.status_code = HTTPStatus.ACCEPTED
+        response.headers["Retry-After"] = POLL_SECONDS
+    return shown
+
+
+@router.get(
+    "/{job_id}/results",
+    summary="Fetch results",
+    response_model_exclude_unset=True,
+    responses={
+        404: {"description": "There is no such job."},
+        410: {"description": "The results were removed, `result_ttl_s` after the job ended."},
+    },
+)
 async def read_results(
     job_id: str,
     tenant: Tenant,
@@ -153,7 +196,7 @@ async def read_results(
 ) -> results_schema.ResultsPage:
     """A page of results by index; readable while the job runs."""
     after = results_schema.decode_token(page_token)
-    job = await find_job(session, tenant, job_id)
+    job = await find_kept_job(session, tenant, job_id)
     found = await session.scalars(queries.results_page(job.id, after=after, limit=limit))
     return results_schema.page(found.all(), limit)
 
@@ -218,16 +261,16 @@ async def find_job(session: AsyncSession, tenant: str, wire_id: str) -> Job:
     return job
 
 
-def _submission(
-    wanted: schema.LensRequest | schema.EmbeddingRequest, uploads: list[Upload], services: Services
-) -> submit.Submission:
-    options: dict[str, Any] = wanted.options.model_dump()
-    if isinstance(wanted, schema.LensRequest):
-        options["labels"] = wanted.labels
-    pending = [upload.pending() for upload in uploads]
-    return submit.Submission(
-        type=JobType(wanted.type),
-        model=wanted.model or services.settings.default_model,
-        items=pending or [submit.TextItem(text) for text in wanted.input.texts],
-        options=options,
-    )
+async def find_kept_job(session: AsyncSession, tenant: str, wire_id: str) -> Job:
+    """The tenant's job of this id, whose results can be read.
+
+    Raises:
+        NotFoundError: there is none, or it is another tenant's.
+        ResultsExpiredError: its results were removed, or are about to be.
+    """
+    job = await find_job(session, tenant, wire_id)
+    # by the database's clock; they are removed in slices, and nobody is to see half of them
+    over = select(literal(job.expires_at) < func.now())
+    if job.results_removed_at or (job.expires_at and await session.scalar(over)):
+        raise ResultsExpiredError
+    return job

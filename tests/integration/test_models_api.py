@@ -1,18 +1,21 @@
 """What the API says of models: their sizes, who serves them, what waits, and why nobody can."""
 
 import json
+import time
 import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.settings import ApiSettings
 from engine.catalog import DEFAULT_MODEL
 from jobs import queries, workers
+from models.types import Priority, WorkerState
+from models.worker import Worker
 from tests.ledger import MODEL, claim, submit_texts
 
 ERROR = {"code": "model-load-failed", "message": "torn"}
@@ -78,10 +81,10 @@ def test_a_name_that_is_no_model_is_not_found(api: TestClient, name: str, code: 
 
 def test_a_model_tells_what_waits_and_what_runs(api: TestClient, sessions: sessionmaker[Session]) -> None:
     submit_texts(sessions, 20)
-    submit_texts(sessions, 3, model="own/siglip")
+    submit_texts(sessions, 3, model="own/siglip", priority=Priority.BULK)
     assert claim(sessions) is not None
     queue = read(api)["queue"]
-    assert (queue["waiting_items"], queue["running_items"]) == (12, 8)
+    assert (queue["waiting_items"], queue["running_items"]) == (19, 1)
     assert 0 <= queue["oldest_s"] < 60
     assert claim(sessions, model="own/siglip") is not None
     assert read(api, "own/siglip")["queue"] == {"waiting_items": 0, "running_items": 3, "oldest_s": None}
@@ -124,14 +127,38 @@ def test_a_model_without_a_worker_tells_why_its_last_one_could_not_load(
     assert seen() == (0, None), "the last one that was heard of had loaded it"
 
 
-def test_the_oldest_of_a_long_queue_comes_from_the_end_of_an_index(sessions: sessionmaker[Session]) -> None:
-    for _ in range(3):
-        submit_texts(sessions, 80)
+def test_the_rate_of_a_model_is_what_its_workers_measured_lately(
+    api: TestClient, sessions: sessionmaker[Session]
+) -> None:
+    assert read(api)["gflop_per_s"] is None
+    first, second, silent = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
+    with sessions.begin() as session:
+        for worker_id, measured in ((first, 0.01), (second, 0.03), (silent, 5.0)):
+            workers.register(session, worker_id, model=MODEL, device="cpu", dtype="float32")
+            session.get_one(Worker, worker_id).seconds_per_gflop = measured
+        session.get_one(Worker, silent).seen_at -= timedelta(hours=1)
+        session.get_one(Worker, first).state = WorkerState.DRAINING
+        session.get_one(Worker, silent).state = WorkerState.DRAINING
+    assert read(api)["gflop_per_s"] == 50
+    shown = {worker["id"]: worker for worker in api.get("/v1/workers").json()["items"]}
+    seen = [
+        (shown[f"wrk_{each.hex}"]["state"], shown[f"wrk_{each.hex}"]["gflop_per_s"])
+        for each in (first, silent)
+    ]
+    assert seen == [("draining", 100.0), ("offline", 0.2)]
+    assert read(api)["workers_online"] == 0, "one that drains takes no more"
+
+
+def test_the_oldest_that_waits_is_the_first_to_arrive_not_the_next_to_be_claimed(
+    sessions: sessionmaker[Session],
+) -> None:
+    submit_texts(sessions, 3, priority=Priority.BULK)
+    submit_texts(sessions, 3, priority=Priority.BULK)
+    time.sleep(0.2)
+    submit_texts(sessions, priority=Priority.INTERACTIVE)
+    held = [claim(sessions), claim(sessions)]
+    assert [each and each.size for each in held] == [3, 1], "the new one was served before the second"
     with sessions() as session:
-        session.execute(text("SET enable_seqscan = off"))
-        statement = queries.queue_depths().compile(
-            session.connection(), compile_kwargs={"literal_binds": True}
-        )
-        plan = "\n".join(session.scalars(text(f"EXPLAIN {statement}")))
-    assert "Index Only Scan using ix_work_claimable" in plan
-    assert "ix_work_lease_token" in plan
+        ((model, waiting, running, oldest_s),) = session.execute(queries.queue_depths()).all()
+    assert (model, waiting, running) == (MODEL, 3, 4)
+    assert 0.2 <= (oldest_s or 0) < 60

@@ -1,0 +1,52 @@
+"""Cancelling a job: marked in one transaction, then relieved of its waiting work a slice at a time."""
+
+import asyncio
+import uuid
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.deps import Services
+from jobs import cancel, fairness, queries
+from jobs.fairness import FlowKey
+from models.job import Job
+
+log = structlog.get_logger()
+
+DROP_SECONDS = 2.0
+"""So long a request drops work itself; the maintenance goes on with what is left."""
+
+
+async def cancel_job(services: Services, tenant: str, job_id: uuid.UUID) -> tuple[Job, int]:
+    """Cancel a job: how it stands now, and how many workers of its model are online.
+
+    Work that a worker holds is left to it: the job is being cancelled until that has ended too.
+
+    Raises:
+        NotFoundError: the tenant has no such job.
+        AlreadyEndedError: it ended in another way before.
+    """
+    async with services.sessions.begin() as session:
+        job = await session.run_sync(cancel.cancel, tenant, job_id)
+        online = await session.scalar(queries.workers_online(job.model)) or 0
+    try:
+        await _drop_waiting(services, job_id, fairness.flow_of(job))
+        async with services.sessions() as session:
+            job = (await session.scalars(queries.job_of(tenant, job_id))).one()
+    except SQLAlchemyError as error:
+        # it is cancelled all the same: the maintenance drops its work
+        log.warning("cancel.left_to_maintenance", job_id=str(job_id), error=type(error).__name__)
+    return job, online
+
+
+async def _drop_waiting(services: Services, job_id: uuid.UUID, flow: FlowKey) -> None:
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + DROP_SECONDS
+    while clock() < deadline:
+        async with services.sessions.begin() as session:
+            cost = await session.run_sync(cancel.drop_work, job_id)
+        if cost is None:
+            return
+        # apart from the slice: a clock that is locked holds up the flow's submits
+        async with services.sessions.begin() as session:
+            await session.run_sync(fairness.refund, flow, cost)
