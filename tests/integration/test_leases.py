@@ -113,7 +113,7 @@ def test_every_unit_goes_to_exactly_one_of_many_workers(sessions: Sessions) -> N
 
     def drain(number: int) -> list[uuid.UUID]:
         start.wait()
-        mine = []
+        mine: list[uuid.UUID] = []
         while held := claim(sessions, worker_id=uuid.UUID(int=number + 1), appetite=Appetite(items=3)):
             mine.extend(unit.job_id for unit in held.units)
             assert complete(sessions, held)

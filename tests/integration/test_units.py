@@ -1,5 +1,7 @@
 """Jobs cut into units: every item in exactly one, with its pictures, whatever its text."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -57,7 +59,7 @@ def test_a_job_of_more_units_than_are_stored_at_once_is_whole(sessions: Sessions
 
 def test_units_follow_each_other_in_virtual_time_at_the_price_of_the_job(sessions: Sessions) -> None:
     submit_texts(sessions, 100, tenant="one")
-    places = [place for (place,) in rows(sessions, "SELECT vtime FROM work ORDER BY unit")]
+    places: list[Any] = [place for (place,) in rows(sessions, "SELECT vtime FROM work ORDER BY unit")]
     assert places == sorted(places)
     assert places[0] == 0
     assert places[1] == pytest.approx(scalar(sessions, "SELECT cost FROM work WHERE unit = 0"))

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from engine.lens import LabelDirections, Lens, LensPlan, Scores, keep_labels, summarize
 from worker.decoding import DecodedItem
@@ -27,7 +26,7 @@ def lens_of(final: list[float], **shown: list[float]) -> Lens:
 
 
 def payload_of(lens: Lens) -> Any:
-    found = DecodedItem(ITEM, Image.new("RGB", (1, 1)), 1, 1)
+    found = DecodedItem(ITEM, np.zeros((3, 1, 1), np.uint8), 1, 1)
     (result,) = lens_payloads([found], lens, None)
     return result
 
