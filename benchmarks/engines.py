@@ -9,18 +9,23 @@ import time
 from typing import Any
 
 import torch
-from PIL import Image
 
 WIDTH = 4
+SIDE = 8
 
 
 class SleepingEngine:
     """Answers every text and picture with the same vector, after a while."""
 
     def __init__(self, model_name: str = "sleeping", **_: Any) -> None:
-        self.device = "cpu"
+        self.device = torch.device("cpu")
         self.sleep_seconds = float(os.environ.get("LENSQUEUE_SLEEP_MS", "0")) / 1000
-        self.provenance: dict[str, Any] = {"model": model_name, "revision": "sleeping", "dtype": "float32"}
+        self.provenance: dict[str, Any] = {
+            "model": model_name,
+            "revision": "sleeping",
+            "dtype": "float32",
+            "pixel_path": {"image_size": SIDE, "resample": "bicubic"},
+        }
 
     def embed_text(self, texts: list[str]) -> torch.Tensor:
         """Vectors [text, width]."""
@@ -29,10 +34,6 @@ class SleepingEngine:
     def embed_images(self, images: list[Any], **_: Any) -> torch.Tensor:
         """Vectors [image, width]."""
         return self._answer(len(images))
-
-    def squash(self, image: Image.Image) -> Image.Image:
-        """The picture in next to no pixels."""
-        return image.resize((8, 8))
 
     def _answer(self, count: int) -> torch.Tensor:
         time.sleep(self.sleep_seconds)
