@@ -138,6 +138,7 @@ def submit(
         UnknownImageError: an id names no image of the tenant.
     """
     terms = submission.terms
+    rows = _hold_images(session, tenant, submission.items)
     job = Job(
         id=job_id,
         tenant=tenant,
@@ -147,18 +148,15 @@ def submit(
         priority=admission.flow.priority,
         total=len(submission.items),
         cost=admission.cost(len(submission.items)),
+        input_bytes=sum(image.image_bytes for image in rows.values()),
         start_by=None if terms.start_within is None else func.now() + terms.start_within,
         run_timeout=terms.run_timeout,
         result_ttl=terms.result_ttl,
     )
     session.add(job)
     session.flush()
-    rows = _hold_images(session, tenant, submission.items)
-    job.input_bytes = sum(image.image_bytes for image in rows.values())
     stored = (_stored(index, item, rows) for index, item in enumerate(submission.items))
     store_units(session, job, stored, admission)
-    session.flush()
-    session.refresh(job)
     return job
 
 

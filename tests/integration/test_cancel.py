@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import cancel, deadlines
@@ -121,6 +122,28 @@ def test_a_job_of_many_units_is_dropped_in_slices(api: TestClient, sessions: Ses
     while scalar(sessions, "SELECT clock FROM flows") > 1e-6:
         assert time.monotonic() < until
         time.sleep(0.05)
+    assert_settled(sessions)
+
+
+def test_a_cancel_stands_when_the_database_is_lost_before_the_work_is_dropped(
+    api: TestClient, sessions: Sessions
+) -> None:
+    job = submit(api)
+    engine = api.app.state.services.sessions.kw["bind"].sync_engine  # type: ignore[attr-defined]  # FastAPI's
+    lost: list[int] = []
+
+    def lose(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "DELETE FROM work" in statement and not lost:
+            lost.append(connection.connection.driver_connection.info.backend_pid)
+            scalar(sessions, "SELECT pg_terminate_backend(:pid)", pid=lost[0])
+
+    event.listen(engine, "before_cursor_execute", lose)
+    answer = api.post(job["links"]["cancel"])
+    assert lost
+    assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
+    # the maintenance does it
+    ended = api.get(job["links"]["self"], headers={"Prefer": "wait=20"}).json()
+    assert (ended["state"], ended["progress"]["dropped"]) == ("cancelled", 3)
     assert_settled(sessions)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs.keys import create_key
@@ -33,6 +34,24 @@ def test_a_job_is_accepted_and_says_where_to_look(api: TestClient) -> None:
     polled = api.get(job["links"]["self"])
     assert polled.json() == job
     assert "Retry-After" in polled.headers
+
+
+def test_a_submit_costs_few_statements(api: TestClient, picture: bytes) -> None:
+    """Key, charge (queue, clock, quota), [images: new, dying, held], [key of the job], job, work, workers."""
+    seen: list[str] = []
+    engine = api.app.state.services.sessions.kw["bind"].sync_engine  # type: ignore[attr-defined]  # FastAPI's
+    event.listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
+
+    def cost(body: dict[str, Any], **headers: str) -> int:
+        seen.clear()
+        assert api.post("/v1/jobs", json=body, headers=headers).status_code == 202
+        # the backlog is heard in between, whoever submits
+        return sum("sum(work.items)" not in statement for statement in seen)
+
+    texts = {"type": "embedding", "input": {"texts": ["a ring"] * 64}}
+    lens = LENS | {"input": {"images": [{"data": base64.b64encode(picture).decode()}]}}
+    once = {"Idempotency-Key": "order 1"}
+    assert (cost(texts), cost(lens), cost(lens, **once), cost(lens, **once)) == (7, 10, 12, 4)
 
 
 def test_json_and_multipart_store_the_same_picture_once(
