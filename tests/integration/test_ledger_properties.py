@@ -53,15 +53,15 @@ NEVER: Final = {
             OR jobs.failed <> count(*) FILTER (WHERE results.state = 'failed')""",
     "a result of an item that still waits": """
         SELECT work.id FROM work JOIN job_inputs USING (job_id, unit),
-            jsonb_array_elements(job_inputs.items) AS item
-        JOIN results ON results.index = (item ->> 'index')::int WHERE results.job_id = work.job_id""",
+            jsonb_array_elements(job_inputs.items) AS waiting (item), results
+        WHERE results.job_id = work.job_id AND results.index = (waiting.item ->> 'index')::int""",
     "work that is not its input": """
         SELECT work.id FROM work LEFT JOIN job_inputs USING (job_id, unit)
         WHERE work.items IS DISTINCT FROM jsonb_array_length(job_inputs.items)""",
     "an item that is in no unit, or in two": """
-        SELECT job_id FROM job_inputs, jsonb_array_elements(items) AS item JOIN jobs ON true
+        SELECT job_id FROM job_inputs, jsonb_array_elements(items) AS unit (item), jobs
         WHERE jobs.id = job_id GROUP BY job_id, total
-        HAVING count(*) <> total OR count(DISTINCT item -> 'index') <> total""",
+        HAVING count(*) <> total OR count(DISTINCT unit.item -> 'index') <> total""",
     "a lease of nothing": """
         SELECT token FROM leases WHERE NOT EXISTS (SELECT 1 FROM work WHERE lease_token = token)""",
     "work of a job that has ended": """
@@ -97,7 +97,7 @@ class Ledger(RuleBasedStateMachine):
             change(self.sessions, f"DELETE FROM {table.name}")  # noqa: S608 - our own tables' names
 
     @rule(
-        count=st.integers(1, 5) | st.just(70),
+        count=st.sampled_from([1, 1, 2, 5, 40]),
         priority=st.sampled_from([None, *Priority]),
         tenant=st.sampled_from(TENANTS),
         start_within=st.none() | st.just(timedelta(hours=1)),
@@ -116,7 +116,7 @@ class Ledger(RuleBasedStateMachine):
         terms = Terms(start_within, run_timeout)
         job_id = submit_texts(
             self.sessions,
-            # a person's seventy items would be seventy units, and tell no more
+            # a person's forty items would be forty units, and tell no more
             count if priority is not Priority.INTERACTIVE else min(count, 5),
             tenant=tenant,
             priority=priority,
