@@ -123,6 +123,7 @@ class Holder:
 
 def claim(session: Session, model: str, holder: Holder) -> Claim | None:
     """The first waiting work of the model, now leased to this worker; None when nothing waits."""
+    session.execute(transitions.READ_BY_INDEX)
     rows = session.execute(
         transitions.CLAIM,
         {

@@ -6,6 +6,7 @@ in one loop, those that tidy up in another: a slow disk must not hold up recover
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,8 +30,10 @@ log = structlog.get_logger()
 RECOVER_SECONDS = 1.0
 TIDY_SECONDS = 10.0
 DATABASE_AWAY_SECONDS = 2.0
-SLICES = 100
-"""A duty that finds more and more to do is run so often before the next one has its turn."""
+TURN_SECONDS = 2.0
+"""A duty that finds more and more to do is run again for so long before the next one has its turn."""
+TRANSACTION_SECONDS = 10
+"""A process that freezes in the midst of a duty loses its transaction, and the locks, after so long."""
 LOCK_SPACE = 0x4C51  # "LQ": our advisory locks, apart from anybody else's in this database
 
 
@@ -79,28 +82,31 @@ def keep(
             try:
                 run_out(sessions, duty, stop)
             except OperationalError as error:
-                log.warning("maintenance.waits_for_database", error=str(error.orig).splitlines()[0])
+                # not always the database: a deadlock, or a duty that ran too long, is no matter of the others
+                log.warning("maintenance.waits_for_database", duty=duty.lock, error=_first_line(error))
                 stop.wait(DATABASE_AWAY_SECONDS)
-                break
             except SQLAlchemyError as error:
                 log.warning("maintenance.failed", duty=duty.lock, error=str(error))
             except Exception:
                 # a fault in one duty must not end the others
                 log.exception("maintenance.failed", duty=duty.lock)
+            if stop.is_set():
+                return
 
 
 def run_out(sessions: sessionmaker[Session], duty: Duty, stop: threading.Event) -> None:
     """Run a duty, an exhausting one until it finds nothing to do, each time in a transaction of its own."""
-    for _ in range(SLICES if duty.exhausting else 1):
+    turn_ends = time.monotonic() + TURN_SECONDS
+    while True:
         with sessions.begin() as session:
             done = run_alone(session, duty.lock, duty.run)
-        if not done or stop.is_set():
+        if not done or not duty.exhausting or stop.is_set() or time.monotonic() > turn_ends:
             return
 
 
 def run_alone(session: Session, number: int, duty: Callable[[Session], int]) -> int:
     """Run a duty unless another process is at it; returns how much it did, 0 when it was not our turn."""
-    session.execute(text("SET LOCAL transaction_timeout = '10s'"))
+    session.execute(text(f"SET LOCAL transaction_timeout = '{TRANSACTION_SECONDS}s'"))
     turn = session.scalar(
         text("SELECT pg_try_advisory_xact_lock(:space, :number)"), {"space": LOCK_SPACE, "number": number}
     )
@@ -122,3 +128,7 @@ def invite_workers(session: Session, inviter: Inviter) -> int:
             inviter.invite(model, job_id)
         sent += wanted
     return sent
+
+
+def _first_line(error: OperationalError) -> str:
+    return next(iter(str(error.orig).splitlines()), type(error.orig).__name__)

@@ -7,6 +7,7 @@ whatever it left behind goes with the folder of the job.
 import shutil
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,9 @@ def read_span(blobs: BlobStore, name: ObjectName, span: Span) -> bytes:
 
 def remove_objects(blobs: BlobStore, tenant: str, job_id: uuid.UUID) -> None:
     """Remove all objects of a job, also those that no row refers to."""
-    shutil.rmtree(_folder(blobs, tenant, job_id), ignore_errors=True)
+    # there are none where no lens was asked for; any other fault is told, or they would stay for ever
+    with suppress(FileNotFoundError):
+        shutil.rmtree(_folder(blobs, tenant, job_id))
 
 
 def _path(blobs: BlobStore, name: ObjectName) -> Path:

@@ -147,7 +147,8 @@ def waiting_models(limit: int) -> Select[str, uuid.UUID, int]:
         .correlate(Queue)
         .lateral("first")
     )
-    some = select(literal(1)).where(waits).limit(limit).correlate(Queue)
+    # in the order of the index: without one the planner may scan the whole table in the hope of early hits
+    some = select(literal(1)).where(waits).order_by(Work.vtime, Work.id).limit(limit).correlate(Queue)
     count = select(func.count()).select_from(some.subquery().lateral()).scalar_subquery()
     return select(Queue.model, first.c.job_id, count).join(first, literal(value=True))
 

@@ -19,7 +19,11 @@ WORKERS_KEPT: Final = timedelta(days=7)
 
 
 def expire_results(session: Session, blobs: BlobStore) -> int:
-    """Remove results whose time is over, a slice of one job: its rows, then its objects; the job stays."""
+    """Remove results whose time is over, a slice of one job: its rows, then its objects; the job stays.
+
+    Raises:
+        BlobStoreMissingError: there are objects to remove, and the blob store is not there.
+    """
     job = session.scalar(
         select(Job)
         .where(Job.expires_at < func.now(), Job.results_removed_at.is_(None))
@@ -34,6 +38,8 @@ def expire_results(session: Session, blobs: BlobStore) -> int:
     ).all()
     if removed:
         return len(removed)
+    # in a folder that is mounted over, there would be nothing to remove, now and for ever
+    blobs.check()
     # the folder last: no row refers to it any more
     remove_objects(blobs, job.tenant, job.id)
     session.execute(update(Job).where(Job.id == job.id).values(results_removed_at=func.now()))

@@ -10,6 +10,12 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 LONELY_LOSSES = 2
 """Work that was lost so often is claimed alone: whatever is wrong with it, no other work goes with it."""
 
+READ_BY_INDEX = text("""
+    SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true),
+           set_config('enable_seqscan', 'off', true)
+""")
+"""For the claim after it: a planner that has not seen yet how much waits would read and sort all of it."""
+
 CLAIM = text("""
     WITH head AS MATERIALIZED (
         SELECT id, items, vtime, batch_key, item_bytes, losses < :lonely_losses AND strikes = 0 AS sociable
@@ -18,17 +24,19 @@ CLAIM = text("""
         ORDER BY vtime, id LIMIT 1
         FOR UPDATE SKIP LOCKED
     ), mates AS MATERIALIZED (
-        SELECT work.id FROM work, head
-        WHERE head.items = 1 AND head.sociable AND work.id <> head.id
-          AND work.model = :model AND work.lease_token IS NULL AND work.items = 1
-          AND work.batch_key = head.batch_key AND work.run_at <= now()
-          AND work.losses < :lonely_losses AND work.strikes = 0
-        ORDER BY work.vtime, work.id
+        -- by a scalar, not by a join: the planner cannot know that it would be with one row, and reads all
+        -- that waits instead of the index of what may share a batch
+        SELECT id FROM work
+        WHERE model = :model AND lease_token IS NULL AND items = 1 AND run_at <= now()
+          AND batch_key = (SELECT batch_key FROM head WHERE items = 1 AND sociable)
+          AND losses < :lonely_losses AND strikes = 0
+          AND id <> (SELECT id FROM head)
+        ORDER BY vtime, id
         LIMIT (
             -- never more than are taken: locking ten to take one starves the next worker
             SELECT least(:max_items, greatest(:max_bytes / greatest(item_bytes, 1), 1)) - 1 FROM head
         )
-        FOR UPDATE OF work SKIP LOCKED
+        FOR UPDATE SKIP LOCKED
     ), lease AS (
         INSERT INTO leases (worker_id, until, hard_until, ttl)
         SELECT :worker_id, now() + :ttl, now() + :hard_limit, :ttl FROM head

@@ -1,0 +1,138 @@
+"""How the hot statements read their tables: by their indexes and few rows, however much waits."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobs import queries, transitions
+from tests.faults import change
+from tests.ledger import MODEL, WORKER, submit_texts
+
+Sessions = sessionmaker[Session]
+WAITING = 100_000
+
+
+def fill(sessions: Sessions) -> None:
+    """Work of three kinds, of which one is rare, beside that of another model."""
+    job_id = submit_texts(sessions)
+    change(sessions, "DELETE FROM work")
+    change(
+        sessions,
+        """INSERT INTO work (job_id, unit, model, items, vtime, batch_key, item_bytes)
+           SELECT :job_id, n, CASE WHEN n % 10 = 0 THEN 'other' ELSE :model END, 1, n,
+                  CASE WHEN n = 1 OR n % 997 = 0 THEN 'rare' WHEN n % 2 = 0 THEN 'even' ELSE 'odd' END, 1000
+           FROM generate_series(1, :waiting) AS n""",
+        job_id=job_id,
+        model=MODEL,
+        waiting=WAITING,
+    )
+    change(
+        sessions,
+        """INSERT INTO job_inputs (job_id, unit, items)
+           SELECT job_id, unit, '[]' FROM work ON CONFLICT DO NOTHING""",
+    )
+
+
+def plan_of(session: Session, statement: str, values: dict[str, Any]) -> dict[str, Any]:
+    explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}")
+    return dict(session.execute(explained, values).scalar_one()[0]["Plan"])
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from nodes(part)
+
+
+def claim_plan(sessions: Sessions, items: int = 32) -> list[dict[str, Any]]:
+    """How a claim is done; it is taken back."""
+    values = {
+        "model": MODEL,
+        "worker_id": WORKER,
+        "ttl": timedelta(seconds=30),
+        "hard_limit": timedelta(seconds=60),
+        "lonely_losses": transitions.LONELY_LOSSES,
+        "max_items": items,
+        "max_bytes": 2**62,
+    }
+    with sessions() as session:
+        session.execute(transitions.READ_BY_INDEX)
+        found = list(nodes(plan_of(session, transitions.CLAIM.text, values)))
+        session.rollback()
+    return found
+
+
+def rows_read(plan: list[dict[str, Any]], table: str) -> float:
+    """How many rows of a table were looked at, those that were thrown away as well."""
+    return sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        for node in plan
+        if node.get("Relation Name") == table and "Scan" in node["Node Type"]
+    )
+
+
+def indexes(plan: list[dict[str, Any]]) -> set[str]:
+    return {node["Index Name"] for node in plan if "Index Name" in node}
+
+
+def test_a_claim_reads_no_more_than_it_takes_however_much_waits(sessions: Sessions) -> None:
+    fill(sessions)
+    # with the planner's guesses of an empty table, then with what it knows
+    for prepare in ("SELECT 1", "ANALYZE work"):
+        change(sessions, prepare)
+        plan = claim_plan(sessions)
+        assert {"ix_work_claimable", "ix_work_batch"} <= indexes(plan), prepare
+        assert rows_read(plan, "work") <= 5 * 32, prepare
+
+
+def test_a_claim_finds_the_mates_of_a_rare_kind_without_reading_the_others(sessions: Sessions) -> None:
+    fill(sessions)
+    change(sessions, "ANALYZE work")
+    change(sessions, "UPDATE work SET vtime = -1 WHERE batch_key = 'rare' AND unit = 1")
+    assert rows_read(claim_plan(sessions), "work") <= 5 * 32
+
+
+def test_a_claim_stays_cheap_after_many_claims(sessions: Sessions) -> None:
+    fill(sessions)
+    change(sessions, "ANALYZE work")
+    before = pages(claim_plan(sessions))
+    change(
+        sessions,
+        "INSERT INTO leases (worker_id, until, hard_until, ttl) VALUES (:id, now(), now(), '0')",
+        id=WORKER,
+    )
+    for start in range(0, 50_000, 5_000):
+        part = {"start": start, "stop": start + 5_000}
+        held = (
+            "UPDATE work SET lease_token = (SELECT token FROM leases) WHERE vtime >= :start AND vtime < :stop"
+        )
+        change(sessions, held, **part)
+        change(sessions, "DELETE FROM work WHERE vtime >= :start AND vtime < :stop", **part)
+    # the first one that comes by marks what is dead in the index, and the next ones pass over it
+    claim_plan(sessions)
+    after = claim_plan(sessions)
+    assert {"ix_work_claimable", "ix_work_batch"} <= indexes(after)
+    assert rows_read(after, "work") <= 5 * 32
+    # until the next vacuum what is dead is passed over by the page, in both indexes, and not row by row
+    assert pages(after) <= before + 50_000 / 25
+
+
+def pages(plan: list[dict[str, Any]]) -> int:
+    return int(plan[0]["Shared Hit Blocks"] + plan[0]["Shared Read Blocks"])
+
+
+def test_telling_which_models_have_work_reads_no_more_than_it_tells(sessions: Sessions) -> None:
+    fill(sessions)
+    change(sessions, "INSERT INTO queues (model) VALUES ('other'), ('idle')")
+    change(sessions, "ANALYZE")
+    statement = queries.waiting_models(limit=16).compile(
+        dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
+    )
+    with sessions() as session:
+        plan = list(nodes(plan_of(session, str(statement), {})))
+    assert plan[0]["Actual Rows"] == 2
+    assert rows_read(plan, "work") <= 2 * (16 + 1) + 2

@@ -1,0 +1,148 @@
+"""What goes when its time is over, and what stays."""
+
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobs import idempotency, retention
+from jobs.blobs import SENTINEL, BlobStore
+from jobs.errors import BlobStoreMissingError
+from jobs.leases import Appetite
+from jobs.objects import ObjectName, put_object
+from jobs.submit import Terms
+from models.types import JobState, Priority
+from tests.faults import cancel_job, change, do
+from tests.ledger import TENANT, claim, complete, read, scalar, submit_texts
+
+Sessions = sessionmaker[Session]
+KEPT_AN_HOUR = Terms(result_ttl=timedelta(hours=1))
+
+
+def done(
+    sessions: Sessions, blobs: BlobStore, *, tenant: str = TENANT, terms: Terms | None = None
+) -> uuid.UUID:
+    """A job of three items that succeeded, with an object of its own."""
+    job_id = submit_texts(sessions, 3, tenant=tenant, terms=terms, priority=Priority.BULK)
+    held = claim(sessions, appetite=Appetite(items=3))
+    assert held is not None
+    put_object(blobs, ObjectName(tenant, job_id, held.token), [b"maps"])
+    assert complete(sessions, held)
+    return job_id
+
+
+def let_hours_pass(sessions: Sessions) -> None:
+    change(sessions, "UPDATE jobs SET expires_at = expires_at - interval '2 hours'")
+
+
+def expire(sessions: Sessions, blobs: BlobStore) -> list[int]:
+    """Do the duty until it finds nothing: how much it did, each time."""
+    slices = []
+    while removed := do(sessions, lambda session: retention.expire_results(session, blobs)):
+        slices.append(removed)
+    return slices
+
+
+def results(sessions: Sessions, job_id: uuid.UUID) -> int:
+    return int(scalar(sessions, "SELECT count(*) FROM results WHERE job_id = :job_id", job_id=job_id))
+
+
+def objects(blobs: BlobStore, job_id: uuid.UUID) -> list[Path]:
+    return [path for path in blobs.folder.rglob("*") if path.is_file() and job_id.hex in path.parts]
+
+
+def test_results_go_when_their_time_is_over_and_the_job_stays(sessions: Sessions, blobs: BlobStore) -> None:
+    job_id = done(sessions, blobs, terms=KEPT_AN_HOUR)
+    assert expire(sessions, blobs) == []
+    assert (results(sessions, job_id), len(objects(blobs, job_id))) == (3, 1)
+    let_hours_pass(sessions)
+    assert expire(sessions, blobs) == [3, 1]
+    assert (results(sessions, job_id), objects(blobs, job_id)) == (0, [])
+    job = read(sessions, job_id)
+    assert (job.state, job.succeeded) == (JobState.SUCCEEDED, 3)
+    assert job.results_removed_at is not None
+
+
+def test_nothing_of_another_job_or_tenant_is_touched(sessions: Sessions, blobs: BlobStore) -> None:
+    kept = [done(sessions, blobs), done(sessions, blobs, tenant="another")]
+    later = done(sessions, blobs, terms=Terms(result_ttl=timedelta(days=9)))
+    over = done(sessions, blobs, terms=KEPT_AN_HOUR)
+    let_hours_pass(sessions)
+    expire(sessions, blobs)
+    assert results(sessions, over) == 0
+    for job_id in (*kept, later):
+        assert (results(sessions, job_id), len(objects(blobs, job_id))) == (3, 1)
+        assert read(sessions, job_id).results_removed_at is None
+
+
+def test_results_go_in_slices(sessions: Sessions, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 2)
+    job_id = done(sessions, blobs, terms=KEPT_AN_HOUR)
+    let_hours_pass(sessions)
+    assert do(sessions, lambda session: retention.expire_results(session, blobs)) == 2
+    # a slice is gone, its objects are not: rows that are left still name them
+    assert (results(sessions, job_id), len(objects(blobs, job_id))) == (1, 1)
+    assert expire(sessions, blobs) == [1, 1]
+
+
+def test_the_time_of_results_begins_when_the_job_ends_in_whatever_way(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions, terms=KEPT_AN_HOUR)
+    assert read(sessions, job_id).expires_at is None
+    cancel_job(sessions, job_id)
+    job = read(sessions, job_id)
+    assert job.ended_at is not None
+    assert job.expires_at == job.ended_at + timedelta(hours=1)
+
+
+def test_nothing_counts_as_removed_while_the_blob_store_is_not_mounted(
+    sessions: Sessions, blobs: BlobStore
+) -> None:
+    job_id = done(sessions, blobs, terms=KEPT_AN_HOUR)
+    let_hours_pass(sessions)
+    (blobs.folder / SENTINEL).unlink()
+    with pytest.raises(BlobStoreMissingError):
+        expire(sessions, blobs)
+    assert read(sessions, job_id).results_removed_at is None
+    blobs.create()
+    assert expire(sessions, blobs) == [1]
+    assert objects(blobs, job_id) == []
+
+
+def test_a_job_without_objects_is_no_fault(sessions: Sessions, blobs: BlobStore) -> None:
+    job_id = submit_texts(sessions, terms=KEPT_AN_HOUR)
+    cancel_job(sessions, job_id)
+    let_hours_pass(sessions)
+    assert expire(sessions, blobs) == [1]
+    assert read(sessions, job_id).results_removed_at is not None
+
+
+def test_workers_are_forgotten_after_a_week(sessions: Sessions) -> None:
+    for age in (6, 8):
+        change(
+            sessions,
+            """INSERT INTO workers (id, hostname, model, state, seen_at)
+               VALUES (gen_random_uuid(), :name, 'model', 'offline', now() - make_interval(days => :age))""",
+            name=f"{age} days",
+            age=age,
+        )
+    assert do(sessions, retention.forget_workers) == 1
+    assert scalar(sessions, "SELECT hostname FROM workers") == "6 days"
+
+
+def test_keys_are_forgotten_after_a_day_and_their_jobs_stay(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions)
+    for hours in (23, 25):
+        change(
+            sessions,
+            """INSERT INTO idempotency_keys (tenant, key, fingerprint, job_id, created_at)
+               VALUES (:tenant, :key, '', :job_id, now() - make_interval(hours => :hours))""",
+            tenant=TENANT,
+            key=f"{hours} hours",
+            job_id=job_id,
+            hours=hours,
+        )
+    assert do(sessions, idempotency.forget_keys) == 1
+    assert scalar(sessions, "SELECT key FROM idempotency_keys") == "23 hours"
+    assert read(sessions, job_id).state == JobState.QUEUED

@@ -1,0 +1,80 @@
+"""What a job is estimated to cost: in proportion, and near what can be counted by hand."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from engine.catalog import DEFAULT_MODEL, DEMO_MODEL, Catalog, Checkpoint, Dimensions
+from jobs.pricing import BASE_224, price
+from models.types import JobType
+
+LENS: dict[str, Any] = {"labels": ["a cat"], "layers": "all", "outputs": ["pooled"], "patch_layers": None}
+BASE = Checkpoint("base", "base", dimensions=BASE_224)
+EMBEDDING = JobType.EMBEDDING
+
+
+def lens(checkpoint: Checkpoint = BASE, **options: Any) -> tuple[float, int, float]:
+    asked = price(JobType.LOGIT_LENS, {**LENS, **options}, "image", checkpoint)
+    return asked.item_gflop, asked.item_bytes, asked.label_gflop
+
+
+def test_an_image_of_the_base_model_costs_what_its_matrix_products_do() -> None:
+    # ViT-B/16 at 224 pixels is known for 17.5 billion multiply-adds, with [CLS] (Dosovitskiy et al. 2021)
+    assert price(EMBEDDING, {}, "image", BASE).item_gflop == pytest.approx(2 * 17.5, rel=0.03)
+
+
+def test_larger_models_cost_more() -> None:
+    def sized(width: int, layers: int) -> float:
+        sizes = Dimensions(224, 16, width, layers, width // 64, 4 * width)
+        return price(EMBEDDING, {}, "image", Checkpoint("x", "x", dimensions=sizes)).item_gflop
+
+    assert sized(768, 24) == pytest.approx(2 * sized(768, 12))
+    assert sized(1536, 12) > 3 * sized(768, 12)
+
+
+def test_every_model_of_the_catalog_has_a_price() -> None:
+    catalog = Catalog()
+    for name in catalog.names():
+        for kind in ("image", "text"):
+            asked = price(EMBEDDING, {}, kind, catalog.find(name))
+            assert asked.item_gflop > 0
+            assert asked.item_bytes > 0
+    prices = [
+        price(EMBEDDING, {}, "image", catalog.find(name)).item_gflop for name in (DEMO_MODEL, DEFAULT_MODEL)
+    ]
+    assert prices[0] < prices[1] / 100
+
+
+def test_a_folder_of_unknown_sizes_is_priced_as_the_base_model() -> None:
+    unknown = Checkpoint("mapped", "/nowhere", local=True)
+    assert price(EMBEDDING, {}, "text", unknown) == price(EMBEDDING, {}, "text", BASE)
+
+
+def test_a_lens_costs_more_with_every_layer_and_map() -> None:
+    asked = [
+        price(EMBEDDING, {}, "image", BASE).item_gflop,
+        lens(layers=[12])[0],
+        lens(layers="all")[0],
+        lens(layers="all", outputs=["pooled", "patch"])[0],
+        lens(layers="all", outputs=["pooled", "patch"], patch_layers="all")[0],
+    ]
+    assert all(less < more for less, more in pairwise(asked))
+
+
+def test_labels_are_paid_once_a_job_and_their_maps_by_memory() -> None:
+    one, ten = lens(), lens(labels=[f"label {index}" for index in range(10)])
+    assert ten[0] == one[0]
+    assert ten[2] == pytest.approx(10 * one[2])
+    patch = {"outputs": ["patch"]}
+    few, many, more = (
+        lens(labels=[f"label {index}" for index in range(count)], **patch)[1] for count in (2, 100, 5_000)
+    )
+    assert few < many == more, "no more maps are kept than are shown"
+
+
+def test_a_text_is_cheaper_than_a_picture() -> None:
+    text, image = (price(EMBEDDING, {}, kind, BASE) for kind in ("text", "image"))
+    assert text.item_gflop < image.item_gflop
+    assert text.item_bytes < image.item_bytes
+    assert text.label_gflop == image.label_gflop == 0
