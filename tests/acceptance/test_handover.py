@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.submit import UNIT_ITEMS
 from tests.acceptance.conftest import RunningService
 from tests.ledger import assert_settled, scalar
 
-UNITS = 40
+ITEMS = 1_000
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def hasty_service(state_folder: Path) -> Iterator[RunningService]:
 
 def test_a_worker_drains_a_job_while_the_api_is_frozen(hasty_service: RunningService) -> None:
     service = hasty_service
-    texts = [f"text {number}" for number in range(UNITS * UNIT_ITEMS)]
+    texts = [f"text {number}" for number in range(ITEMS)]
     service.submit({"type": "embedding", "input": {"texts": texts}})
     service.wait_until(lambda: bool(scalar(service.sessions, "SELECT count(*) FROM attempts")))
     api = service.stack.pid("api")
