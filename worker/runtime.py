@@ -13,6 +13,7 @@ from engine.errors import EngineError
 from jobs import workers
 from jobs.blobs import BlobStore
 from jobs.errors import DomainError
+from jobs.recovery import judge_struck
 from models.session import sync_sessions
 from pictures.decode import Limits
 from worker.canary import CanaryFailedError, check_canary
@@ -84,6 +85,8 @@ def start(settings: WorkerSettings) -> bool:
         return False
     with sessions.begin() as session:
         workers.judge_crashes(session, settings.worker_id, healthy=True)
+        # at once: this very worker would claim it again before the duty comes by
+        judge_struck(session)
         workers.report_online(
             session,
             settings.worker_id,

@@ -54,7 +54,7 @@ def test_a_killed_child_loses_nothing(service: RunningService) -> None:
     child = suspend_in_the_middle_of_a_unit(service)
     child.send_signal(signal.SIGKILL)
     assert_every_item_once(service, job)
-    assert scalar(service.sessions, "SELECT count(*) FROM attempts WHERE outcome = 'lost'") == lost + 1
+    assert scalar(service.sessions, "SELECT count(*) FROM attempts WHERE outcome = 'lost'") > lost
 
 
 def test_a_killed_worker_loses_nothing(service: RunningService) -> None:

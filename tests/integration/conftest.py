@@ -1,5 +1,6 @@
 """The API in this process, over a real database, broker and blob store."""
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from api.settings import ApiSettings
 from jobs.blobs import BlobStore
 from jobs.keys import create_key
 from tests.ledger import MODEL, TENANT
+from worker.heartbeat import Heartbeat
 
 
 @pytest.fixture
@@ -31,3 +33,10 @@ def api(settings: ApiSettings, key: str) -> Iterator[TestClient]:
     """A client with a good key."""
     with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as client:
         yield client
+
+
+@pytest.fixture
+def heartbeat(sessions: sessionmaker[Session]) -> Iterator[Heartbeat]:
+    beating = Heartbeat(sessions, uuid.uuid4(), every_seconds=0.05)
+    yield beating
+    beating.stop()

@@ -2,12 +2,9 @@
 
 import threading
 import time
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -16,60 +13,9 @@ from jobs import recovery, workers
 from jobs.blobs import BlobStore
 from models.types import JobState, Priority
 from tests.ledger import MODEL, assert_settled, read, scalar, submit_texts
-from worker import batch, canary
+from tests.runtimes import FailingEngine, runtime_of
+from worker import batch
 from worker.heartbeat import Heartbeat
-from worker.labels import LabelCache
-from worker.pace import Room
-from worker.runtime import Runtime
-from worker.settings import WorkerSettings
-
-
-class FailingEngine:
-    """Raises what it was told to, so many times; then answers every text with the value it was told."""
-
-    def __init__(self, error: BaseException | None = None, times: int = 1, value: float = 1.0) -> None:
-        self.error = error
-        self.times = times
-        self.value = value
-        self.before: Any = lambda: None
-
-    def embed_text(self, texts: list[str]) -> torch.Tensor:
-        if texts == [canary.TEXT]:
-            return torch.ones(1, 4)
-        self.before()
-        if self.error is not None and self.times > 0:
-            self.times -= 1
-            raise self.error
-        return torch.full((len(texts), 4), self.value)
-
-    def embed_images(self, images: list[Any]) -> torch.Tensor:
-        """What the canary asks for."""
-        return torch.ones(len(images), 4)
-
-
-@pytest.fixture
-def heartbeat(sessions: sessionmaker[Session]) -> Iterator[Heartbeat]:
-    beating = Heartbeat(sessions, uuid.uuid4(), every_seconds=0.05)
-    yield beating
-    beating.stop()
-
-
-def runtime_of(
-    engine: FailingEngine,
-    sessions: sessionmaker[Session],
-    blobs: BlobStore,
-    heartbeat: Heartbeat,
-    **settings: Any,
-) -> Runtime:
-    return Runtime(
-        settings=WorkerSettings(model=MODEL, **settings),
-        sessions=sessions,
-        blobs=blobs,
-        heartbeat=heartbeat,
-        engine=engine,  # type: ignore[arg-type]  # the one substitute allowed: an engine that fails on order
-        labels=LabelCache(engine),  # type: ignore[arg-type]
-        room=Room(settings.get("batch_items", 32), 2**31),
-    )
 
 
 @pytest.mark.parametrize(
