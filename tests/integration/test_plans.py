@@ -68,10 +68,12 @@ def claim_plan(sessions: Sessions, items: int = 32) -> list[dict[str, Any]]:
 
 def rows_read(plan: list[dict[str, Any]], table: str) -> float:
     """How many rows of a table were looked at, those that were thrown away as well."""
-    return sum(
-        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-        for node in plan
-        if node.get("Relation Name") == table and "Scan" in node["Node Type"]
+    return float(
+        sum(
+            (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+            for node in plan
+            if node.get("Relation Name") == table and "Scan" in node["Node Type"]
+        )
     )
 
 
@@ -130,7 +132,8 @@ def test_telling_which_models_have_work_reads_no_more_than_it_tells(sessions: Se
     change(sessions, "INSERT INTO queues (model) VALUES ('other'), ('idle')")
     change(sessions, "ANALYZE")
     statement = queries.waiting_models(limit=16).compile(
-        dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
+        dialect=postgresql.dialect(),  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are untyped
+        compile_kwargs={"literal_binds": True},
     )
     with sessions() as session:
         plan = list(nodes(plan_of(session, str(statement), {})))
