@@ -1,5 +1,7 @@
 """Jobs cut into units: every item in exactly one, with its pictures, whatever its text."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -20,7 +22,7 @@ Sessions = sessionmaker[Session]
 OPTIONS = {"normalize": True}
 
 
-def rows(sessions: Sessions, query: str) -> list[tuple[object, ...]]:
+def rows(sessions: Sessions, query: str) -> list[tuple[Any, ...]]:
     with sessions() as session:
         return [tuple(row) for row in session.execute(text(query))]
 
