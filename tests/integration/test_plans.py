@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import queries, transitions
@@ -65,14 +66,15 @@ def claim_plan(sessions: Sessions, items: int = 32) -> list[dict[str, Any]]:
     return found
 
 
-def rows_read(plan: list[dict[str, Any]], table: str) -> int:
+def rows_read(plan: list[dict[str, Any]], table: str) -> float:
     """How many rows of a table were looked at, those that were thrown away as well."""
-    read = (
-        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-        for node in plan
-        if node.get("Relation Name") == table and "Scan" in node["Node Type"]
+    return float(
+        sum(
+            (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+            for node in plan
+            if node.get("Relation Name") == table and "Scan" in node["Node Type"]
+        )
     )
-    return sum(int(rows) for rows in read)
 
 
 def indexes(plan: list[dict[str, Any]]) -> set[str]:
@@ -129,10 +131,11 @@ def test_telling_which_models_have_work_reads_no_more_than_it_tells(sessions: Se
     fill(sessions)
     change(sessions, "INSERT INTO queues (model) VALUES ('other'), ('idle')")
     change(sessions, "ANALYZE")
+    statement = queries.waiting_models(limit=16).compile(
+        dialect=postgresql.dialect(),  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are untyped
+        compile_kwargs={"literal_binds": True},
+    )
     with sessions() as session:
-        statement = queries.waiting_models(limit=16).compile(
-            session.get_bind(), compile_kwargs={"literal_binds": True}
-        )
         plan = list(nodes(plan_of(session, str(statement), {})))
     assert plan[0]["Actual Rows"] == 2
     assert rows_read(plan, "work") <= 2 * (16 + 1) + 2
