@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobs import deadlines, leases
 from jobs.cancel import DROPPED_AT_ONCE, cancel, drop_work
 from jobs.errors import AlreadyEndedError, NotFoundError
-from jobs.leases import Appetite, Claim, Renewal
+from jobs.leases import Appetite, Claim, Holder, Renewal
 from jobs.submit import Terms
 from models.job import Job
 from models.types import JobState, Priority
@@ -19,6 +19,7 @@ from tests.faults import cancel_job, change, do, do_all, in_thread
 from tests.ledger import (
     MODEL,
     TENANT,
+    WORKER,
     assert_settled,
     claim,
     complete,
@@ -340,3 +341,31 @@ def test_the_flow_is_paid_back_for_what_was_dropped_and_no_more(sessions: Sessio
     cancel_job(sessions, job_id)
     assert clock(sessions) == pytest.approx(held.cost)
     assert held.cost < cost
+
+
+def test_a_claim_does_not_wait_for_a_cancel(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions)
+    with sessions.begin() as first:
+        cancel(first, TENANT, job_id)
+        held = take(sessions)
+    assert read(sessions, job_id).state == JobState.CANCELLING
+    with sessions.begin() as session:
+        assert leases.renew(session, held.token) is Renewal.UNWANTED
+    assert complete(sessions, held)
+    assert read(sessions, job_id).state == JobState.CANCELLED
+    assert_settled(sessions)
+
+
+def test_a_cancel_waits_for_a_claim_and_leaves_it_what_it_took(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions, 40, priority=BULK)
+    holder = Holder(WORKER, timedelta(seconds=30), timedelta(seconds=60))
+    with ThreadPoolExecutor(1) as pool:
+        with sessions.begin() as first:
+            held = leases.claim(first, MODEL, holder)
+            late = in_thread(pool, sessions, lambda: cancel_job(sessions, job_id))
+        late.result(timeout=10)
+    assert held is not None
+    assert complete(sessions, held)
+    job = read(sessions, job_id)
+    assert (job.state, job.succeeded, job.dropped) == (JobState.CANCELLED, held.size, 40 - held.size)
+    assert_settled(sessions)

@@ -12,7 +12,7 @@ from jobs.images import Content
 from jobs.leases import Appetite, Claim, Renewal
 from jobs.submit import ImageItem, Submission
 from models.types import JobState, JobType, Priority
-from tests.faults import change, do, do_all, in_thread, judge, let_leases_run_out, report_crash
+from tests.faults import change, do, do_all, in_thread, judge, let_leases_run_out, report_crash, together
 from tests.ledger import (
     MODEL,
     TENANT,
@@ -22,6 +22,7 @@ from tests.ledger import (
     claim,
     complete,
     read,
+    results_of,
     scalar,
     submit_texts,
 )
@@ -256,3 +257,39 @@ def test_a_renewed_lease_still_ends_at_its_hard_limit(sessions: Sessions) -> Non
     change(sessions, "UPDATE leases SET hard_until = now() - interval '1 second', ttl = interval '0'")
     assert do(sessions, recovery.expire_leases) == 1
     assert renew(sessions, held) is Renewal.LOST
+
+
+def test_a_complete_that_comes_while_its_lease_expires_changes_nothing(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions)
+    held = take(sessions)
+    change(sessions, "UPDATE leases SET until = now() - interval '1 second', ttl = interval '0'")
+    with ThreadPoolExecutor(1) as pool:
+        with sessions.begin() as first:
+            assert recovery.expire_leases(first) == 1
+            late = in_thread(pool, sessions, lambda: complete(sessions, held))
+        assert late.result(timeout=10) is False
+    assert read(sessions, job_id).succeeded == 0
+    drain(sessions)
+    assert_settled(sessions)
+
+
+def test_a_lease_that_is_being_completed_does_not_expire(sessions: Sessions) -> None:
+    job_id = submit_texts(sessions)
+    held = take(sessions)
+    change(sessions, "UPDATE leases SET until = now() - interval '1 second', ttl = interval '0'")
+    with sessions.begin() as first:
+        assert leases.complete(first, held.token, results_of(held))
+        assert do(sessions, recovery.expire_leases) == 0
+    assert read(sessions, job_id).state == JobState.SUCCEEDED
+    assert_settled(sessions)
+
+
+def test_two_workers_that_crash_at_the_same_time_lose_each_their_own(sessions: Sessions) -> None:
+    for _ in range(2):
+        submit_texts(sessions, 2, priority=Priority.BULK)
+    take(sessions, WORKER)
+    take(sessions, OTHER)
+    together(lambda: crash(sessions, WORKER), lambda: crash(sessions, OTHER))
+    assert scalar(sessions, "SELECT array_agg(strikes) FROM work") == [1, 1]
+    drain(sessions)
+    assert_settled(sessions)

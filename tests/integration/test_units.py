@@ -22,7 +22,7 @@ Sessions = sessionmaker[Session]
 OPTIONS = {"normalize": True}
 
 
-def rows(sessions: Sessions, query: str) -> list[tuple[object, ...]]:
+def rows(sessions: Sessions, query: str) -> list[tuple[Any, ...]]:
     with sessions() as session:
         return [tuple(row) for row in session.execute(text(query))]
 
