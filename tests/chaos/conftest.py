@@ -6,10 +6,12 @@ import signal
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 from sqlalchemy import text
@@ -19,6 +21,7 @@ from jobs.submit import Submission, Terms, TextItem
 from models.types import JobType, Priority
 from tests.acceptance.conftest import RunningService, free_port
 from tests.chaos.engine import PLUG
+from tests.faults import change
 from tests.ledger import MODEL, TENANT, admit_and_submit, assert_settled, scalar
 
 START_SECONDS = 90
@@ -64,11 +67,16 @@ class Chaos(RunningService):
         )
         return state
 
-    def add_api(self, name: str) -> int:
-        """Start another API process over the same ledger; returns its port."""
+    def add_api(self, name: str, **settings: str) -> int:
+        """Start another API process over the same ledger, and wait until it answers; returns its port."""
         self.apis[name] = port = free_port()
-        self.start_api(name, port)
+        self.start_api(name, port, **settings)
+        self.wait_until(partial(answers, port))
         return port
+
+    def cancel(self, job: Mapping[str, Any]) -> None:
+        """Cancel a job through the API."""
+        self.client.post(f"{job['links']['self']}/cancel").raise_for_status()
 
     def order(
         self,
@@ -91,6 +99,10 @@ class Chaos(RunningService):
     def count(self, query: str, **values: Any) -> Any:
         """The answer to a question to the ledger."""
         return scalar(self.sessions, query, **values)
+
+    def change(self, statement: str, **values: Any) -> None:
+        """Change the ledger by hand."""
+        change(self.sessions, statement, **values)
 
     def is_forward(self) -> bool:
         """Whether some worker holds a lease."""
@@ -134,6 +146,14 @@ class Chaos(RunningService):
         """Keep the services up for a while."""
         until = time.monotonic() + seconds
         self.wait_until(lambda: time.monotonic() > until, seconds + 5)
+
+
+def answers(port: int) -> bool:
+    """Whether an API process is up."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=1).is_success
+    except httpx.TransportError:
+        return False
 
 
 @pytest.fixture(scope="module")

@@ -1,31 +1,15 @@
 """Workers that are killed, frozen or told to end: what they held is done by others, and counted once."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from sqlalchemy import text
 
 from models.types import Priority
 from tests.chaos.conftest import Chaos
+from tests.chaos.locks import locked, somebody_waits
 
-LOCK_WAITERS = """SELECT count(*) FROM pg_stat_activity
-                  WHERE wait_event_type = 'Lock' AND datname = current_database()"""
 CLAIMABLE_SECONDS = 5
-
-
-@contextmanager
-def locked(chaos: Chaos, statement: str) -> Iterator[None]:
-    """Rows held by somebody else, until the end."""
-    with chaos.sessions() as session:
-        session.execute(text(statement))
-        yield
-
-
-def somebody_waits(chaos: Chaos) -> bool:
-    return bool(chaos.count(LOCK_WAITERS))
 
 
 def kill_in_the_claim(chaos: Chaos) -> None:
