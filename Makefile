@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: make demo, make test.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check clean
+.PHONY: help demo up test test-chaos check clean
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
@@ -22,6 +22,9 @@ up: .venv/ready-to-run ## Run the whole service in the foreground; prints its ad
 
 test: .venv/ready-to-develop ## Run the tests, on real Postgres, Valkey and workers
 	@$(BIN)/python -m pytest
+
+test-chaos: .venv/ready-to-develop ## Kill, freeze and lie to the processes of a running service
+	@$(BIN)/python -m pytest tests/chaos tests/acceptance/test_faults.py -m chaos --durations=0
 
 check: .venv/ready-to-develop ## Lint, formatting, types, import floors, deployment files
 	@$(BIN)/ruff check .

@@ -2,9 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from engine.lens import LabelDirections
-from engine.siglip import SiglipEngine
+
+if TYPE_CHECKING:
+    from engine.siglip import SiglipEngine
 
 MAX_SETS = 8
 """Label sets kept; the vectors of the largest (10,000 labels at width 1152, float32) take 46 MB."""
@@ -13,7 +16,7 @@ MAX_SETS = 8
 class LabelCache:
     """The most recently used label sets, apart for every tenant: a hit would tell one of another's labels."""
 
-    def __init__(self, engine: SiglipEngine) -> None:
+    def __init__(self, engine: "SiglipEngine") -> None:
         self._engine = engine
         self._kept: OrderedDict[tuple[str, str, tuple[str, ...]], LabelDirections] = OrderedDict()
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -33,7 +34,7 @@ Pictures = Sequence[tuple[str, bytes]]
 class RunningService:
     """A running service and a client with a key to it."""
 
-    def __init__(self, state: Path, **settings: str) -> None:
+    def __init__(self, state: Path, *, with_worker: bool = True, **settings: str) -> None:
         self.stack = Stack(state)
         self.stack.start()
         self.port = free_port()
@@ -57,15 +58,38 @@ class RunningService:
             headers={"Authorization": f"Bearer {self.key}"},
             timeout=30,
         )
-        self._keep("api", api_argv("127.0.0.1", self.port), self.env)
-        self._keep("worker", worker_argv(), {**self.env, **worker_env(MODEL, device="cpu")})
-        self.wait_until(self.is_ready, seconds=90)
+        self.start_api("api", self.port)
+        if with_worker:
+            self.start_worker("worker")
+            self.wait_until(self.is_ready, seconds=90)
+        else:
+            self.wait_until(lambda: self.is_ready(worker=False))
 
-    def is_ready(self) -> bool:
+    def start_api(self, name: str, port: int, **settings: str) -> None:
+        """Keep an API process up; it answers when it is ready."""
+        self._keep(name, api_argv("127.0.0.1", port), {**self.env, **settings})
+
+    def start_worker(self, name: str, **settings: str) -> None:
+        """Keep a worker up; it takes work when it is ready."""
+        self._keep(name, worker_argv(), {**self.env, **worker_env(MODEL, device="cpu"), **settings})
+
+    def is_ready(self, *, worker: bool = True) -> bool:
         try:
-            return self.client.get("/readyz", params={"worker": True}).is_success
+            return self.client.get("/readyz", params={"worker": worker}).is_success
         except httpx.TransportError:
             return False
+
+    def pid(self, name: str) -> int:
+        """The process id of a service that is up."""
+        pid = self.stack.pid(name)
+        assert pid is not None, f"{name} is down"
+        return pid
+
+    def signal(self, name: str, number: signal.Signals) -> int:
+        """Send a signal to the process of a service itself; returns its id."""
+        pid = self.pid(name)
+        os.kill(pid, number)
+        return pid
 
     def submit(self, job: dict[str, Any], pictures: Pictures = ()) -> dict[str, Any]:
         """Submit as multipart with pictures, as JSON without; returns the accepted job."""
@@ -97,12 +121,12 @@ class RunningService:
             if (token := page["next_page_token"]) is None:
                 return found
 
-    def worker_child(self) -> psutil.Process:
+    def worker_child(self, name: str = "worker") -> psutil.Process:
         """The process that holds the model."""
-        pid = self.stack.pid("worker")
-        assert pid is not None
         (child,) = [
-            child for child in psutil.Process(pid).children() if "spawn_main" in " ".join(child.cmdline())
+            child
+            for child in psutil.Process(self.pid(name)).children()
+            if "spawn_main" in " ".join(child.cmdline())
         ]
         return child
 
