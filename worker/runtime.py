@@ -173,11 +173,12 @@ def _load(settings: WorkerSettings, sessions: sessionmaker[Session], heartbeat: 
         labels=LabelCache(engine),
         room=Room(settings.batch_items, settings.batch_bytes or free_bytes(engine.device)),
         provenance={**engine.provenance, "model": settings.model},
-        decoders=_decoders(settings, engine.provenance["pixel_path"]),
+        decoders=open_decoders(settings, engine.provenance["pixel_path"]),
     )
 
 
-def _decoders(settings: WorkerSettings, pixel_path: dict[str, Any]) -> "DecodePool":
+def open_decoders(settings: WorkerSettings, pixel_path: dict[str, Any]) -> "DecodePool":
+    """The processes that decode for this worker; whoever opens them closes them."""
     from worker.decode_pool import DecodePool  # noqa: PLC0415 - numpy, for the child alone
 
     return DecodePool(

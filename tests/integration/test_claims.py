@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.ledger import MODEL, TENANT, admit_and_submit, assert_settled, read, 
 from tests.runtimes import FailingEngine, runtime_of
 from worker import batch
 from worker.heartbeat import Heartbeat
+from worker.runtime import open_decoders
 
 Sessions = sessionmaker[Session]
 
@@ -186,7 +188,8 @@ def test_maps_of_jobs_that_shared_a_pass_lie_in_an_object_of_each(
         items = [submit.ImageItem(stored)]
         jobs.append(admit_and_submit(sessions, submit.Submission(JobType.LOGIT_LENS, MODEL, items, options)))
     runtime = runtime_of(demo_engine, sessions, blobs, heartbeat)
-    batch.run_slice(runtime)
+    with open_decoders(runtime.settings, demo_engine.provenance["pixel_path"]) as decoders:
+        batch.run_slice(replace(runtime, decoders=decoders))
     scores = []
     for job in jobs:
         with sessions() as session:
