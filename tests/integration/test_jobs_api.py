@@ -37,7 +37,7 @@ def test_a_job_is_accepted_and_says_where_to_look(api: TestClient) -> None:
 
 
 def test_a_submit_costs_few_statements(api: TestClient, picture: bytes) -> None:
-    """Key, charge (queue, clock, quota), [images: new, dying, held], [key of the job], job, inputs, work, workers."""
+    """Key, charge (queue, clock, quota), [images: new, dying, held], [its key], job, rows, workers."""
     seen: list[str] = []
     engine = api.app.state.services.sessions.kw["bind"].sync_engine  # type: ignore[attr-defined]  # FastAPI's
     event.listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
