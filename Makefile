@@ -11,9 +11,9 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 # By environment, not by arguments: labels hold quotes and spaces that a shell would take apart.
-demo: export LENSQUEUE_DEMO_MODEL = $(MODEL)
-demo: export LENSQUEUE_DEMO_IMAGES = $(IMAGES)
-demo: export LENSQUEUE_DEMO_LABELS = $(LABELS)
+demo: export LENSQUEUE_DEMO_MODEL = $(value MODEL)
+demo: export LENSQUEUE_DEMO_IMAGES = $(value IMAGES)
+demo: export LENSQUEUE_DEMO_LABELS = $(value LABELS)
 demo: .venv/ready-to-run ## Run a logit lens over the sample pictures, or yours: MODEL=... IMAGES=folder LABELS="a cat,a dog"
 	@$(BIN)/lensqueue demo
 

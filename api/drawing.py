@@ -14,6 +14,7 @@ from jobs.maps import Maps, Scores, label_axis, layer_axis, read_scores, read_th
 from pictures.colours import Scale
 from pictures.heatmap import display_size, heatmap, overlay
 from pictures.legend import Legend, draw_legend
+from pictures.lettering import caption
 from pictures.png import to_png
 from pictures.thumbnail import open_thumbnail
 
@@ -106,7 +107,7 @@ def _narrowed(blobs: BlobStore, maps: Maps, layer: int | None, label: str | None
 def _choose(blobs: BlobStore, maps: Maps, choice: Choice) -> Chosen:
     layer, label = layer_axis(maps, choice.layer), label_axis(maps, choice.label)
     scores = read_scores(blobs, maps)
-    name = maps.labels[label]
+    name = caption(maps.labels[label], label)
     if choice.contrast is None:
         shown, unit = scores[:, label], "cosine"
         scale = _scale(maps, choice)
@@ -118,7 +119,7 @@ def _choose(blobs: BlobStore, maps: Maps, choice: Choice) -> Chosen:
         other = label_axis(maps, choice.contrast, pointer="/contrast")
         shown, unit = scores[:, label] - scores[:, other], "difference of cosines"
         scale = Scale.spanning(shown, diverging=True)
-        name = f"{name} − {maps.labels[other]}"  # noqa: RUF001 - a minus sign
+        name = f"{name} − {caption(maps.labels[other], other)}"  # noqa: RUF001 - a minus sign
     drawn = shown[layer]
     # in Python's floats: an end that a client gives need not fit into float32
     beyond = float(drawn.min()) < scale.low, float(drawn.max()) > scale.high
@@ -126,8 +127,10 @@ def _choose(blobs: BlobStore, maps: Maps, choice: Choice) -> Chosen:
 
 
 def _scale(maps: Maps, choice: Choice) -> Scale:
+    if choice.low is None and choice.high is None:
+        return Scale(maps.low, maps.high)
     low = maps.low if choice.low is None else choice.low
     high = maps.high if choice.high is None else choice.high
-    if low > high:
-        raise InvalidRequestError(f"The scale would run from {low:g} down to {high:g}.", pointer="/low")
+    if low >= high:
+        raise InvalidRequestError(f"A scale from {low:g} to {high:g} tells no scores apart.", pointer="/low")
     return Scale(low, high)

@@ -208,6 +208,8 @@ def internal(request: Request, error: Exception) -> Response:
 def _message(fault: Mapping[str, Any]) -> str:
     if fault["type"] in {"union_tag_not_found", "union_tag_invalid"}:
         return "Give `type`: logit_lens or embedding."
+    if fault["type"] in {"model_type", "model_attributes_type", "dict_type"}:
+        return "This must be an object."
     if fault["type"] == "extra_forbidden":
         return "There is no such field."
     return str(fault["msg"]).removeprefix("Value error, ")

@@ -54,8 +54,10 @@ def read_labels(given: str) -> tuple[str, ...]:
     if given.startswith("@"):
         try:
             names = Path(given[1:]).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeError) as error:
-            fail(f"LABELS={given}: {error}")
+        except OSError as error:
+            fail(f"LABELS={given}: {error.strerror}")
+        except UnicodeError:
+            fail(f"LABELS={given}: it is not UTF-8; save it as that")
     else:
         names = given.split(",")
     labels = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
@@ -65,7 +67,7 @@ def read_labels(given: str) -> tuple[str, ...]:
 
 
 def read_folder(folder: Path) -> tuple[Picture, ...]:
-    """The pictures that lie in a folder, by name; what is no picture is passed over, and said so."""
+    """The pictures that lie in a folder itself, by name; what is no picture is passed over, and said so."""
     if not folder.is_dir():
         fail(f"IMAGES={folder} is not a folder")
     try:
@@ -73,14 +75,14 @@ def read_folder(folder: Path) -> tuple[Picture, ...]:
         found = [path for path in files if _is_picture(path)]
     except OSError as error:
         fail(f"IMAGES={folder} cannot be read: {error}")
-    if not found:
-        fail(f"{folder} holds no pictures (JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF)")
-    if len(found) > MAX_PICTURES:
-        fail(f"{folder} holds {len(found)} pictures; one job takes {MAX_PICTURES} at most")
     if passed := [path for path in files if path not in set(found)]:
         more = f" and {len(passed) - NAMES_SHOWN} more" if len(passed) > NAMES_SHOWN else ""
         names = ", ".join(_names(passed[:NAMES_SHOWN]))
         console.print(f"No pictures, passed over: {names}{more}", markup=False, soft_wrap=True)
+    if not found:
+        fail(f"{folder} holds no pictures (JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF)")
+    if len(found) > MAX_PICTURES:
+        fail(f"{folder} holds {len(found)} pictures; one job takes {MAX_PICTURES} at most")
     return tuple(Picture(name, path) for name, path in zip(_names(found), found, strict=True))
 
 
@@ -93,8 +95,12 @@ def _is_picture(path: Path) -> bool:
 
 
 def _names(files: list[Path]) -> list[str]:
-    """File names as text: a name on disk is bytes, and what is no UTF-8 in them is escaped."""
-    return [os.fsencode(path.name).decode("utf-8", "backslashreplace") for path in files]
+    """File names as text: a name on disk is bytes, and what is no UTF-8 or cannot be printed is escaped."""
+    decoded = (os.fsencode(path.name).decode("utf-8", "backslashreplace") for path in files)
+    return [
+        "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
+        for name in decoded
+    ]
 
 
 def _scenes() -> Collection:

@@ -1,5 +1,6 @@
 """`lensqueue demo`: the main job on shipped pictures or one's own, through the real service, start to end."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,9 +50,13 @@ def demo(
         folder = claim_state(state)
     except EmbeddedError as error:
         fail(str(error))
+    # what an earlier run left would be taken for this one's
+    shutil.rmtree(folder / "demo", ignore_errors=True)
     with running_service(folder, model) as client:
         sent = lens_job.upload(client, collection)
         job = lens_job.watch(client, lens_job.submit(client, model, collection, sent))
+        if job["state"] == "failed":
+            fail(f"none of the pictures has a result: {job['error']['message']}")
         items = lens_job.fetch_items(client, job) + refused(sent)
         _show(items, collection)
         if model == DEMO_MODEL and images is not None:
@@ -62,8 +67,6 @@ def demo(
     console.print(f"\n{CAVEAT}\n", style="dim", soft_wrap=True)
     console.print(f"Report: {target / 'report.html'}", soft_wrap=True)
     console.print("Beside it: lens.png, overlays/, results.json", soft_wrap=True)
-    if job["state"] != "succeeded":
-        fail(f"the job ended as {job['state']}: {job['error']}")
 
 
 def _show(items: list[dict[str, Any]], collection: Collection) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from cli.console import console
 from cli.lens_job import fetch, fetch_maps
 from pictures.colours import Scale
 from pictures.coverage import PatchGrid
+from pictures.lettering import caption
 from pictures.png import to_png
 from pictures.sheet import SheetRow, draw_sheet
 from pictures.thumbnail import open_thumbnail
@@ -32,9 +32,8 @@ def write_demo(
     job: dict[str, Any],
     items: list[dict[str, Any]],
 ) -> Path:
-    """Write everything into `folder`, anew; returns it."""
+    """Write everything into `folder`, which is not there yet; returns it."""
     with console.status("Drawing ..."):
-        shutil.rmtree(folder, ignore_errors=True)
         (folder / "overlays").mkdir(parents=True)
         truth = {picture.name: list(picture.true_labels) for picture in collection.pictures}
         results = {"job": job, "objects": truth, "items": items}
@@ -51,7 +50,7 @@ def _write_overlays(client: httpx.Client, folder: Path, items: list[dict[str, An
     """For each picture its top label at the last layer, as the service draws it."""
     for item in items:
         if "patch" in item:
-            name = re.sub(r"[^\w.-]+", "_", item["custom_id"])[:80]
+            name = re.sub(r"[^\w.-]+", "_", Path(item["custom_id"]).stem)[:80]
             overlay = fetch(client, item["patch"]["overlay_url"])
             (folder / f"{item['index']:03}-{name}.png").write_bytes(overlay)
 
@@ -106,7 +105,7 @@ def _row(picture: LensPicture) -> SheetRow:
     label = pooled["labels"].index(item["top"]["label"])
     return SheetRow(
         picture=open_thumbnail(picture.thumbnail),
-        label=item["top"]["label"],
+        label=caption(item["top"]["label"], label),
         maps=picture.maps[:, label],
         pooled=np.array([pooled["cosine"][pooled["layers"].index(layer)][label] for layer in layers]),
         # the first column from which on the label stays on top: not every layer has a map

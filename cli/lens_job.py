@@ -39,7 +39,9 @@ def submit(
 ) -> dict[str, Any]:
     """Queue a lens with patch maps over the pictures that were taken."""
     if not any(sent.image_id for sent in uploaded):
-        fail(f"none of the pictures can be used; the first: {uploaded[0].error}")
+        first = uploaded[0]
+        assert first.error is not None
+        fail(f"none of the pictures can be used; {first.picture.name}: {first.error['message']}")
     options: dict[str, Any] = {"outputs": ["pooled", "patch"], "patch_layers": _patch_layers(client, model)}
     if collection.template is not None:
         options["template"] = collection.template

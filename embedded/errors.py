@@ -21,7 +21,7 @@ class AlreadyRunningError(EmbeddedError):
         holder = f"process {pid}" if pid else "another process"
         super().__init__(
             f"{holder} already runs Lensqueue on {state}: use that one, stop it first, "
-            "or choose another state folder"
+            "or choose another state folder with --state"
         )
         self.state = state
         self.pid = pid

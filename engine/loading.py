@@ -135,7 +135,8 @@ def _fetch(checkpoint: Checkpoint) -> Path:
         )
     except _FETCH_FAULTS as fault:
         raise ModelLoadFailedError(
-            f"{checkpoint.name} is not in the hub cache and cannot be fetched: {fault}. {_WHERE}"
+            f"{checkpoint.name} is not in the hub cache and cannot be fetched:"
+            f" {str(fault).rstrip('.')}. {_WHERE}"
         ) from fault
 
 

@@ -54,6 +54,11 @@ def writable(text: str) -> str:
     return plain + ELLIPSIS if plain and len(text) > _LONGEST else plain
 
 
+def caption(label: str, place: int) -> str:
+    """What to write of a label: its text, or its place among the labels where its script has no glyphs."""
+    return label if writable(label) else f"label {place}"
+
+
 def fit(text: str, size: int, width: float) -> str:
     """`text` as `writable`, cut with an ellipsis to `width` pixels at font `size`; "" if nothing fits."""
     plain = writable(text)

@@ -83,8 +83,9 @@ def up(state_folder: Path) -> Iterator[Up]:
     running = Up(folder / "state")
     running.wait_until_ready()
     yield running
-    running.process.kill()
-    running.process.wait()
+    if running.process.poll() is None:
+        running.process.terminate()
+        running.process.wait(timeout=60)
 
 
 def test_it_prints_the_address_and_the_key_and_keeps_the_key_to_its_user(up: Up) -> None:
@@ -212,6 +213,7 @@ def test_the_demo_looks_at_pictures_of_ones_own_and_tells_those_it_cannot_read(
     scene = (ROOT / "demo" / "samples" / "images" / "scene-00000.jpg").read_bytes()
     (pictures / "b [bold].jpg").write_bytes(scene)
     (pictures / "a.jpg").write_bytes(scene[:2_000])
+    (pictures / os.fsdecode(b"c\xff.jpg")).write_bytes(scene)
     (pictures / "notes.txt").write_text("no picture")
     labels = tmp_path / "labels.txt"
     labels.write_text("cyan ring\n\nan [/]arrow\n")
@@ -225,6 +227,7 @@ def test_the_demo_looks_at_pictures_of_ones_own_and_tells_those_it_cannot_read(
     written = json.loads((Path(told) / "results.json").read_text())
     assert [(item["custom_id"], item["state"]) for item in written["items"]] == [
         ("b [bold].jpg", "succeeded"),
+        ("c\\xff.jpg", "succeeded"),
         ("a.jpg", "failed"),
     ]
     assert "image-truncated" in (Path(told) / "report.html").read_text()

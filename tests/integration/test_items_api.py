@@ -158,6 +158,7 @@ def test_the_thumbnail_is_the_stored_one(api: TestClient, items_url: str) -> Non
         ("0/overlay.png", {"contrast": "a horse"}, 422, "invalid-request"),
         ("0/overlay.png", {"contrast": "dog", "low": 0}, 422, "invalid-request"),
         ("0/overlay.png", {"low": 1, "high": 0}, 422, "invalid-request"),
+        ("0/overlay.png", {"low": 0, "high": 0}, 422, "invalid-request"),
         ("0/overlay.png", {"low": "nan"}, 422, "invalid-request"),
         ("0/overlay.png", {"opacity": 2}, 422, "invalid-request"),
         ("0/heatmap.png", {"side": 100_000}, 422, "invalid-request"),

@@ -10,7 +10,7 @@ from pictures.colours import Scale, UnusableScoresError
 from pictures.coverage import PatchGrid
 from pictures.heatmap import overlay
 from pictures.legend import PAPER, Legend, draw_legend
-from pictures.lettering import ELLIPSIS, fit, text_width, writable
+from pictures.lettering import ELLIPSIS, caption, fit, text_width, writable
 from pictures.sheet import SheetRow, draw_sheet
 
 GRID = PatchGrid(8, 8, 28, 224)
@@ -139,3 +139,11 @@ def test_a_sheet_of_nothing_or_of_other_layers_is_refused() -> None:
     for rows, layers in (([], [0]), ([row((80, 80), 2)], [0]), ([row((80, 80), 2)], [])):
         with pytest.raises(UnusableScoresError):
             draw_sheet(rows, GRID, UNIT, layers)
+
+
+@pytest.mark.parametrize(
+    ("label", "written"), [("a cat", "a cat"), ("café", "café"), ("青い輪", "label 4"), ("\u202e", "label 4")]
+)
+def test_a_label_that_cannot_be_drawn_is_named_by_its_place(label: str, written: str) -> None:
+    assert caption(label, 4) == written
+    assert writable(caption(label, 4))
