@@ -132,6 +132,7 @@ def claim(session: Session, model: str, holder: Holder) -> Claim | None:
             "ttl": holder.ttl,
             "hard_limit": holder.hard_limit,
             "lonely_losses": transitions.LONELY_LOSSES,
+            "max_strikes": transitions.MAX_STRIKES,
             "max_items": holder.appetite.items,
             "max_bytes": holder.appetite.memory_bytes,
         },

@@ -15,7 +15,7 @@ from models.work import Work
 log = structlog.get_logger()
 
 MAX_LOSSES: Final = 10
-MAX_STRIKES: Final = 3
+MAX_STRIKES: Final = transitions.MAX_STRIKES
 LOST: Final[dict[str, Any]] = {
     "code": "worker-lost",
     "message": f"{MAX_LOSSES} tries ended without a result, the last with the worker gone: too large for it?",

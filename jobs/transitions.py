@@ -9,6 +9,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 LONELY_LOSSES = 2
 """Work that was lost so often is claimed alone: whatever is wrong with it, no other work goes with it."""
+MAX_STRIKES = 3
+"""Work that struck so often fails, that of many items is parted at the first; nobody claims it meanwhile."""
 
 READ_BY_INDEX = text("""
     SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true),
@@ -21,6 +23,7 @@ CLAIM = text("""
         SELECT id, items, vtime, batch_key, item_bytes, losses < :lonely_losses AND strikes = 0 AS sociable
         FROM work
         WHERE model = :model AND lease_token IS NULL AND run_at <= now()
+          AND (strikes = 0 OR (items = 1 AND strikes < :max_strikes))
         ORDER BY vtime, id LIMIT 1
         FOR UPDATE SKIP LOCKED
     ), mates AS MATERIALIZED (

@@ -15,7 +15,7 @@ from jobs.errors import BlobStoreFullError
 from jobs.leases import Claim, Unit
 from jobs.objects import ObjectName
 from models.types import JobType
-from worker.answers import Answers, found_of, units_of
+from worker.answers import TRIES, Answers, found_of, units_of
 from worker.claims import STORE_RETRY_SECONDS, Outcome
 from worker.decoding import DecodedItem, Decoding
 from worker.maps import MappedPicture, store_maps
@@ -149,7 +149,9 @@ def _run(
     answers: Answers,
 ) -> Steps[tuple[Unit, Found], Answer]:
     item_bytes = max((unit.item_bytes for unit, _ in entries), default=0)
-    steps = run_in_steps(entries, run, room=runtime.room, item_bytes=item_bytes, step=step)
+    # in the end all are tried, for the sake of good items that come after bad ones
+    thorough = all(unit.attempt >= TRIES for unit, _ in entries)
+    steps = run_in_steps(entries, run, room=runtime.room, item_bytes=item_bytes, step=step, thorough=thorough)
     ran = {(unit.job_id, unit.unit) for part, _ in steps.done for unit, _ in part}
     for (unit, found), error in steps.failed:
         item = found if isinstance(found, dict) else found.item

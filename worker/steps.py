@@ -34,9 +34,11 @@ def run_in_steps(
     room: Room,
     item_bytes: int,
     step: Callable[[], None],
+    thorough: bool = False,
 ) -> Steps[Entry, Answer]:
     """Run all entries, as many at once as there is room for; `step` is called before each pass.
 
+    Unless it is to be `thorough`, it gives up where the first items fail, each alone, and none succeeds.
     Whatever `step` raises ends it all.
     """
     steps: Steps[Entry, Answer] = Steps()
@@ -58,7 +60,7 @@ def run_in_steps(
             log.warning("item.failed", exc_info=not isinstance(error, EngineError), error=_short(error))
             # its frames hold tensors
             steps.failed.append((part[0], error.with_traceback(None)))
-            if _is_hopeless(steps):
+            if not thorough and _is_hopeless(steps):
                 steps.failed += [(entry, error) for left in waiting for entry in left]
                 return steps
         else:

@@ -43,6 +43,7 @@ class ChaosEngine:
             "model": model_name,
             "revision": "chaos",
             "dtype": "float32",
+            "loaded_at": time.time(),
             "pixel_path": {"image_size": 8, "resample": "bicubic"},
         }
 

@@ -4,10 +4,11 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import httpx
 import pytest
+import redis
 
 from jobs.broker import PRODUCER_TRANSPORT, QUEUE_LIMIT, TASK, celery_app, queue_of
 from models.types import Priority
@@ -16,6 +17,7 @@ from tests.chaos.conftest import QUEUE_KEY, Chaos
 from tests.ledger import MODEL
 
 JOB = {"type": "embedding", "input": {"texts": ["a text"]}}
+Change = Callable[[redis.Redis], object]
 PATIENCE_SECONDS = 5
 """A submit takes milliseconds; the machine may be busy."""
 
@@ -35,7 +37,7 @@ def half_open() -> Iterator[str]:
 
 @pytest.mark.parametrize("broker", [refused, half_open])
 def test_a_submit_does_not_wait_for_a_broker_that_does_not_answer(
-    broker: Callable[[], "contextmanager[str]"], chaos: Chaos
+    broker: Callable[[], AbstractContextManager[str]], chaos: Chaos
 ) -> None:
     with broker() as url:
         port = chaos.add_api("cut off", LENSQUEUE_BROKER_URL=url)
@@ -58,24 +60,27 @@ def test_a_submit_does_not_wait_for_a_broker_that_does_not_answer(
 @pytest.mark.parametrize(
     ("trouble", "cure"),
     [
-        (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]),
-        (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"]),
+        (lambda broker: broker.config_set("maxmemory", 1), lambda broker: broker.config_set("maxmemory", 0)),
+        (lambda broker: broker.replicaof("127.0.0.1", 1), lambda broker: broker.replicaof("NO", "ONE")),
     ],
     ids=["full", "read-only"],
 )
 def test_a_broker_that_takes_nothing_holds_up_no_submit_and_no_worker_for_long(
-    trouble: list[str], cure: list[str], chaos: Chaos
+    trouble: Change, cure: Change, chaos: Chaos
 ) -> None:
+    # on a broker that is read-only it ends, and is started again
     chaos.add_worker()
-    chaos.broker.execute_command(*trouble)
+    trouble(chaos.broker)
     try:
+        with pytest.raises(redis.ResponseError):
+            chaos.broker.lpush(QUEUE_KEY, "an invitation")
         for _ in range(3):
             started = time.monotonic()
             chaos.send("a text")
             assert time.monotonic() - started < PATIENCE_SECONDS
         chaos.wait_seconds(3)
     finally:
-        chaos.broker.execute_command(*cure)
+        cure(chaos.broker)
     chaos.settle(60)
     chaos.send("a text")
     chaos.settle(30)

@@ -158,3 +158,31 @@ def allow_connections(sessions: sessionmaker[Session], allowed: bool) -> None:
                 {"name": url.database},
             )
     admin.dispose()
+
+
+class PoisonedEngine(FailingEngine):
+    """Fails on texts of which it is told; the others are no trouble."""
+
+    def __init__(self, bad: set[str]) -> None:
+        super().__init__()
+        self.bad = bad
+
+    def embed_text(self, texts: list[str]) -> torch.Tensor:
+        if self.bad & set(texts):
+            raise MemoryError
+        return super().embed_text(texts)
+
+
+def test_good_items_behind_bad_ones_succeed_in_the_end(
+    sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    job_id = submit_texts(sessions, 6, priority=Priority.BULK)
+    engine = PoisonedEngine({"text 0", "text 1", "text 2"})
+    runtime = runtime_of(engine, sessions, blobs, heartbeat)
+    for _ in range(3):
+        batch.run_slice(runtime)
+        with sessions.begin() as session:
+            session.execute(text("UPDATE work SET run_at = now()"))
+    job = read(sessions, job_id)
+    assert (job.state, job.succeeded, job.failed) == (JobState.PARTIAL, 3, 3)
+    assert_settled(sessions)

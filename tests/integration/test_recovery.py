@@ -56,6 +56,7 @@ def indexes(held: Claim) -> list[int]:
 def drain(sessions: Sessions, *, deadly: tuple[uuid.UUID, int] | None = None) -> int:
     """Work on everything; one item, when it is among what is held, ends the worker. How often it did."""
     crashes = 0
+    do_all(sessions, recovery.judge_struck)
     while (held := claim(sessions, appetite=MANY)) is not None:
         if deadly in {(unit.job_id, item["index"]) for unit in held.units for item in unit.items}:
             crash(sessions)
@@ -151,6 +152,19 @@ def test_an_item_that_ends_three_healthy_workers_fails_and_no_other_with_it(sess
     assert (job.state, job.succeeded, job.failed) == (JobState.PARTIAL, 99, 1)
     failed = "SELECT error ->> 'code' FROM results WHERE index = 41 AND state = 'failed'"
     assert scalar(sessions, failed) == "worker-crashed"
+    assert_settled(sessions)
+
+
+def test_work_that_struck_is_not_claimed_before_it_is_parted_or_failed(sessions: Sessions) -> None:
+    submit_texts(sessions, 2, priority=Priority.BULK)
+    take(sessions)
+    crash(sessions)
+    assert claim(sessions) is None
+    assert do_all(sessions, recovery.judge_struck) == 1
+    while (held := claim(sessions)) is not None:
+        assert held.size == 1
+        crash(sessions)
+    assert do_all(sessions, recovery.judge_struck) == 1
     assert_settled(sessions)
 
 
