@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import pytest
+import torch
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
