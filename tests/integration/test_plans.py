@@ -56,6 +56,7 @@ def claim_plan(sessions: Sessions, items: int = 32) -> list[dict[str, Any]]:
         "ttl": timedelta(seconds=30),
         "hard_limit": timedelta(seconds=60),
         "lonely_losses": transitions.LONELY_LOSSES,
+        "max_strikes": transitions.MAX_STRIKES,
         "max_items": items,
         "max_bytes": 2**62,
     }
