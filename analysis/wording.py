@@ -27,9 +27,13 @@ def exact(value: float) -> str:
     return f"{value:+.4f}"
 
 
+ROUNDS_TO_ONE = 0.9995
+"""From here on three significant digits say 1."""
+
+
 def probability(value: float) -> str:
     """A probability to three significant digits, never rounded up to 1."""
-    return f"{value:.3g}" if value < 0.9995 else f"{min(value, 0.999999):.6f}"  # noqa: PLR2004 - where %.3g says 1
+    return f"{value:.3g}" if value < ROUNDS_TO_ONE else f"{min(value, 0.999999):.6f}"
 
 
 def percent(share: float) -> str:

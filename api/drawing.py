@@ -119,7 +119,7 @@ def _choose(blobs: BlobStore, maps: Maps, choice: Choice) -> Chosen:
         other = label_axis(maps, choice.contrast, pointer="/contrast")
         shown, unit = scores[:, label] - scores[:, other], "difference of cosines"
         scale = Scale.spanning(shown, diverging=True)
-        name = f"{name} − {caption(maps.labels[other], other)}"  # noqa: RUF001 - a minus sign
+        name = f"{name} - {caption(maps.labels[other], other)}"
     drawn = shown[layer]
     # in Python's floats: an end that a client gives need not fit into float32
     beyond = float(drawn.min()) < scale.low, float(drawn.max()) > scale.high

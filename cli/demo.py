@@ -9,8 +9,8 @@ import typer
 from cli import lens_job
 from cli.collection import Collection, choose
 from cli.console import console, fail
+from cli.demo_stack import running_service
 from cli.lens_job import refused
-from cli.service import running_service
 from cli.tables import show_layers, show_settling
 from cli.up import check_models
 from embedded.errors import EmbeddedError

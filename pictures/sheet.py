@@ -159,5 +159,6 @@ def _middle(place: int) -> float:
 
 
 def _check_row(row: SheetRow, layers: int) -> None:
-    if row.maps.ndim != 3 or len(row.maps) != layers or row.pooled.shape != (layers,):  # noqa: PLR2004 - its axes
+    axes = ("layer", "row", "col")
+    if row.maps.ndim != len(axes) or len(row.maps) != layers or row.pooled.shape != (layers,):
         raise UnusableScoresError(f"{layers} layers, maps {row.maps.shape}, pooled {row.pooled.shape}.")

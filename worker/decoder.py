@@ -3,6 +3,7 @@
 It is started and fed by `worker.decoding_process`, and never imports torch.
 """
 
+import importlib
 import json
 import mmap
 import os
@@ -10,24 +11,7 @@ import sys
 import warnings
 from typing import BinaryIO, Final
 
-# Whatever a picture may call for is imported now: once confined, no file can be opened.
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    ExifTags,
-    GifImagePlugin,
-    Image,
-    ImageCms,
-    ImageColor,
-    ImageFilter,
-    ImageOps,
-    ImagePalette,
-    JpegImagePlugin,
-    MpoImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import AvifImagePlugin, Image
 
 from pictures.convert import squash
 from pictures.decode import Limits, decode
@@ -38,21 +22,21 @@ from worker.errors import DecoderCrashedError, ImageTooCostlyError
 from worker.frames import ANSWER, MAX_MESSAGE, REQUEST, Kind, Order
 
 PRELOADED: Final = (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    ExifTags,
-    GifImagePlugin,
-    ImageCms,
-    ImageColor,
-    ImageFilter,
-    ImageOps,
-    ImagePalette,
-    JpegImagePlugin,
-    MpoImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
+    "BmpImagePlugin",
+    "ExifTags",
+    "GifImagePlugin",
+    "ImageCms",
+    "ImageColor",
+    "ImageFilter",
+    "ImageOps",
+    "ImagePalette",
+    "JpegImagePlugin",
+    "MpoImagePlugin",
+    "PngImagePlugin",
+    "TiffImagePlugin",
+    "WebPImagePlugin",
 )
+"""Of Pillow, whatever a picture may call for: once confined, no file can be opened."""
 CODECS: Final = ("ascii", "latin-1", "utf-8", "utf-16", "utf-16-le", "utf-16-be")
 
 
@@ -74,6 +58,8 @@ def main() -> None:
 def preload() -> None:
     """Do now what would otherwise be done, with files opened for it, at the first picture that needs it."""
     Image.preinit()
+    for module in PRELOADED:
+        importlib.import_module(f"PIL.{module}")
     for codec in CODECS:
         "".encode(codec)
     # one thread a picture: the worker has as many decoders as it was given processors

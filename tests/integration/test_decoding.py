@@ -1,18 +1,12 @@
 """Decoding in confined processes: the same pixels, and no picture that harms another or the worker."""
 
 import io
-import json
 import os
 import signal
-import struct
-import subprocess
-import sys
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +21,7 @@ from pictures.convert import squash
 from pictures.decode import Limits, decode
 from pictures.errors import PictureError
 from pictures.thumbnail import thumbnail
+from tests.encoded import PICTURES, encode, noise, png_of_size
 from tests.ledger import TENANT
 from tests.processes import is_alive
 from worker.decode_pool import DecodePool
@@ -38,7 +33,6 @@ SIDE = 48
 BICUBIC = 3
 GENEROUS = 60.0
 ROOMY = 1 << 30
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written to
 
 
 def a_pool(**changes: Any) -> DecodePool:
@@ -57,66 +51,10 @@ def given(*pictures: bytes) -> list[Callable[[], bytes]]:
     return [partial(bytes, data) for data in pictures]
 
 
-def noise(size: tuple[int, int] = (70, 50), mode: str = "RGB") -> Image.Image:
-    values = np.random.default_rng(3).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(values).convert(mode)
-
-
-def encode(image: Image.Image, form: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
-
-
-def wide_grey() -> Image.Image:
-    return Image.fromarray(np.arange(70 * 50, dtype=np.uint16).reshape(50, 70) * 18)
-
-
-def png_of_size(width: int, height: int, rows: int = 0) -> bytes:
-    """A PNG whose header claims a size; only so many black rows follow."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    packed = zlib.compress(bytes(rows * (3 * width + 1)) or bytes(100), 1)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
-
-
 @pytest.fixture(scope="module")
 def large() -> bytes:
     """63 million pixels: a second of work, 253 MB in Pillow, a few hundred kB as sent."""
     return png_of_size(7950, 7950, rows=7950)
-
-
-def turned() -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    exif[0x010E] = "a description, \u00fc"
-    return exif.tobytes()
-
-
-PICTURES = {
-    "JPEG": encode(noise(), "JPEG"),
-    "JPEG, turned, progressive": encode(noise(), "JPEG", exif=turned(), progressive=True, dpi=(72, 72)),
-    "JPEG, CMYK": encode(noise(mode="CMYK"), "JPEG"),
-    "JPEG of several frames": encode(noise(), "MPO", save_all=True, append_images=[noise()]),
-    "PNG": encode(noise(), "PNG"),
-    "PNG, alpha": encode(noise(mode="RGBA"), "PNG"),
-    "PNG, palette": encode(noise(mode="P"), "PNG", transparency=b"\x00\x80"),
-    "PNG, 16 bit": encode(wide_grey(), "PNG"),
-    "PNG, turned": encode(noise(), "PNG", exif=turned()),
-    "WebP": encode(noise(), "WEBP"),
-    "WebP, large enough for threads": encode(noise((900, 700)), "WEBP", exif=turned()),
-    "GIF of several frames": encode(noise(), "GIF", save_all=True, append_images=[noise(mode="L")]),
-    "BMP": encode(noise(), "BMP"),
-    "TIFF": encode(noise(), "TIFF"),
-    "TIFF, deflate": encode(noise(), "TIFF", compression="tiff_deflate"),
-    "TIFF, JPEG inside": encode(noise(), "TIFF", compression="jpeg"),
-    "TIFF, LZW, LAB": encode(noise(), "TIFF", compression="tiff_lzw", description="\u00e4"),
-    "TIFF, floats": encode(noise(mode="F"), "TIFF"),
-    "AVIF": encode(noise((400, 300)), "AVIF"),
-}
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -353,92 +291,6 @@ def test_items_are_decoded_or_failed_and_the_next_batch_while_one_is_used(
     assert not any(result.error["retryable"] for result in failed if result.error)
     assert decoded[0].thumbnail is not None
     assert [len(part) for part in ahead.result()] == [1, 1]
-
-
-WORKER = """
-import sys, time
-from worker.decode_pool import DecodePool
-pool = DecodePool(48, 3, processes=2, seconds_per_picture=60, memory_bytes=1 << 30)
-large = sys.stdin.buffer.read()
-pool.submit([lambda: large] * 50)
-while len(pool.pids()) < 2:
-    time.sleep(0.01)
-print(pool.pids(), flush=True)
-time.sleep(60)
-"""
-
-
-def test_no_decoder_outlives_a_worker_that_was_killed(large: bytes) -> None:
-    shared = set(SHARED_MEMORY.iterdir())
-    with subprocess.Popen([sys.executable, "-c", WORKER], stdin=-1, stdout=-1) as worker:
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        worker.stdin.write(large)
-        worker.stdin.close()
-        pids = json.loads(worker.stdout.readline())
-        assert all(is_alive(pid) for pid in pids)
-        if os.geteuid() == 0:
-            assert {psutil.Process(pid).uids().effective for pid in pids} == {65534}
-        worker.kill()
-        until = time.monotonic() + 5
-        while any(is_alive(pid) for pid in pids) and time.monotonic() < until:
-            time.sleep(0.01)
-        assert not any(is_alive(pid) for pid in pids)
-    assert set(SHARED_MEMORY.iterdir()) <= shared
-
-
-def test_a_decoder_has_imported_whatever_a_picture_may_call_for(tmp_path: Path) -> None:
-    for name, data in PICTURES.items():
-        (tmp_path / name).write_bytes(data)
-        (tmp_path / f"{name}, torn").write_bytes(data[: len(data) // 2])
-    done = subprocess.run(
-        [sys.executable, "-c", LATE_IMPORTS, tmp_path], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.strip() == "set()"
-
-
-LATE_IMPORTS = """
-import io, pathlib, sys
-from worker.decoder import preload, serve
-from worker.frames import Order
-pictures = [path.read_bytes() for path in pathlib.Path(sys.argv[1]).iterdir()]
-order = Order(48, 3, 1 << 24, 1 << 24, 0, 0, 0, 0)
-preload()
-before = set(sys.modules)
-for data in pictures:
-    serve(io.BytesIO(), data, bytearray(order.slot_bytes), order, wants_thumbnail=True)
-print(set(sys.modules) - before)
-"""
-
-
-def test_a_decoder_never_imports_the_model() -> None:
-    code = "import sys, worker.decoder; print({'torch', 'celery', 'sqlalchemy', 'jobs'} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.strip() == "set()"
-
-
-UNCONFINED = """
-import ctypes, os
-from worker import syscalls
-from worker.decode_pool import DecodePool
-machine = syscalls._MACHINES[os.uname().machine]
-steps = [(32, 0, 0, 0), (21, machine.seccomp, 0, 1), (6, syscalls._REFUSE, 0, 0), (6, syscalls._ALLOW, 0, 0)]
-ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
-syscalls._install(machine, b"".join(syscalls._step(*step) for step in steps))
-data = open("demo/samples/images/scene-00000.jpg", "rb").read()
-with DecodePool(48, 3, processes=2, seconds_per_picture=60, memory_bytes=1 << 30) as pool:
-    print([found.width for found in pool.submit([lambda: data] * 20).result()] == [320] * 20)
-"""
-
-
-def test_a_kernel_without_filters_is_told_of_once_and_decoding_goes_on() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", UNCONFINED], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.splitlines()[-1] == "True"
-    assert (done.stdout + done.stderr).count("decoder.unconfined") == 1
 
 
 def test_limits_are_the_operators(pool: DecodePool) -> None:
