@@ -22,6 +22,10 @@ class Appetite:
 
     items: int = 1
     memory_bytes: int = 2**62
+    beside: bool = False
+    """Other work is held already: take nothing that is suspected of ending its worker."""
+    single: bool = False
+    """Take only single items, and only when it is their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Claim:
 
     token: uuid.UUID
     units: tuple[Unit, ...]
+    sociable: bool = True
+    """Whether other work may be held beside it: it has not been lost twice, and has ended no worker."""
 
     @property
     def size(self) -> int:
@@ -135,6 +141,8 @@ def claim(session: Session, model: str, holder: Holder) -> Claim | None:
             "max_strikes": transitions.MAX_STRIKES,
             "max_items": holder.appetite.items,
             "max_bytes": holder.appetite.memory_bytes,
+            "beside": holder.appetite.beside,
+            "single": holder.appetite.single,
         },
     ).all()
     if not rows:
@@ -155,7 +163,7 @@ def claim(session: Session, model: str, holder: Holder) -> Claim | None:
         )
         for row in rows
     )
-    return Claim(rows[0].token, units)
+    return Claim(rows[0].token, units, sociable=rows[0].sociable)
 
 
 def renew(session: Session, token: uuid.UUID) -> Renewal:

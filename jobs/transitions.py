@@ -4,7 +4,7 @@ Locks are taken in one order everywhere: leases, work, results, jobs by id. Whoe
 for work. All times are the database's.
 """
 
-from sqlalchemy import BigInteger, Integer, Interval, Text, Uuid, bindparam, text
+from sqlalchemy import BigInteger, Boolean, Integer, Interval, Text, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 LONELY_LOSSES = 2
@@ -26,35 +26,38 @@ CLAIM = text("""
           AND (strikes = 0 OR (items = 1 AND strikes < :max_strikes))
         ORDER BY vtime, id LIMIT 1
         FOR UPDATE SKIP LOCKED
+    ), first AS MATERIALIZED (
+        -- not in the condition above: what may not be taken must not be passed over either
+        SELECT * FROM head WHERE (sociable OR NOT :beside) AND (items = 1 OR NOT :single)
     ), mates AS MATERIALIZED (
         -- by a scalar, not by a join: the planner cannot know that it would be with one row, and reads all
         -- that waits instead of the index of what may share a batch
         SELECT id FROM work
         WHERE model = :model AND lease_token IS NULL AND items = 1 AND run_at <= now()
-          AND batch_key = (SELECT batch_key FROM head WHERE items = 1 AND sociable)
+          AND batch_key = (SELECT batch_key FROM first WHERE items = 1 AND sociable)
           AND losses < :lonely_losses AND strikes = 0
-          AND id <> (SELECT id FROM head)
+          AND id <> (SELECT id FROM first)
         ORDER BY vtime, id
         LIMIT (
             -- never more than are taken: locking ten to take one starves the next worker
-            SELECT least(:max_items, greatest(:max_bytes / greatest(item_bytes, 1), 1)) - 1 FROM head
+            SELECT least(:max_items, greatest(:max_bytes / greatest(item_bytes, 1), 1)) - 1 FROM first
         )
         FOR UPDATE SKIP LOCKED
     ), lease AS (
         INSERT INTO leases (worker_id, until, hard_until, ttl)
-        SELECT :worker_id, now() + :ttl, now() + :hard_limit, :ttl FROM head
+        SELECT :worker_id, now() + :ttl, now() + :hard_limit, :ttl FROM first
         RETURNING token
     ), claimed AS (
         UPDATE work SET lease_token = lease.token, attempt = work.attempt + 1
-        FROM lease WHERE work.id IN (SELECT id FROM head UNION ALL SELECT id FROM mates)
+        FROM lease WHERE work.id IN (SELECT id FROM first UNION ALL SELECT id FROM mates)
         RETURNING work.id, work.job_id, work.unit, work.attempt, work.vtime, work.cost, work.item_bytes,
-                  lease.token
+                  work.losses < :lonely_losses AND work.strikes = 0 AS sociable, lease.token
     ), tried AS (
         INSERT INTO attempts (job_id, unit, attempt, worker_id, lease_token)
         SELECT job_id, unit, attempt, :worker_id, token FROM claimed
     )
     SELECT claimed.token, claimed.job_id, claimed.unit, claimed.attempt, claimed.vtime, claimed.cost,
-           claimed.item_bytes, jobs.tenant, jobs.type, jobs.options, job_inputs.items
+           claimed.item_bytes, claimed.sociable, jobs.tenant, jobs.type, jobs.options, job_inputs.items
     FROM claimed
     JOIN jobs ON jobs.id = claimed.job_id
     JOIN job_inputs ON job_inputs.job_id = claimed.job_id AND job_inputs.unit = claimed.unit
@@ -65,6 +68,8 @@ CLAIM = text("""
     bindparam("hard_limit", type_=Interval()),
     bindparam("max_items", type_=BigInteger()),
     bindparam("max_bytes", type_=BigInteger()),
+    bindparam("beside", type_=Boolean()),
+    bindparam("single", type_=Boolean()),
 )
 """Take the first waiting unit of a model and, where it is a single item, others that may share its batch.
 

@@ -1,6 +1,7 @@
-"""The work of a worker, top to bottom: claim, decode, forward and lens, store."""
+"""A claim, top to bottom: take, decode, forward and lens, store."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -30,46 +31,35 @@ class Held:
         """Whether there is anything to decode."""
         return any(pictures_of(unit.items) for unit in self.claim.units)
 
+    @property
+    def is_divisible(self) -> bool:
+        """Whether it may take several forward passes, and others may go between them."""
+        return self.claim.sociable and self.claim.size > len(self.claim.units)
 
-def run_slice(runtime: Runtime) -> bool:
-    """Run claim after claim; True when the time slice, or the worker, ended before the work did.
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing of it has to be waited for."""
+        return all(decoding is None or decoding.wait(0) for decoding in self.decodings)
 
-    Raises:
-        CanaryFailedError: the model does not work any more.
+
+def take(runtime: Runtime, *, beside: bool = False, single: bool = False) -> Held | None:
+    """Claim what waits first, and begin to decode its pictures; None when nothing waits.
+
+    For `beside` and `single` see `jobs.leases.Appetite`; pictures of single items are decoded before others.
     """
-    deadline = time.monotonic() + runtime.settings.slice_seconds
-    if runtime.heartbeat.ending:
-        return False
     try:
-        held = take(runtime)
-        while held is not None:
-            # what comes next is decoded while the model is at this one
-            ahead = take(runtime) if held.has_pictures and not _is_over(runtime, deadline) else None
-            run(runtime, held)
-            if _is_over(runtime, deadline) and (ahead is None or put_back(runtime, ahead)):
-                return True
-            held = ahead or take(runtime)
-    finally:
-        # whatever went wrong: what nobody works on is renewed no more
-        runtime.heartbeat.let_go()
-    return False
-
-
-def take(runtime: Runtime) -> Held | None:
-    """Claim what waits first, and begin to decode its pictures; None when nothing waits."""
-    try:
-        claim = claim_work(runtime)
+        claim = claim_work(runtime, beside=beside, single=single)
     except DATABASE_LOST as error:
         # nothing is lost: whoever comes back is invited again
         log.warning("claim.failed", error=str(error))
         return None
     if claim is None:
         return None
-    return Held(claim, runtime.heartbeat.hold(claim.token), begin_decoding(runtime, claim))
+    return Held(claim, runtime.heartbeat.hold(claim.token), begin_decoding(runtime, claim, urgent=single))
 
 
-def run(runtime: Runtime, held: Held) -> None:
-    """Compute a claim under its lease and store what came out.
+def run(runtime: Runtime, held: Held, between: Callable[[], None] | None = None) -> None:
+    """Compute a claim under its lease and store what came out; `between` is called between forward passes.
 
     Raises:
         CanaryFailedError: nothing came out, and the worker is to blame.
@@ -79,7 +69,7 @@ def run(runtime: Runtime, held: Held) -> None:
     with structlog.contextvars.bound_contextvars(token=str(claim.token), job_ids=jobs):
         log.info("claim.begun", units=len(claim.units), items=claim.size)
         try:
-            _run(runtime, held)
+            _run(runtime, held, between)
         finally:
             let_go(runtime, held)
 
@@ -101,11 +91,18 @@ def put_back(runtime: Runtime, held: Held) -> bool:
     return True
 
 
-def _run(runtime: Runtime, held: Held) -> None:
+def _run(runtime: Runtime, held: Held, between: Callable[[], None] | None) -> None:
     started = time.monotonic()
 
     def step() -> None:
+        nonlocal started
         runtime.heartbeat.step(held.grip)
+        if between is not None:
+            left_at = time.monotonic()
+            between()
+            # the time of others is none of this claim's
+            started += time.monotonic() - left_at
+            runtime.heartbeat.step(held.grip)
 
     try:
         outcome = compute(runtime, held.claim, held.decodings, step)
@@ -124,7 +121,3 @@ def _run(runtime: Runtime, held: Held) -> None:
         if not outcome.results:
             # it may be the work, and it may be the device
             check_canary(runtime.engine)
-
-
-def _is_over(runtime: Runtime, deadline: float) -> bool:
-    return time.monotonic() >= deadline or runtime.heartbeat.ending

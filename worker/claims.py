@@ -27,10 +27,10 @@ class Outcome:
     returned: Sequence[Returned] = field(default=())
 
 
-def claim_work(runtime: Runtime) -> Claim | None:
-    """Lease what waits first for this worker's model, and what may share its batch."""
+def claim_work(runtime: Runtime, *, beside: bool = False, single: bool = False) -> Claim | None:
+    """Lease what waits first for this worker's model, and what may share its batch; see `Appetite`."""
     settings = runtime.settings
-    appetite = Appetite(settings.batch_items, runtime.room.memory_bytes)
+    appetite = Appetite(settings.batch_items, runtime.room.memory_bytes, beside, single)
     holder = Holder(settings.worker_id, settings.lease, settings.hard_limit, appetite)
     with runtime.sessions.begin() as session:
         return leases.claim(session, settings.model, holder)

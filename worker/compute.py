@@ -26,6 +26,7 @@ from worker.steps import Steps, run_in_steps
 log = structlog.get_logger()
 
 PROMPTS_SHOWN: Final = 100
+DECODING_STEP_SECONDS: Final = 0.02
 
 Step = Callable[[], None]
 Picture = tuple[Unit, DecodedItem]
@@ -38,8 +39,8 @@ Answer = TypeVar("Answer")
 def compute(runtime: Runtime, claim: Claim, decodings: Sequence[Decoding | None], step: Step) -> Outcome:
     """The results of all items, parted by unit, and what computed them.
 
-    `decodings` are those of the claim's units; `step` is called before each forward pass, and whatever it
-    raises ends the work.
+    `decodings` are those of the claim's units. `step` is called before each forward pass and while pictures
+    are waited for; whatever it raises ends the work.
     """
     answers = Answers(claim)
     provenance = dict(runtime.provenance)
@@ -134,6 +135,9 @@ def _decoded(
     for unit, decoding in zip(claim.units, decodings, strict=True):
         if decoding is None:
             continue
+        while not decoding.wait(DECODING_STEP_SECONDS):
+            # each picture has a limit of its own
+            step()
         decoded, failed = decoding.result()
         step()
         answers.add([unit] * len(failed), failed)

@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from itertools import count
 from types import TracebackType
 from typing import Final, Self
 
@@ -10,11 +11,12 @@ import structlog
 
 from pictures.decode import DEFAULT_LIMITS, Limits
 from worker.decoding_process import Terms
-from worker.feeding import DecodingStoppedError, Feeder, Pending, Task
+from worker.feeding import DecodingStoppedError, Feeder, Pending, Place, Task
 
 log = structlog.get_logger()
 
 MOST_WAITING: Final = 128
+URGENT, USUAL, END = range(3)
 
 
 class DecodePool:
@@ -40,35 +42,38 @@ class DecodePool:
         `most_waiting` pictures are handed in and not yet decoded, before `submit` waits.
         """
         terms = Terms(side, resample, limits, seconds_per_picture, memory_bytes)
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._line: queue.PriorityQueue[Place] = queue.PriorityQueue()
+        self._numbers = count()
         self._most_waiting = most_waiting
         self._waiting = 0
         self._changed = threading.Condition()
         self._closed = False
         self._reported = False
-        self._feeders = [Feeder(terms, self._tasks, self._forget, self._report) for _ in range(processes)]
+        self._feeders = [Feeder(terms, self._line, self._forget, self._report) for _ in range(processes)]
         for feeder in self._feeders:
             feeder.start()
 
-    def submit(self, loads: Sequence[Callable[[], bytes]], *, thumbnails: bool = False) -> Pending:
+    def submit(
+        self, loads: Sequence[Callable[[], bytes]], *, thumbnails: bool = False, urgent: bool = False
+    ) -> Pending:
         """Hand in pictures; `loads` read the bytes of one each, when a process is free for it.
 
         Waits while too many are not yet decoded; as many as there are in one call are always taken together.
+        What is urgent is taken at once, and decoded before the others.
 
         Raises:
             DecodingStoppedError: the pool is closed.
         """
-        count = len(loads)
+        added = len(loads)
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or not self._waiting or self._waiting + count <= self._most_waiting
-            )
+            self._changed.wait_for(lambda: self._closed or urgent or self._has_room(added))
             if self._closed:
                 raise DecodingStoppedError
-            self._waiting += count
-            pending = Pending(count)
+            self._waiting += added
+            pending = Pending(added)
             for position, load in enumerate(loads):
-                self._tasks.put(Task(pending, position, load, thumbnails))
+                task = Task(pending, position, load, thumbnails)
+                self._line.put(Place(URGENT if urgent else USUAL, next(self._numbers), task))
         return pending
 
     def pids(self) -> list[int]:
@@ -83,7 +88,7 @@ class DecodePool:
         for feeder in self._feeders:
             feeder.stop()
         for _ in self._feeders:
-            self._tasks.put(None)
+            self._line.put(Place(END, next(self._numbers), None))
         for feeder in self._feeders:
             feeder.join()
 
@@ -96,6 +101,9 @@ class DecodePool:
     ) -> None:
         """Close."""
         self.close()
+
+    def _has_room(self, added: int) -> bool:
+        return not self._waiting or self._waiting + added <= self._most_waiting
 
     def _report(self, kept: list[str]) -> None:
         with self._changed:

@@ -38,6 +38,10 @@ class Decoding:
     items: Sequence[dict[str, Any]]
     pending: Pending
 
+    def wait(self, seconds: float) -> bool:
+        """Wait for all of them; False when the time is over before."""
+        return self.pending.wait(seconds)
+
     def result(self) -> tuple[list[DecodedItem], list[ItemResult]]:
         """Wait; the items whose pictures could be decoded, and the failures of the others.
 
@@ -67,10 +71,11 @@ def start_decoding(
     items: Sequence[dict[str, Any]],
     *,
     thumbnails: bool = False,
+    urgent: bool = False,
 ) -> Decoding:
-    """Have the items' pictures decoded while the caller does something else; waits while the pool is full."""
+    """Have the items' pictures decoded while the caller does something else; see `DecodePool.submit`."""
     loads = [partial(blobs.get, tenant, item["sha256"]) for item in items]
-    return Decoding(items, pool.submit(loads, thumbnails=thumbnails))
+    return Decoding(items, pool.submit(loads, thumbnails=thumbnails, urgent=urgent))
 
 
 def decode_items(

@@ -9,9 +9,9 @@ from worker.decoding import Decoding, start_decoding
 from worker.runtime import Runtime
 
 
-def begin_decoding(runtime: Runtime, claim: Claim) -> list[Decoding | None]:
+def begin_decoding(runtime: Runtime, claim: Claim, *, urgent: bool = False) -> list[Decoding | None]:
     """The pictures of each unit of the claim, being decoded; None of a unit without any."""
-    return [_begin(runtime, unit) for unit in claim.units]
+    return [_begin(runtime, unit, urgent=urgent) for unit in claim.units]
 
 
 def pictures_of(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -19,10 +19,12 @@ def pictures_of(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [item for item in items if item["kind"] == "image"]
 
 
-def _begin(runtime: Runtime, unit: Unit) -> Decoding | None:
+def _begin(runtime: Runtime, unit: Unit, *, urgent: bool) -> Decoding | None:
     items = pictures_of(unit.items)
     if not items:
         return None
     assert runtime.decoders is not None
     thumbnails = unit.type == JobType.LOGIT_LENS and "patch" in unit.options["outputs"]
-    return start_decoding(runtime.decoders, runtime.blobs, unit.tenant, items, thumbnails=thumbnails)
+    return start_decoding(
+        runtime.decoders, runtime.blobs, unit.tenant, items, thumbnails=thumbnails, urgent=urgent
+    )

@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -32,10 +32,14 @@ class Pending:
         self._changed = threading.Condition()
         self.cancelled = False
 
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for all of them; False when the time is over before."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._left == 0, seconds)
+
     def result(self) -> list[Picture | Exception]:
         """Wait for all of them; each, in order, is a picture or what prevented it."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._left == 0)
+        self.wait()
         return self._outcomes
 
     def cancel(self) -> None:
@@ -60,20 +64,29 @@ class Task:
     thumbnail: bool
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A place in the line of tasks; the line ends with one without a task."""
+
+    rank: int
+    number: int
+    task: Task | None = field(compare=False)
+
+
 class Feeder(threading.Thread):
-    """Takes tasks until it is given None; `done` is called after each."""
+    """Takes tasks until the line ends; `done` is called after each."""
 
     def __init__(
         self,
         terms: Terms,
-        tasks: queue.SimpleQueue[Task | None],
+        line: queue.PriorityQueue[Place],
         done: Callable[[], None],
         report_kept: Callable[[list[str]], None],
     ) -> None:
         super().__init__(name="decoding", daemon=True)
         self.decoder: DecodingProcess | None = None
         self._terms = terms
-        self._tasks = tasks
+        self._line = line
         self._done = done
         self._report_kept = report_kept
         self._stopping = False
@@ -81,7 +94,7 @@ class Feeder(threading.Thread):
     def run(self) -> None:
         """Decode, with a decoder that is ready before a picture comes."""
         self._prepare()
-        while (task := self._tasks.get()) is not None:
+        while (task := self._line.get().task) is not None:
             task.pending.keep(task.position, self._outcome(task))
             self._done()
             self._prepare()

@@ -17,8 +17,8 @@ def work(self: Any) -> None:
     """Run work until none waits or the time slice is over; then invite whoever is free."""
     # imported here: the parent process knows the task, but must stay without torch
     from worker import runtime  # noqa: PLC0415
-    from worker.batch import run_slice  # noqa: PLC0415
     from worker.canary import CanaryFailedError  # noqa: PLC0415
+    from worker.time_slice import run_slice  # noqa: PLC0415
 
     assert isinstance(self, Task)
     try:

@@ -15,7 +15,7 @@ from jobs.blobs import BlobStore
 from models.types import JobState, Priority
 from tests.ledger import MODEL, assert_settled, read, scalar, submit_texts
 from tests.runtimes import FailingEngine, runtime_of
-from worker import batch
+from worker import time_slice
 from worker.heartbeat import Heartbeat
 
 
@@ -28,12 +28,12 @@ def test_a_fault_that_may_pass_gives_the_work_back(
     job_id = submit_texts(sessions, 2, priority=Priority.BULK)
     # both together, and each of them alone
     runtime = runtime_of(FailingEngine(error, times=3), sessions, blobs, heartbeat)
-    assert not batch.run_slice(runtime)
+    assert not time_slice.run_slice(runtime)
     assert read(sessions, job_id).state == JobState.RUNNING
     assert scalar(sessions, "SELECT outcome FROM attempts") == "released"
     with sessions.begin() as session:
         session.execute(text("UPDATE work SET run_at = now()"))
-    batch.run_slice(runtime)
+    time_slice.run_slice(runtime)
     assert read(sessions, job_id).state == JobState.SUCCEEDED
     assert_settled(sessions)
 
@@ -44,7 +44,7 @@ def test_a_fault_that_stays_fails_the_items_in_the_end_and_hides_its_text(
     job_id = submit_texts(sessions, 2, priority=Priority.BULK)
     runtime = runtime_of(FailingEngine(RuntimeError("a secret"), times=100), sessions, blobs, heartbeat)
     for _ in range(recovery.MAX_LOSSES):
-        batch.run_slice(runtime)
+        time_slice.run_slice(runtime)
         assert read(sessions, job_id).state == JobState.RUNNING
         with sessions.begin() as session:
             session.execute(text("UPDATE work SET run_at = now()"))
@@ -63,7 +63,7 @@ def test_what_the_engine_refuses_is_an_error_of_the_items_at_once(
 ) -> None:
     job_id = submit_texts(sessions, 2, priority=Priority.BULK)
     refusing = FailingEngine(LabelsIndistinctError("two labels are one"), times=3)
-    batch.run_slice(runtime_of(refusing, sessions, blobs, heartbeat))
+    time_slice.run_slice(runtime_of(refusing, sessions, blobs, heartbeat))
     job = read(sessions, job_id)
     assert job.error is not None
     assert (job.state, job.error["code"], job.provenance) == ("failed", "labels-indistinct", None)
@@ -86,7 +86,7 @@ def test_a_worker_told_to_end_claims_no_more(
         time.sleep(0.5)
 
     engine.before = told
-    assert batch.run_slice(runtime)
+    assert time_slice.run_slice(runtime)
     assert scalar(sessions, "SELECT count(*) FROM work") == 2
 
 
@@ -94,7 +94,7 @@ def test_numbers_that_are_not_finite_are_an_error_of_the_item(
     sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat
 ) -> None:
     job_id = submit_texts(sessions)
-    batch.run_slice(runtime_of(FailingEngine(value=float("nan")), sessions, blobs, heartbeat))
+    time_slice.run_slice(runtime_of(FailingEngine(value=float("nan")), sessions, blobs, heartbeat))
     job = read(sessions, job_id)
     assert job.error is not None
     assert job.error["code"] == "result-not-finite"
@@ -107,7 +107,7 @@ def test_a_slice_ends_with_its_time_and_says_that_work_may_wait(
     for _ in range(3):
         submit_texts(sessions)
     runtime = runtime_of(FailingEngine(), sessions, blobs, heartbeat, slice_seconds=0, batch_items=1)
-    assert batch.run_slice(runtime)
+    assert time_slice.run_slice(runtime)
     assert scalar(sessions, "SELECT count(*) FROM work") == 2
 
 
@@ -124,7 +124,7 @@ def test_the_heartbeat_renews_the_lease_of_a_long_unit(
             time.sleep(0.5)
 
     engine.before = look_twice
-    batch.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
+    time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
     assert seen[0] < seen[1]
 
 
@@ -141,7 +141,7 @@ def test_computed_results_are_kept_while_the_database_is_away(
         threading.Timer(1.5, allow_connections, (sessions, True)).start()
 
     engine.before = lose_the_database
-    batch.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
+    time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
     assert len(computed) == 1
     assert read(sessions, job_id).state == JobState.SUCCEEDED
     assert_settled(sessions)
@@ -181,7 +181,7 @@ def test_good_items_behind_bad_ones_succeed_in_the_end(
     engine = PoisonedEngine({"text 0", "text 1", "text 2"})
     runtime = runtime_of(engine, sessions, blobs, heartbeat)
     for _ in range(3):
-        batch.run_slice(runtime)
+        time_slice.run_slice(runtime)
         with sessions.begin() as session:
             session.execute(text("UPDATE work SET run_at = now()"))
     job = read(sessions, job_id)

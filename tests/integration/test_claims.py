@@ -22,7 +22,7 @@ from models.types import JobState, JobType, Priority
 from tests.conftest import SAMPLES
 from tests.ledger import MODEL, TENANT, admit_and_submit, assert_settled, read, scalar, submit_texts
 from tests.runtimes import FailingEngine, runtime_of
-from worker import batch
+from worker import time_slice
 from worker.heartbeat import Heartbeat
 from worker.runtime import open_decoders
 
@@ -40,7 +40,7 @@ def test_single_items_of_many_jobs_share_one_pass(
 ) -> None:
     jobs = [submit_texts(sessions, tenant=f"tenant {number % 2}") for number in range(6)]
     engine = FailingEngine()
-    batch.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
+    time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
     assert [len(texts) for texts in engine.batches] == [6]
     assert {read(sessions, job).state for job in jobs} == {JobState.SUCCEEDED}
     assert_settled(sessions)
@@ -53,12 +53,12 @@ def test_a_batch_without_room_is_halved_and_the_next_one_is_smaller_from_the_sta
     engine = FailingEngine()
     engine.room = 5
     runtime = runtime_of(engine, sessions, blobs, heartbeat)
-    batch.run_slice(runtime)
+    time_slice.run_slice(runtime)
     assert read(sessions, job).state == JobState.SUCCEEDED
     assert sum(len(texts) for texts in engine.batches if len(texts) <= 5) == 32
     engine.batches.clear()
     submit_texts(sessions, 32, priority=Priority.BULK)
-    batch.run_slice(runtime)
+    time_slice.run_slice(runtime)
     assert len(engine.batches[0]) < 10
     assert_settled(sessions)
 
@@ -73,7 +73,7 @@ def test_an_item_that_fails_a_pass_keeps_no_other_job_from_its_end(
     )
     engine = FailingEngine()
     engine.poison = "poison"
-    batch.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
+    time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
     assert {read(sessions, job).state for job in good} == {JobState.SUCCEEDED}
     assert read(sessions, bad).state == JobState.RUNNING
     assert scalar(sessions, "SELECT reason FROM attempts WHERE outcome = 'released'") == "RecursionError: "
@@ -87,7 +87,7 @@ def test_an_item_that_fails_again_and_again_fails_alone_in_its_unit(
     engine = FailingEngine()
     engine.poison = "text 2"
     for _ in range(3):
-        batch.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
+        time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
         due(sessions)
     ended = read(sessions, job)
     assert (ended.state, ended.succeeded, ended.failed) == (JobState.PARTIAL, 3, 1)
@@ -108,7 +108,7 @@ def test_a_running_job_that_is_cancelled_stops_between_two_passes(
             time.sleep(0.5)
 
     engine.before = cancel_it
-    batch.run_slice(runtime_of(engine, sessions, blobs, heartbeat, batch_items=1))
+    time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat, batch_items=1))
     assert len(engine.batches) == 1
     ended = read(sessions, job)
     assert (ended.state, ended.dropped) == (JobState.CANCELLED, 10)
@@ -129,7 +129,7 @@ def test_a_lease_that_was_lost_ends_the_work_on_it(
             time.sleep(0.5)
 
     engine.before = lose_it
-    batch.run_slice(runtime_of(engine, sessions, blobs, heartbeat, batch_items=1))
+    time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat, batch_items=1))
     assert len(engine.batches) == 1
     assert scalar(sessions, "SELECT count(*) FROM results") == 0
 
@@ -150,7 +150,7 @@ def test_a_lease_without_progress_is_renewed_no_more_and_the_log_says_so(
 
     engine.before = hang
     with structlog.testing.capture_logs() as logs:
-        batch.run_slice(runtime_of(engine, sessions, blobs, beating))
+        time_slice.run_slice(runtime_of(engine, sessions, blobs, beating))
     beating.stop()
     assert seen[0] == seen[1]
     assert [log["event"] for log in logs].count("lease.stalled") == 1
@@ -165,7 +165,7 @@ def test_a_worker_measures_its_pace_and_reports_it(
     cost = scalar(sessions, "SELECT cost FROM work")
     engine = FailingEngine()
     engine.before = lambda: time.sleep(0.2)
-    batch.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
+    time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
     time.sleep(0.3)
     assert scalar(sessions, "SELECT seconds_per_gflop FROM workers") >= 0.2 / cost
 
@@ -189,7 +189,7 @@ def test_maps_of_jobs_that_shared_a_pass_lie_in_an_object_of_each(
         jobs.append(admit_and_submit(sessions, submit.Submission(JobType.LOGIT_LENS, MODEL, items, options)))
     runtime = runtime_of(demo_engine, sessions, blobs, heartbeat)
     with open_decoders(runtime.settings, demo_engine.provenance["pixel_path"]) as decoders:
-        batch.run_slice(replace(runtime, decoders=decoders))
+        time_slice.run_slice(replace(runtime, decoders=decoders))
     scores = []
     for job in jobs:
         with sessions() as session:

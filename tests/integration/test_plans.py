@@ -59,6 +59,8 @@ def claim_plan(sessions: Sessions, items: int = 32) -> list[dict[str, Any]]:
         "max_strikes": transitions.MAX_STRIKES,
         "max_items": items,
         "max_bytes": 2**62,
+        "beside": False,
+        "single": False,
     }
     with sessions() as session:
         session.execute(transitions.READ_BY_INDEX)

@@ -1,0 +1,144 @@
+"""Whose turn it is while a large unit runs, told by the forward passes of a worker."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobs.blobs import BlobStore
+from jobs.leases import Appetite
+from models.types import Priority
+from models.work import Work
+from tests.ledger import assert_settled, claim, complete, scalar, submit_texts
+from tests.runtimes import FailingEngine, runtime_of
+from worker import time_slice
+from worker.decode_pool import DecodePool
+from worker.heartbeat import Heartbeat
+
+Sessions = sessionmaker[Session]
+
+
+@pytest.fixture(autouse=True)
+def always_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks between all passes: these take no time."""
+    monkeypatch.setattr(time_slice, "LOOK_SECONDS", 0.0)
+
+
+def once(do: Callable[[], object]) -> Callable[[], object]:
+    """Does it at the first call only."""
+    left = [do]
+    return lambda: left.pop()() if left else None
+
+
+def passes(engine: FailingEngine) -> list[int]:
+    return [len(texts) for texts in engine.batches]
+
+
+def change_singles(sessions: Sessions, column: str, value: object) -> None:
+    with sessions.begin() as session:
+        session.execute(update(Work).where(Work.items == 1).values({column: value}))
+
+
+def test_single_items_go_between_the_passes_of_a_unit(
+    sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    submit_texts(sessions, 9, tenant="bulk", priority=Priority.BULK)
+    engine = FailingEngine()
+    engine.before = once(lambda: (submit_texts(sessions), submit_texts(sessions)))
+    assert not time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat, batch_items=3))
+    assert passes(engine) == [3, 2, 3, 3]
+    assert_settled(sessions)
+
+
+def test_no_turn_is_skipped_for_a_single_item(
+    sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    for _ in range(3):
+        submit_texts(sessions, 9, tenant="bulk", priority=Priority.BULK)
+    engine = FailingEngine()
+
+    def come_late() -> None:
+        submit_texts(sessions)
+        change_singles(sessions, "vtime", scalar(sessions, "SELECT max(vtime) + 1 FROM work"))
+
+    engine.before = once(come_late)
+    time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat, batch_items=3))
+    assert passes(engine) == [3, 3, 3, 3, 3, 3, 1, 3, 3, 3]
+    assert_settled(sessions)
+
+
+@pytest.mark.parametrize(("column", "value"), [("strikes", 1), ("losses", 2)])
+def test_what_may_end_the_worker_waits_until_nothing_else_is_held(
+    sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat, column: str, value: int
+) -> None:
+    submit_texts(sessions, 9, tenant="bulk", priority=Priority.BULK)
+    engine = FailingEngine()
+
+    def come_suspected() -> None:
+        submit_texts(sessions)
+        change_singles(sessions, column, value)
+
+    engine.before = once(come_suspected)
+    time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat, batch_items=3))
+    assert passes(engine) == [3, 3, 3, 1]
+    assert_settled(sessions)
+
+
+@pytest.mark.parametrize(("column", "value"), [("strikes", 1), ("losses", 2)])
+def test_beside_other_work_nothing_suspected_is_claimed_nor_passed_over(
+    sessions: Sessions, column: str, value: int
+) -> None:
+    submit_texts(sessions)
+    change_singles(sessions, column, value)
+    submit_texts(sessions)
+    assert claim(sessions, appetite=Appetite(beside=True)) is None
+    suspected = claim(sessions)
+    assert suspected is not None
+    assert not suspected.sociable
+    assert complete(sessions, suspected)
+    innocent = claim(sessions, appetite=Appetite(beside=True))
+    assert innocent is not None
+    assert innocent.sociable
+
+
+def test_a_fault_between_passes_costs_the_unit_nothing(
+    sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    submit_texts(sessions, 9, tenant="bulk", priority=Priority.BULK)
+    engine = FailingEngine(MemoryError(), times=0)
+
+    def fail_next() -> None:
+        submit_texts(sessions)
+        engine.before = once(lambda: setattr(engine, "times", 1))
+
+    engine.before = once(fail_next)
+    time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat, batch_items=3))
+    assert scalar(sessions, "SELECT succeeded FROM jobs WHERE tenant = 'bulk'") == 9
+    assert scalar(sessions, "SELECT losses FROM work") == 1
+
+
+def test_urgent_pictures_are_decoded_before_those_that_wait_and_do_not_wait_for_room(picture: bytes) -> None:
+    with DecodePool(48, 3, processes=1, seconds_per_picture=60, memory_bytes=1 << 30, most_waiting=4) as pool:
+        begun, released, order = threading.Event(), threading.Event(), []
+
+        def load(name: str, *, wait: bool = False) -> Callable[[], bytes]:
+            def read() -> bytes:
+                if wait:
+                    begun.set()
+                    released.wait(30)
+                order.append(name)
+                return picture
+
+            return read
+
+        usual: Any = pool.submit([load("first", wait=True), load("usual"), load("usual"), load("usual")])
+        assert begun.wait(30)
+        urgent = pool.submit([load("urgent"), load("urgent")], urgent=True)
+        assert not urgent.wait(0)
+        released.set()
+        urgent.result()
+        usual.result()
+    assert order == ["first", "urgent", "urgent", "usual", "usual", "usual"]
