@@ -27,6 +27,7 @@ KEY_PREFIX = "lensqueue:"
 
 SETTINGS: dict[str, Any] = {
     "accept_content": ["json"],
+    "broker_channel_error_retry": True,  # a broker that becomes a replica answers with an error, and stays
     "broker_connection_max_retries": None,
     "broker_connection_retry_on_startup": True,
     "task_acks_late": False,

@@ -17,9 +17,10 @@ from tests.chaos.conftest import QUEUE_KEY, Chaos
 from tests.ledger import MODEL
 
 JOB = {"type": "embedding", "input": {"texts": ["a text"]}}
+AWAY_SECONDS = 120
 Change = Callable[[redis.Redis], object]
-PATIENCE_SECONDS = 5
-"""A submit takes milliseconds; the machine may be busy."""
+SUBMIT_SECONDS = 1.0
+PATIENCE_SECONDS = 5.0
 
 
 @contextmanager
@@ -41,14 +42,15 @@ def test_a_submit_does_not_wait_for_a_broker_that_does_not_answer(
 ) -> None:
     with broker() as url:
         port = chaos.add_api("cut off", LENSQUEUE_BROKER_URL=url)
-        jobs = []
+        jobs, seconds = [], []
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=chaos.client.headers) as client:
             for _ in range(3):
                 started = time.monotonic()
                 answer = client.post("/v1/jobs", json=JOB, timeout=30)
                 assert answer.status_code == 202, answer.text
-                assert time.monotonic() - started < PATIENCE_SECONDS
+                seconds.append(time.monotonic() - started)
                 jobs.append(answer.json())
+        assert_none_waited(seconds)
         # and the workers hear of it: by the duty of an API process whose broker is well
         chaos.wait_until(lambda: chaos.broker.llen(QUEUE_KEY) > 0, 20)
         for job in jobs:
@@ -65,11 +67,12 @@ def test_a_submit_does_not_wait_for_a_broker_that_does_not_answer(
     ],
     ids=["full", "read-only"],
 )
-def test_a_broker_that_takes_nothing_holds_up_no_submit_and_no_worker_for_long(
+def test_a_broker_that_takes_nothing_holds_up_no_submit_and_ends_no_worker(
     trouble: Change, cure: Change, chaos: Chaos
 ) -> None:
-    # on a broker that is read-only it ends, and is started again
     chaos.add_worker()
+    worker = chaos.pid("worker")
+    seconds = []
     trouble(chaos.broker)
     try:
         with pytest.raises(redis.ResponseError):
@@ -77,13 +80,15 @@ def test_a_broker_that_takes_nothing_holds_up_no_submit_and_no_worker_for_long(
         for _ in range(3):
             started = time.monotonic()
             chaos.send("a text")
-            assert time.monotonic() - started < PATIENCE_SECONDS
+            seconds.append(time.monotonic() - started)
         chaos.wait_seconds(3)
     finally:
         cure(chaos.broker)
+    assert_none_waited(seconds)
     chaos.settle(60)
     chaos.send("a text")
     chaos.settle(30)
+    assert chaos.pid("worker") == worker
     assert chaos.count("SELECT count(*) FROM attempts WHERE outcome <> 'completed'") == 0
 
 
@@ -91,7 +96,7 @@ def test_a_broker_that_takes_nothing_holds_up_no_submit_and_no_worker_for_long(
 def test_messages_that_come_five_times_to_several_workers_are_work_once(chaos: Chaos) -> None:
     jobs = [chaos.order(["sleep 0.05"], Priority.INTERACTIVE) for _ in range(30)]
     invite(chaos, [job_id for job_id in jobs for _ in range(5)])
-    for name in ("first", "second", "third"):
+    for name in ("first", "second", "third", "fourth"):
         chaos.add_worker(name, ready=False, LENSQUEUE_BATCH_ITEMS="1", LENSQUEUE_SLICE_SECONDS="0")
     chaos.wait_until(lambda: any(chaos.state_of(name) == "online" for name in chaos.workers), 90)
     invite(chaos, [job_id for job_id in jobs for _ in range(5)])
@@ -100,6 +105,12 @@ def test_messages_that_come_five_times_to_several_workers_are_work_once(chaos: C
     assert chaos.count("SELECT count(*) FROM attempts") == len(jobs)
     assert chaos.count("SELECT count(*) FROM results") == len(jobs)
     chaos.settle()
+
+
+def assert_none_waited(seconds: list[float]) -> None:
+    """A submit takes milliseconds; the machine may be busy, yet hardly during all of them."""
+    assert min(seconds) < SUBMIT_SECONDS
+    assert max(seconds) < PATIENCE_SECONDS
 
 
 def invite(chaos: Chaos, jobs: list[uuid.UUID]) -> None:
@@ -116,7 +127,7 @@ def test_while_no_worker_is_there_the_queue_in_the_broker_stays_short(chaos: Cha
         chaos.send("a text")
         longest = max(longest, chaos.broker.llen(QUEUE_KEY))
     chaos.add_api("another")
-    for _ in range(5):
+    for _ in range(AWAY_SECONDS):
         chaos.wait_seconds(1)
         longest = max(longest, chaos.broker.llen(QUEUE_KEY))
     assert 0 < longest <= QUEUE_LIMIT

@@ -13,7 +13,7 @@ from models.types import ENDED, Priority
 from tests.chaos.conftest import Chaos
 from tests.faults import cancel_job
 
-RACES = 300
+RACES = 1_000
 
 
 @pytest.mark.slow_chaos
