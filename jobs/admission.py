@@ -11,8 +11,8 @@ from jobs import fairness, queries
 from jobs.errors import InvalidRequestError, OverQuotaError, QueueFullError, QuotaExceededError
 from jobs.fairness import FlowKey
 from jobs.pricing import Price, price
-from jobs.submit import Submission, TextItem
-from jobs.units import Admission
+from jobs.submit import Submission
+from jobs.units import Admission, batch_key
 from models.job import Job
 from models.types import Priority
 
@@ -79,13 +79,13 @@ def admit(
         raise OverQuotaError(f"The queue takes {quota.queue_items} items in all, this job has {items}.")
     if waiting_items + items > quota.queue_items:
         raise QueueFullError
-    kind = "text" if isinstance(submission.items[0], TextItem) else "image"
-    asked = price(submission.type, submission.options, kind, catalog.find(submission.model))
+    asked = price(submission.type, submission.options, submission.kind, catalog.find(submission.model))
     flow = FlowKey(submission.model, tenant, priority_of(submission))
     cost = items * asked.item_gflop + asked.label_gflop
     start = fairness.charge(session, flow, cost)
     _check_quota(session, tenant, (items, input_bytes, cost), quota)
-    return Admission(flow, start, asked, _unit_items(session, flow, asked))
+    shared = batch_key(tenant, submission.type, submission.kind, submission.options)
+    return Admission(flow, start, asked, _unit_items(session, flow, asked), shared)
 
 
 def _check_quota(session: Session, tenant: str, asked: tuple[int, int, float], quota: Quota) -> None:

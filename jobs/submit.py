@@ -85,6 +85,11 @@ class Submission:
     priority: Priority | None = None
     terms: Terms = field(default_factory=Terms)
 
+    @property
+    def kind(self) -> str:
+        """What its items are, all of them: `text` or `image`."""
+        return "text" if isinstance(self.items[0], TextItem) else "image"
+
 
 def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
     """Refuse what can be known to be wrong before anything is stored.

@@ -59,12 +59,16 @@ STORE_WORK = text("""
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Where a job begins in virtual time, what an item of it costs, and how many make a unit."""
+    """Where a job begins in virtual time, what an item of it costs, and how many make a unit.
+
+    Single items of one `batch_key` may share a forward pass.
+    """
 
     flow: FlowKey
     start: float
     price: Price
     unit_items: int
+    batch_key: str
 
     def cost(self, items: int) -> float:
         """The estimate for so many items and the job's labels, in GFLOP: what its flow is charged."""
@@ -88,18 +92,18 @@ def store_units(session: Session, job: Job, items: Iterable[Mapping[str, Any]], 
             "start": admission.start,
             "span": admission.unit_items * share / WEIGHTS[admission.flow.priority],
             "item_cost": share,
-            "batch_key": batch_key(job.tenant, JobType(job.type), job.options),
+            "batch_key": admission.batch_key,
             "item_bytes": admission.price.item_bytes,
         },
     )
 
 
-def batch_key(tenant: str, type_: JobType, options: Mapping[str, Any]) -> str:
+def batch_key(tenant: str, type_: JobType, kind: str, options: Mapping[str, Any]) -> str:
     """What single items must have in common to share a forward pass.
 
     Of a lens the tenant too: labels are kept apart for each, and a batch has one set of them.
     """
-    shared = [type_, options, tenant if type_ is JobType.LOGIT_LENS else None]
+    shared = [type_, kind, options, tenant if type_ is JobType.LOGIT_LENS else None]
     return hashlib.sha256(orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 

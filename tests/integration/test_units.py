@@ -98,12 +98,12 @@ def test_a_unit_names_each_of_its_pictures_once(sessions: Sessions, blobs: BlobS
 
 def test_singles_share_a_batch_across_tenants_only_without_labels() -> None:
     lens = {"labels": ["a cat"], "layers": "all"}
-    assert batch_key("one", JobType.EMBEDDING, OPTIONS) == batch_key("other", JobType.EMBEDDING, OPTIONS)
-    assert batch_key("one", JobType.LOGIT_LENS, lens) != batch_key("other", JobType.LOGIT_LENS, lens)
-    assert batch_key("one", JobType.LOGIT_LENS, lens) != batch_key("one", JobType.EMBEDDING, lens)
-    assert batch_key("one", JobType.EMBEDDING, {"a": 1, "b": 2}) == batch_key(
-        "one", JobType.EMBEDDING, {"b": 2, "a": 1}
-    )
+    vectors = batch_key("one", JobType.EMBEDDING, "image", {"a": 1, "b": 2})
+    assert vectors == batch_key("other", JobType.EMBEDDING, "image", {"b": 2, "a": 1})
+    assert vectors != batch_key("one", JobType.EMBEDDING, "text", {"a": 1, "b": 2})
+    layers = batch_key("one", JobType.LOGIT_LENS, "image", lens)
+    assert layers != batch_key("other", JobType.LOGIT_LENS, "image", lens)
+    assert layers != batch_key("one", JobType.EMBEDDING, "image", lens)
 
 
 def test_a_submit_that_fails_leaves_nothing(sessions: Sessions) -> None:
