@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,11 +15,16 @@ from pathlib import Path
 from jobs.errors import BlobMissingError, BlobStoreFullError, BlobStoreMissingError
 
 SENTINEL = ".lensqueue-blobs"
+DRAFTS = ".drafts"
+DRAFTS_KEPT = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class BlobStore:
-    """A folder of blobs: `<folder>/<tenant>/<first two of sha256>/<sha256>`, and objects beside them."""
+    """A folder of blobs: `<folder>/<tenant>/<first two of sha256>/<sha256>`, and objects beside them.
+
+    What is being written lies in a folder of its own, in which that of killed processes is found again.
+    """
 
     folder: Path
 
@@ -70,9 +75,11 @@ class BlobStore:
         Raises:
             BlobStoreFullError: the disk or its quota is full.
         """
+        drafts = self.folder / DRAFTS
         try:
+            self._make_folder(drafts)
             self._make_folder(target.parent)
-            with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".partial-", delete=False) as draft:
+            with tempfile.NamedTemporaryFile(dir=drafts, delete=False) as draft:
                 try:
                     for part in parts:
                         draft.write(part)
@@ -101,6 +108,16 @@ class BlobStore:
         # the row goes next: were the file to come back after a power cut, nobody would know of it
         _sync_folder(target.parent)
         return True
+
+    def remove_drafts(self) -> int:
+        """Remove what was left half written by processes that were killed; returns how many files."""
+        removed = 0
+        for draft in (self.folder / DRAFTS).glob("*"):
+            with suppress(FileNotFoundError):
+                if time.time() - draft.stat().st_mtime > DRAFTS_KEPT.total_seconds():
+                    draft.unlink()
+                    removed += 1
+        return removed
 
     def room(self, tenant: str) -> Path:
         """The folder of all that is a tenant's."""

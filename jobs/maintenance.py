@@ -23,7 +23,7 @@ from jobs.deadlines import continue_cancels, expire_unstarted, stop_overdue
 from jobs.idempotency import forget_keys
 from jobs.images import remove_dying
 from jobs.recovery import expire_leases, fail_hopeless, judge_struck
-from jobs.retention import expire_results, forget_workers
+from jobs.retention import expire_results, forget_workers, remove_drafts
 
 log = structlog.get_logger()
 
@@ -70,6 +70,7 @@ def tidying(blobs: BlobStore) -> list[Duty]:
         Duty(4, forget_keys),
         Duty(9, partial(expire_results, blobs=blobs)),
         Duty(10, forget_workers),
+        Duty(11, partial(remove_drafts, blobs=blobs), exhausting=False),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The duties that let go of what is past its time: results, their objects, workers that are long gone."""
+"""The duties that let go of what is past its time: results, their objects, drafts, workers long gone."""
 
 from datetime import timedelta
 from typing import Final
@@ -51,3 +51,11 @@ def forget_workers(session: Session) -> int:
     """Remove the rows of workers that were not heard of for a week."""
     gone = delete(Worker).where(Worker.seen_at < func.now() - WORKERS_KEPT).returning(Worker.id)
     return len(session.execute(gone).all())
+
+
+def remove_drafts(_: Session, blobs: BlobStore) -> int:
+    """Remove files that processes which were killed left half written."""
+    removed = blobs.remove_drafts()
+    if removed:
+        log.info("drafts.removed", files=removed)
+    return removed

@@ -1,5 +1,7 @@
 """What goes when its time is over, and what stays."""
 
+import os
+import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import idempotency, retention
-from jobs.blobs import SENTINEL, BlobStore
+from jobs.blobs import DRAFTS, SENTINEL, BlobStore
 from jobs.errors import BlobStoreMissingError
 from jobs.leases import Appetite
 from jobs.objects import ObjectName, put_object
@@ -146,3 +148,18 @@ def test_keys_are_forgotten_after_a_day_and_their_jobs_stay(sessions: Sessions) 
     assert do(sessions, idempotency.forget_keys) == 1
     assert scalar(sessions, "SELECT key FROM idempotency_keys") == "23 hours"
     assert read(sessions, job_id).state == JobState.QUEUED
+
+
+def test_files_that_a_killed_process_left_half_written_go_after_a_day(
+    sessions: Sessions, blobs: BlobStore
+) -> None:
+    blobs.put(TENANT, b"whole")
+    drafts = blobs.folder / DRAFTS
+    assert list(drafts.iterdir()) == []
+    for name, hours in (("old", 25), ("new", 1)):
+        (drafts / name).write_bytes(b"hal")
+        then = time.time() - hours * 3600
+        os.utime(drafts / name, (then, then))
+    with sessions.begin() as session:
+        assert retention.remove_drafts(session, blobs) == 1
+    assert [left.name for left in drafts.iterdir()] == ["new"]
