@@ -33,8 +33,12 @@ class FailingEngine:
         self.poison = ""
         """A text that fails whatever pass it is in."""
         self.room = 1_000
+        self.sick = False
+        """Whether it fails at the canary too."""
 
     def embed_text(self, texts: list[str]) -> torch.Tensor:
+        if self.sick:
+            raise RuntimeError("an illegal memory access")
         if texts == [canary.TEXT]:
             return torch.ones(1, 4)
         self.before()
@@ -48,8 +52,10 @@ class FailingEngine:
             raise self.error
         return torch.full((len(texts), 4), self.value)
 
-    def embed_images(self, images: list[Any]) -> torch.Tensor:
-        """What the canary asks for."""
+    def embed_images(self, images: list[Any], **_: Any) -> torch.Tensor:
+        if isinstance(images[0], torch.Tensor):
+            # the canary's are none
+            self.before()
         return torch.ones(len(images), 4)
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,14 +10,27 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs.blobs import BlobStore
+from jobs.images import Content
 from jobs.leases import Appetite
-from models.types import Priority
+from jobs.submit import ImageItem, Submission
+from models.types import JobType, Priority
 from models.work import Work
-from tests.ledger import assert_settled, claim, complete, scalar, submit_texts
+from tests.ledger import (
+    MODEL,
+    TENANT,
+    admit_and_submit,
+    assert_settled,
+    claim,
+    complete,
+    scalar,
+    submit_texts,
+)
 from tests.runtimes import FailingEngine, runtime_of
 from worker import time_slice
+from worker.canary import CanaryFailedError
 from worker.decode_pool import DecodePool
 from worker.heartbeat import Heartbeat
+from worker.runtime import open_decoders
 
 Sessions = sessionmaker[Session]
 
@@ -142,3 +156,34 @@ def test_urgent_pictures_are_decoded_before_those_that_wait_and_do_not_wait_for_
         urgent.result()
         usual.result()
     assert order == ["first", "urgent", "urgent", "usual", "usual", "usual"]
+
+
+def test_what_was_claimed_ahead_is_put_back_by_a_worker_that_ends(
+    sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat, picture: bytes
+) -> None:
+    stored = Content(blobs.put(TENANT, picture), len(picture), "image/jpeg")
+    for _ in range(2):
+        wanted = Submission(JobType.EMBEDDING, MODEL, [ImageItem(stored)], {"normalize": True})
+        admit_and_submit(sessions, wanted)
+    engine = FailingEngine()
+    engine.before = lambda: setattr(heartbeat, "ending", True)
+    runtime = runtime_of(engine, sessions, blobs, heartbeat, batch_items=1)
+    with open_decoders(runtime.settings, {"image_size": 8, "resample": "bicubic"}) as decoders:
+        assert time_slice.run_slice(replace(runtime, decoders=decoders))
+    assert scalar(sessions, "SELECT count(*) FROM attempts WHERE outcome = 'completed'") == 1
+    assert scalar(sessions, "SELECT count(*) FROM attempts WHERE outcome = 'released'") == 1
+    # it was not even tried: it waits at once, and nothing counts against it
+    assert scalar(sessions, "SELECT losses FROM work WHERE lease_token IS NULL AND run_at <= now()") == 0
+
+
+def test_a_worker_that_fails_at_its_canary_gives_the_work_back_and_stops(
+    sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    submit_texts(sessions, 2, priority=Priority.BULK)
+    engine = FailingEngine()
+    engine.sick = True
+    with pytest.raises(CanaryFailedError, match="an illegal memory access"):
+        time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat))
+    assert scalar(sessions, "SELECT count(*) FROM leases") == 0
+    assert scalar(sessions, "SELECT count(*) FROM work") == 1
+    assert scalar(sessions, "SELECT count(*) FROM results") == 0
