@@ -15,7 +15,7 @@ from api.backlog import Backlog
 from api.deps import Services
 from api.middleware import BodyLimit, RequestId
 from api.routes import health, images, items, jobs, models, workers
-from api.schemas.jobs import JOB_REQUEST
+from api.schemas.submissions import JOB_REQUEST
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
 from api.waiting import Waiting

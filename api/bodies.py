@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from api.errors import BodyTooLargeError, MalformedBodyError, UnsupportedMediaTypeError
 from api.schemas.ids import parse_image_id
-from api.schemas.jobs import JOB_REQUEST, EmbeddingRequest, ImageInput, LensRequest, sanitised
+from api.schemas.submissions import JOB_REQUEST, EmbeddingRequest, ImageInput, LensRequest, sanitised
 from api.uploads import Upload
 from jobs.errors import InvalidRequestError, NoInputError, NotFoundError, TooManyInputsError
 from pictures.errors import ImageTooLargeError

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import Services
-from api.schemas.jobs import EmbeddingRequest, LensRequest
+from api.schemas.submissions import EmbeddingRequest, LensRequest
 from api.uploads import Upload, hash_pictures, store_pictures
 from jobs import fairness, idempotency, queries, submit
 from jobs.admission import admit

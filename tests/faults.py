@@ -10,9 +10,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobs import fairness, recovery, transitions
+from jobs import fairness, recovery, workers
 from jobs.cancel import cancel, drop_work
-from models.types import AttemptOutcome
 from tests.ledger import TENANT, WORKER, scalar
 
 LOCK_WAITERS = """SELECT count(*) FROM pg_stat_activity
@@ -47,18 +46,13 @@ def let_leases_run_out(sessions: sessionmaker[Session]) -> int:
 def report_crash(sessions: sessionmaker[Session], worker_id: uuid.UUID = WORKER) -> int:
     """The parent of a worker says that its child died of a signal; how many leases it held."""
     with sessions.begin() as session:
-        return len(
-            session.execute(
-                transitions.REPORT_CRASH,
-                {"worker_id": worker_id, "outcome": AttemptOutcome.CRASHED, "reason": "signal 11"},
-            ).all()
-        )
+        return workers.report_death(session, worker_id, crashed=True, reason="signal 11")
 
 
 def judge(sessions: sessionmaker[Session], worker_id: uuid.UUID = WORKER, *, guilty: bool = True) -> None:
     """The canary of a worker has spoken: the worker is well, so its work is guilty, or it is not."""
     with sessions.begin() as session:
-        session.execute(transitions.JUDGE_CRASHES, {"worker_id": worker_id, "guilty": guilty})
+        workers.judge_crashes(session, worker_id, healthy=guilty)
 
 
 def cancel_job(sessions: sessionmaker[Session], job_id: uuid.UUID, tenant: str = TENANT) -> None:

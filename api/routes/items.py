@@ -11,7 +11,7 @@ from api import drawing
 from api.conditional import IfNoneMatch, etag_of, matches
 from api.deps import Services, ServicesDep, SessionDep, Tenant
 from api.drawing import Choice
-from api.routes.jobs import find_kept_job
+from api.lookup import find_kept_job
 from api.schemas import results as schema
 from jobs import queries
 from jobs.errors import NoResultYetError, NotFoundError

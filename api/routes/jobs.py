@@ -6,13 +6,12 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import func, literal, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import bodies, cancellation
 from api.conditional import REVALIDATED, IfNoneMatch, etag_of, matches
 from api.deps import Services, ServicesDep, SessionDep, Tenant
+from api.lookup import find_job, find_kept_job
 from api.preferences import Prefer, wait_seconds
 from api.schemas import jobs as schema
 from api.schemas import results as results_schema
@@ -22,8 +21,7 @@ from api.submissions import accept, submission_of
 from api.waiting import follow
 from jobs import idempotency, queries, submit
 from jobs.admission import check_priority
-from jobs.errors import DomainError, NotFoundError, ResultsExpiredError
-from models.job import Job
+from jobs.errors import DomainError
 
 log = structlog.get_logger()
 
@@ -247,30 +245,3 @@ async def _look(services: Services, tenant: str, wire_id: str) -> schema.JobView
 
 def _etag(shown: schema.JobView) -> str:
     return etag_of(shown.model_dump_json(), weak=True)
-
-
-async def find_job(session: AsyncSession, tenant: str, wire_id: str) -> Job:
-    """The tenant's job of this id.
-
-    Raises:
-        NotFoundError: there is none, or it is another tenant's.
-    """
-    job = await session.scalar(queries.job_of(tenant, parse_job_id(wire_id)))
-    if job is None:
-        raise NotFoundError
-    return job
-
-
-async def find_kept_job(session: AsyncSession, tenant: str, wire_id: str) -> Job:
-    """The tenant's job of this id, whose results can be read.
-
-    Raises:
-        NotFoundError: there is none, or it is another tenant's.
-        ResultsExpiredError: its results were removed, or are about to be.
-    """
-    job = await find_job(session, tenant, wire_id)
-    # by the database's clock; they are removed in slices, and nobody is to see half of them
-    over = select(literal(job.expires_at) < func.now())
-    if job.results_removed_at or (job.expires_at and await session.scalar(over)):
-        raise ResultsExpiredError
-    return job

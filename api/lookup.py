@@ -1,0 +1,36 @@
+"""Finding what a request names: a tenant's own, or nothing."""
+
+from sqlalchemy import func, literal, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.schemas.ids import parse_job_id
+from jobs import queries
+from jobs.errors import NotFoundError, ResultsExpiredError
+from models.job import Job
+
+
+async def find_job(session: AsyncSession, tenant: str, wire_id: str) -> Job:
+    """The tenant's job of this id.
+
+    Raises:
+        NotFoundError: there is none, or it is another tenant's.
+    """
+    job = await session.scalar(queries.job_of(tenant, parse_job_id(wire_id)))
+    if job is None:
+        raise NotFoundError
+    return job
+
+
+async def find_kept_job(session: AsyncSession, tenant: str, wire_id: str) -> Job:
+    """The tenant's job of this id, whose results can be read.
+
+    Raises:
+        NotFoundError: there is none, or it is another tenant's.
+        ResultsExpiredError: its results were removed, or are about to be.
+    """
+    job = await find_job(session, tenant, wire_id)
+    # by the database's clock; they are removed in slices, and nobody is to see half of them
+    over = select(literal(job.expires_at) < func.now())
+    if job.results_removed_at or (job.expires_at and await session.scalar(over)):
+        raise ResultsExpiredError
+    return job

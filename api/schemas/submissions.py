@@ -1,0 +1,222 @@
+"""What is submitted: the body of a job, checked field by field."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    Strict,
+    TypeAdapter,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
+
+from engine.catalog import DEFAULT_TEMPLATE
+from jobs.admission import INTERACTIVE_ITEMS
+from models.types import Priority
+
+MAX_TEXT = 10_000
+MAX_CUSTOM_ID = 500
+MAX_LABEL = 1_000
+MAX_MODEL_NAME = 300
+MAX_IMAGE_ID = 100
+MAX_LAYERS = 1_000
+"""No checkpoint has so many."""
+MAX_WAIT_S = 30 * 86_400
+MAX_KEPT_S = 10 * 366 * 86_400
+
+
+def _storable(value: str) -> str:
+    # Postgres holds neither
+    if "\x00" in value:
+        raise ValueError("the character NUL is not allowed")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("lone surrogates are not allowed")
+    return value
+
+
+def _template(value: str) -> str:
+    if value.count("{}") != 1:
+        raise ValueError("a template holds {} exactly once, where the label goes")
+    return value
+
+
+def _outputs(value: list[str]) -> list[str]:
+    if len(set(value)) < len(value):
+        raise ValueError("an output is named twice")
+    return ["pooled", "patch"] if "patch" in value else ["pooled"]
+
+
+def _layers(value: Any) -> Any:
+    # one rule for the three shapes: a union would answer with the faults of each
+    if value == "all":
+        return value
+    if isinstance(value, dict) and set(value) == {"every"} and _is_layer(value["every"]) and value["every"]:
+        return value
+    if isinstance(value, list) and 1 <= len(value) <= MAX_LAYERS and all(map(_is_layer, value)):
+        return value
+    raise ValueError('give "all", {"every": k} with k from 1, or a list of layers like [0, 6, 12]')
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    # null is what a field has that was not sent: to be told apart from it, and no value to send
+    schema.pop("default", None)
+
+
+def _is_layer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_LAYERS
+
+
+def sanitised(filename: str | None) -> str | None:
+    """A file's name as a custom_id: what cannot be stored is dropped, what is too long is cut."""
+    if not filename:
+        return None
+    kept = filename.replace("\x00", "").encode("utf-8", "ignore").decode()
+    return kept[:MAX_CUSTOM_ID] or None
+
+
+Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_storable)]
+CustomId = Annotated[str, Field(max_length=MAX_CUSTOM_ID), AfterValidator(_storable)]
+Label = Annotated[str, Field(max_length=MAX_LABEL), AfterValidator(_storable)]
+ModelName = Annotated[str, Field(max_length=MAX_MODEL_NAME), AfterValidator(_storable)]
+ImageId = Annotated[str, Field(max_length=MAX_IMAGE_ID)]
+Wait = Annotated[int, Field(ge=1, le=MAX_WAIT_S)]
+Kept = Annotated[int, Field(ge=1, le=MAX_KEPT_S)]
+Template = Annotated[Label, AfterValidator(_template)]
+Outputs = Annotated[
+    list[Literal["pooled", "patch"]], Field(min_length=1, max_length=2), AfterValidator(_outputs)
+]
+Layers = Annotated[
+    str | dict[str, int] | list[int],
+    PlainValidator(_layers),
+    WithJsonSchema(
+        {
+            "title": "Layers",
+            "description": "All 0..L, every k-th from k on and L, or a list of layers; 0 is the embeddings.",
+            "anyOf": [
+                {"const": "all"},
+                {
+                    "type": "object",
+                    "properties": {"every": {"type": "integer", "minimum": 1, "maximum": MAX_LAYERS}},
+                    "required": ["every"],
+                    "additionalProperties": False,
+                },
+                {
+                    "type": "array",
+                    "items": {"type": "integer", "minimum": 0, "maximum": MAX_LAYERS},
+                    "minItems": 1,
+                    "maxItems": MAX_LAYERS,
+                },
+            ],
+        }
+    ),
+]
+
+
+class Wire(BaseModel):
+    """What clients send: unknown fields and loose types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+
+class ImageInput(Wire):
+    """A picture, inline or by its id: exactly one of the two."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["data"]}, {"required": ["image_id"]}]}
+    )
+
+    data: str | SkipJsonSchema[None] = Field(
+        None, description="The file's bytes in base64.", json_schema_extra=_without_default
+    )
+    image_id: ImageId | SkipJsonSchema[None] = Field(
+        None,
+        description="The id of an image that was sent to `/v1/images`, or named by an earlier result.",
+        json_schema_extra=_without_default,
+    )
+    custom_id: CustomId | None = Field(None, description="Comes back with the item's result.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.data is None) == (self.image_id is None):
+            raise ValueError("give exactly one of data and image_id")
+        return self
+
+
+class JobInput(Wire):
+    """What a job works on: images or texts, not both."""
+
+    images: list[ImageInput] = Field(default_factory=list)
+    texts: list[Text] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.images and self.texts:
+            raise ValueError("give images or texts, not both")
+        return self
+
+
+class LensOptions(Wire):
+    """How a logit lens reads the layers."""
+
+    template: Template = Field(DEFAULT_TEMPLATE, description="Turns a label into a prompt; holds {} once.")
+    outputs: Outputs = Field(
+        ["pooled"], description="The pooled lens is always given: it says which label is on top."
+    )
+    layers: Layers = Field("all", description="Of the pooled lens.")
+    patch_layers: Layers | None = Field(None, description="Of the patch lens; null is the last layer only.")
+    patch_method: Literal["head"] = "head"
+
+
+class EmbeddingOptions(Wire):
+    """How embeddings are returned."""
+
+    normalize: bool = Field(True, description="L2-normalise each embedding.")
+
+
+class Request(Wire):
+    """What every job says, whatever its type."""
+
+    model: ModelName | None = Field(
+        None, description="A checkpoint's name; the service's default when absent."
+    )
+    input: JobInput = Field(default_factory=JobInput)
+    priority: Annotated[Priority, Strict(False)] | None = Field(
+        None,
+        description=f"By default a job of up to {INTERACTIVE_ITEMS} items is interactive, a larger one bulk.",
+    )
+    start_within_s: Wait | None = Field(
+        None, description="Not begun by then, it expires; by default it waits for ever."
+    )
+    run_timeout_s: Wait | None = Field(
+        None, description="So long after it was begun, what still waits of it is dropped."
+    )
+    result_ttl_s: Kept | None = Field(
+        None, description="So long after it ended its results are removed; the job itself stays."
+    )
+
+
+class LensRequest(Request):
+    """A logit lens: every layer of every picture, scored against the labels."""
+
+    type: Literal["logit_lens"]
+    labels: list[Label] = Field(default_factory=list)
+    options: LensOptions = Field(default_factory=LensOptions)
+    interventions: list[dict[str, Any]] = Field(
+        default_factory=list, max_length=0, description="Reserved; must be empty."
+    )
+
+
+class EmbeddingRequest(Request):
+    """Embeddings of images or texts."""
+
+    type: Literal["embedding"]
+    options: EmbeddingOptions = Field(default_factory=EmbeddingOptions)
+
+
+JobRequest = Annotated[LensRequest | EmbeddingRequest, Field(discriminator="type")]
+JOB_REQUEST: TypeAdapter[LensRequest | EmbeddingRequest] = TypeAdapter(JobRequest)
