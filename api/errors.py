@@ -90,6 +90,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "queue-full": HTTPStatus.SERVICE_UNAVAILABLE,
     "blob-store-full": HTTPStatus.SERVICE_UNAVAILABLE,
+    "blob-store-missing": HTTPStatus.SERVICE_UNAVAILABLE,
     "unready": HTTPStatus.SERVICE_UNAVAILABLE,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
 }

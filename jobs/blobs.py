@@ -63,10 +63,12 @@ class BlobStore:
 
         Raises:
             BlobMissingError: nothing is stored under this hash for this tenant.
+            BlobStoreMissingError: nothing is stored at all: the store is not there.
         """
         try:
             return self._path(tenant, sha256).read_bytes()
         except FileNotFoundError:
+            self.check()
             raise BlobMissingError from None
 
     def write(self, target: Path, parts: Iterable[bytes]) -> None:
@@ -74,7 +76,9 @@ class BlobStore:
 
         Raises:
             BlobStoreFullError: the disk or its quota is full.
+            BlobStoreMissingError: the store is not there; written beside it, nobody would find it again.
         """
+        self.check()
         drafts = self.folder / DRAFTS
         try:
             self._make_folder(drafts)

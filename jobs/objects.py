@@ -52,12 +52,14 @@ def read_span(blobs: BlobStore, name: ObjectName, span: Span) -> bytes:
 
     Raises:
         BlobMissingError: there is no such object, or it ends before the part does.
+        BlobStoreMissingError: the store is not there.
     """
     try:
         with _path(blobs, name).open("rb") as file:
             file.seek(span.offset)
             part = file.read(span.length)
     except FileNotFoundError:
+        blobs.check()
         raise BlobMissingError from None
     if len(part) != span.length:
         raise BlobMissingError

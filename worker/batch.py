@@ -46,7 +46,11 @@ def take(runtime: Runtime, *, beside: bool = False, single: bool = False) -> Hel
     """Claim what waits first, and begin to decode its pictures; None when nothing waits.
 
     For `beside` and `single` see `jobs.leases.Appetite`; pictures of single items are decoded before others.
+
+    Raises:
+        BlobStoreMissingError: a store that is not mounted must stop the worker, not fail its pictures.
     """
+    runtime.blobs.check()
     try:
         claim = claim_work(runtime, beside=beside, single=single)
     except DATABASE_LOST as error:

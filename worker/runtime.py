@@ -141,7 +141,7 @@ def failure(sessions: sessionmaker[Session], settings: WorkerSettings) -> str | 
     return error["message"] if error else None
 
 
-def report_sick(runtime: Runtime, error: CanaryFailedError) -> None:
+def report_sick(runtime: Runtime, error: Exception) -> None:
     """The worker was healthy once and is not any more: say so, that somebody may look at it."""
     with runtime.sessions.begin() as session:
         workers.report_failed(session, runtime.settings.worker_id, _reason(error))

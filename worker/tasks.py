@@ -8,6 +8,7 @@ import structlog
 from celery import Task, shared_task
 
 from jobs.broker import TASK
+from jobs.errors import BlobStoreMissingError
 
 log = structlog.get_logger()
 
@@ -23,7 +24,7 @@ def work(self: Any) -> None:
     assert isinstance(self, Task)
     try:
         more = run_slice(runtime.current())
-    except CanaryFailedError as error:
+    except (CanaryFailedError, BlobStoreMissingError) as error:
         runtime.report_sick(runtime.current(), error)
         os.kill(os.getppid(), signal.SIGTERM)
         os._exit(1)

@@ -15,6 +15,7 @@ def run_slice(runtime: Runtime) -> bool:
 
     Raises:
         CanaryFailedError: the model does not work any more.
+        BlobStoreMissingError: the blob store is not there.
     """
     deadline = time.monotonic() + runtime.settings.slice_seconds
     if runtime.heartbeat.ending:

@@ -26,7 +26,11 @@ async def healthz() -> Health:
 
 @router.get("/readyz", summary="Readiness")
 async def readyz(services: ServicesDep, session: SessionDep, worker: bool = False) -> Health:
-    """The database answers and has this code's schema; with `worker=1`, a worker is online too."""
+    """The database answers and has this code's schema, and the blob store is there.
+
+    With `worker=1`, a worker is online too.
+    """
+    services.blobs.check()
     try:
         revision = await session.scalar(applied())
     except ProgrammingError:

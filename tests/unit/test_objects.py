@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from jobs.blobs import BlobStore
-from jobs.errors import BlobMissingError
+from jobs.errors import BlobMissingError, BlobStoreMissingError
 from jobs.objects import ObjectName, Span, put_object, read_span
 
 NAME = ObjectName("tenant", job_id=uuid.UUID(int=1), token=uuid.UUID(int=7))
@@ -38,6 +38,27 @@ def test_a_late_worker_overwrites_nothing(blobs: BlobStore) -> None:
 
 def test_a_store_that_is_not_mounted_is_not_made_anew(blobs: BlobStore) -> None:
     blobs.folder.rename(blobs.folder.with_name("elsewhere"))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(BlobStoreMissingError):
         put_object(blobs, NAME, [b"maps"])
     assert not blobs.folder.exists()
+
+
+def test_where_another_folder_is_mounted_nothing_is_written_and_nothing_counts_as_missing(
+    blobs: BlobStore,
+) -> None:
+    (span,) = put_object(blobs, NAME, [b"maps"])
+    mounted = blobs.folder.with_name("elsewhere")
+    blobs.folder.rename(mounted)
+    blobs.folder.mkdir()
+    for use in (
+        lambda: put_object(blobs, NAME, [b"maps"]),
+        lambda: read_span(blobs, NAME, span),
+        lambda: blobs.put("tests", b"picture"),
+        lambda: blobs.get("tests", 64 * "0"),
+    ):
+        with pytest.raises(BlobStoreMissingError):
+            use()
+    assert list(blobs.folder.iterdir()) == []
+    blobs.folder.rmdir()
+    mounted.rename(blobs.folder)
+    assert read_span(blobs, NAME, span) == b"maps"
