@@ -58,7 +58,7 @@ class RefusedImagesError(Exception):
 
 
 class UnavailableError(DomainError):
-    """The database does not answer; nothing was accepted, try again soon."""
+    """The database does not answer; nothing was changed, try again soon."""
 
     code = "unavailable"
 
@@ -79,6 +79,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "already-ended": HTTPStatus.CONFLICT,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,
+    "item-dropped": HTTPStatus.NOT_FOUND,
     "no-maps": HTTPStatus.NOT_FOUND,
     "blob-missing": HTTPStatus.GONE,
     "results-expired": HTTPStatus.GONE,

@@ -2,7 +2,7 @@
 
 import platform
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -163,8 +163,14 @@ class SiglipEngine:
                 rows.append(read_head(self._vision, last).cpu())
         return torch.cat(rows)
 
-    def embed_labels(self, labels: Sequence[str], template: str = DEFAULT_TEMPLATE) -> LabelDirections:
-        """Label names as unit vectors, for any number of `lens` calls.
+    def embed_labels(
+        self,
+        labels: Sequence[str],
+        template: str = DEFAULT_TEMPLATE,
+        *,
+        step: Callable[[], None] | None = None,
+    ) -> LabelDirections:
+        """Label names as unit vectors, for any number of `lens` calls; `step` is called before each pass.
 
         Raises:
             LabelsMissingError: no label, or a blank one.
@@ -178,7 +184,7 @@ class SiglipEngine:
         return LabelDirections(
             names=tuple(names),
             prompts=tuple(prompts),
-            unit=unit_rows(self._encode_text(ids)).numpy(),
+            unit=unit_rows(self._encode_text(ids, step)).numpy(),
             truncated=np.array(cut, dtype=bool),
             weights_sha256=self._weights_sha256,
         )
@@ -244,13 +250,14 @@ class SiglipEngine:
         return stream(self._vision, checked.to(self.device, DTYPES[self.dtype]))
 
     @torch.no_grad()
-    def _encode_text(self, ids: Tensor) -> Tensor:
+    def _encode_text(self, ids: Tensor, step: Callable[[], None] | None = None) -> Tensor:
         """[text, 64] -> [text, width]; input ids only, a mask would change what is pooled."""
-        with memory_errors():
-            rows = [
-                self.model.text_model(input_ids=part.to(self.device)).pooler_output.cpu()
-                for part in torch.split(ids, TEXT_BATCH)
-            ]
+        rows = []
+        for part in torch.split(ids, TEXT_BATCH):
+            if step is not None:
+                step()
+            with memory_errors():
+                rows.append(self.model.text_model(input_ids=part.to(self.device)).pooler_output.cpu())
         return torch.cat(rows)
 
     def _directions(self, labels: Sequence[str] | LabelDirections, template: str) -> LabelDirections:

@@ -42,14 +42,14 @@ def tokenize(tokenizer: Any, texts: Sequence[str]) -> tuple[TokenIds, list[bool]
     _check_ids(tokenizer, ids)
     whole = tokenizer(lowered, padding=False, truncation=False, return_attention_mask=False, verbose=False)
     cut = [len(row) > TEXT_POSITIONS for row in whole["input_ids"]]
-    for text, is_cut in zip(texts, cut, strict=True):
-        if is_cut:
-            # stacklevel: tokenize <- embed_text or embed_labels <- the caller
-            warnings.warn(
-                f"The text {text[:60]!r}... is longer than {TEXT_POSITIONS} tokens; its end was left out.",
-                TextTruncatedWarning,
-                stacklevel=4,
-            )
+    if any(cut):
+        # how many, not which: warnings end up in logs, and texts are their senders' own.
+        # stacklevel: tokenize <- embed_text or embed_labels <- the caller
+        warnings.warn(
+            f"{sum(cut)} of {len(cut)} texts are longer than {TEXT_POSITIONS} tokens: the rest is left out.",
+            TextTruncatedWarning,
+            stacklevel=4,
+        )
     return ids, cut
 
 

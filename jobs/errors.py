@@ -120,6 +120,12 @@ class NoResultYetError(NotFoundError):
     code = "no-result-yet"
 
 
+class ItemDroppedError(NotFoundError):
+    """This item was dropped before anything was computed: its job was cancelled, or its time was over."""
+
+    code = "item-dropped"
+
+
 class NoMapsError(NotFoundError):
     """This item has no patch maps: it failed, or its job has no `patch` among its `outputs`."""
 

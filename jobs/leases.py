@@ -64,6 +64,11 @@ class Claim:
         return sum(len(unit.items) for unit in self.units)
 
     @property
+    def is_of_singles(self) -> bool:
+        """Whether all its units are of one item."""
+        return self.size == len(self.units)
+
+    @property
     def cost(self) -> float:
         """The estimate for all of it, in GFLOP."""
         return sum(unit.cost for unit in self.units)
@@ -164,6 +169,16 @@ def claim(session: Session, model: str, holder: Holder) -> Claim | None:
         for row in rows
     )
     return Claim(rows[0].token, units, sociable=rows[0].sociable)
+
+
+def is_single_next(session: Session, model: str) -> bool:
+    """Whether the work of the model that waits first is a single item that may be run beside other work.
+
+    It holds nobody up, unlike a claim that would take nothing else: that locks what it looks at.
+    """
+    session.execute(transitions.READ_BY_INDEX)
+    limits = {"lonely_losses": transitions.LONELY_LOSSES, "max_strikes": transitions.MAX_STRIKES}
+    return bool(session.scalar(transitions.LOOK, {"model": model, **limits}))
 
 
 def renew(session: Session, token: uuid.UUID) -> Renewal:

@@ -76,6 +76,15 @@ CLAIM = text("""
 One lease for all of them; attempt + 1 each, and all that is needed to run them.
 """
 
+LOOK = text("""
+    SELECT items = 1 AND losses < :lonely_losses AND strikes = 0
+    FROM work
+    WHERE model = :model AND lease_token IS NULL AND run_at <= now()
+      AND (strikes = 0 OR (items = 1 AND strikes < :max_strikes))
+    ORDER BY vtime, id LIMIT 1
+""")
+"""Whether what a claim would take first is a single item that may be run beside other work."""
+
 RAISE_FLOOR = text("""
     UPDATE queues SET floor = :vtime
     WHERE model = (
@@ -281,11 +290,18 @@ REPORT_CRASH = text("""
         UPDATE work SET lease_token = NULL, losses = losses + 1, run_at = now()
         FROM gone WHERE lease_token = gone.token
     ), closed AS (
-        UPDATE attempts SET ended_at = now(), outcome = :outcome, reason = :reason
+        -- what only lay there when it happened is a loss, and not to blame
+        UPDATE attempts SET ended_at = now(), reason = :reason, outcome = CASE
+            WHEN :crashed AND attempts.lease_token = :running THEN 'crashed' ELSE 'lost'
+        END
         FROM gone WHERE attempts.lease_token = gone.token AND ended_at IS NULL
     )
     SELECT token FROM gone
-""").bindparams(bindparam("worker_id", type_=Uuid()))
+""").bindparams(
+    bindparam("worker_id", type_=Uuid()),
+    bindparam("crashed", type_=Boolean()),
+    bindparam("running", type_=Uuid()),
+)
 """Take what a worker held when its child died; its work waits again at once, one loss richer."""
 
 JUDGE_CRASHES = text("""

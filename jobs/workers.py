@@ -2,14 +2,15 @@
 
 import socket
 import uuid
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, literal, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobs import transitions
-from models.types import AttemptOutcome, WorkerState
+from models.types import WorkerState
 from models.worker import Worker
 
 
@@ -64,17 +65,21 @@ def report_failed(session: Session, worker_id: uuid.UUID, error: dict[str, Any])
     _update(session, worker_id, state=WorkerState.FAILED, error=error)
 
 
-def report_death(session: Session, worker_id: uuid.UUID, *, crashed: bool, reason: str) -> int:
+def report_death(
+    session: Session,
+    worker_id: uuid.UUID,
+    reason: str,
+    *,
+    crashed: bool = False,
+    running: uuid.UUID | None = None,
+) -> int:
     """The process that held the worker's model has died: what it held waits again at once.
 
-    `crashed` when it died of a fatal signal: then a canary is to tell whether the work is to blame. Returns
-    how many leases it held.
+    `crashed` when it died of a fatal signal: then a canary is to tell whether the work under the `running`
+    lease is to blame. Returns how many leases it held.
     """
-    outcome = AttemptOutcome.CRASHED if crashed else AttemptOutcome.LOST
-    gone = session.execute(
-        transitions.REPORT_CRASH, {"worker_id": worker_id, "outcome": outcome, "reason": reason}
-    )
-    return len(gone.all())
+    told = {"worker_id": worker_id, "reason": reason, "crashed": crashed, "running": running}
+    return len(session.execute(transitions.REPORT_CRASH, told).all())
 
 
 def judge_crashes(session: Session, worker_id: uuid.UUID, *, healthy: bool) -> None:
@@ -85,6 +90,14 @@ def judge_crashes(session: Session, worker_id: uuid.UUID, *, healthy: bool) -> N
 def state_of(worker_id: uuid.UUID) -> Select[str]:
     """What the worker last said that it is, or was told to be."""
     return select(Worker.state).where(Worker.id == worker_id)
+
+
+def presence_of(worker_id: uuid.UUID, silence: timedelta) -> Select[str, bool]:
+    """What a worker is, and whether it should have been heard of since: one that is starting need not."""
+    is_silent = and_(
+        Worker.state.in_((WorkerState.ONLINE, WorkerState.DRAINING)), Worker.seen_at < func.now() - silence
+    )
+    return select(Worker.state, is_silent).where(Worker.id == worker_id)
 
 
 def failure_of(worker_id: uuid.UUID) -> Select[dict[str, Any] | None]:

@@ -78,7 +78,8 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
             image.load()
             return to_rgb(image)
     except _BOMBS as bomb:
-        raise ImageTooLargeError(str(bomb)) from bomb
+        # Pillow looks before this does, and names a bound of its own
+        raise ImageTooLargeError(f"It has more pixels than the limit of {_most_pixels(limits)}.") from bomb
     except UnidentifiedImageError as fault:
         # The header was right, so the rest is either missing or damaged.
         if ends_early(data, media_type):
@@ -86,13 +87,17 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
         raise ImageUnreadableError(f"Its header says {media_type}.") from fault
     except _DECODER_FAULTS as fault:
         if "truncated" in str(fault).lower() or isinstance(fault, EOFError) or ends_early(data, media_type):
-            raise ImageTruncatedError(str(fault)) from fault
+            raise ImageTruncatedError from fault
         raise ImageUnreadableError(f"{media_type}: {fault}") from fault
 
 
 def _check_pixels(image: Image.Image, limits: Limits) -> None:
-    # Pillow only warns between one and two times its own guard; a warning is an error here.
-    most = min(limits.pixels, Image.MAX_IMAGE_PIXELS or limits.pixels)
+    most = _most_pixels(limits)
     width, height = image.size
     if width * height > most:
         raise ImageTooLargeError(f"It has {width} x {height} pixels, the limit is {most}.")
+
+
+def _most_pixels(limits: Limits) -> int:
+    # Pillow only warns between one and two times its own guard; a warning is an error here
+    return min(limits.pixels, Image.MAX_IMAGE_PIXELS or limits.pixels)

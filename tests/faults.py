@@ -43,10 +43,17 @@ def let_leases_run_out(sessions: sessionmaker[Session]) -> int:
     return do(sessions, recovery.expire_leases)
 
 
-def report_crash(sessions: sessionmaker[Session], worker_id: uuid.UUID = WORKER) -> int:
-    """The parent of a worker says that its child died of a signal; how many leases it held."""
+def report_crash(
+    sessions: sessionmaker[Session], worker_id: uuid.UUID = WORKER, running: uuid.UUID | None = None
+) -> int:
+    """The parent of a worker says that its child died of a signal; how many leases it held.
+
+    Unless it is said what was running, it is the lease that the worker took last.
+    """
     with sessions.begin() as session:
-        return workers.report_death(session, worker_id, crashed=True, reason="signal 11")
+        held = "SELECT lease_token FROM attempts WHERE worker_id = :id AND ended_at IS NULL"
+        running = running or session.scalar(text(held + " ORDER BY started_at DESC"), {"id": worker_id})
+        return workers.report_death(session, worker_id, "signal 11", crashed=True, running=running)
 
 
 def judge(sessions: sessionmaker[Session], worker_id: uuid.UUID = WORKER, *, guilty: bool = True) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from sqlalchemy.orm import Session, sessionmaker
 
+from engine.catalog import Catalog
 from engine.errors import OutOfMemoryError
 from engine.siglip import SiglipEngine
 from jobs.blobs import BlobStore
@@ -13,6 +14,7 @@ from worker import canary
 from worker.heartbeat import Heartbeat
 from worker.labels import LabelCache
 from worker.pace import Room
+from worker.running import RunningMark
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
 
@@ -74,4 +76,6 @@ def runtime_of(
         engine=engine,  # type: ignore[arg-type]  # the one substitute allowed: an engine that fails on order
         labels=LabelCache(engine),  # type: ignore[arg-type]
         room=Room(settings.get("batch_items", 32), 2**31),
+        checkpoint=Catalog().find(MODEL),
+        running=RunningMark(heartbeat._worker_id),
     )

@@ -39,6 +39,7 @@ def main() -> int:
         quiet=True,
     )
     worker.start()
+    runtime.say_goodbye(sessions, settings)
     failure = runtime.failure(sessions, settings)
     if failure is not None:
         return _fail(f"cannot load {settings.model}: {failure}")

@@ -14,10 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import logs
 from jobs.broker import CONSUMER_TRANSPORT, celery_app, queue_of
-from jobs.workers import report_offline
+from jobs.workers import drain
 from models.session import sync_sessions
 from worker import runtime
-from worker.draining import watch_for_draining
+from worker.oversight import watch
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger()
@@ -60,9 +60,9 @@ def stop_child(**_: Any) -> None:
 
 
 @signals.worker_ready.connect
-def heed_draining(sender: Any, **_: Any) -> None:
-    """In the parent: messages are taken from now on, until the worker is to drain."""
-    watch_for_draining(sender, sync_sessions(settings.database_url), settings)
+def begin_watching(sender: Any, **_: Any) -> None:
+    """In the parent: messages are taken from now on."""
+    watch(sender, sync_sessions(settings.database_url), settings)
 
 
 @signals.worker_shutting_down.connect
@@ -70,6 +70,6 @@ def say_goodbye(**_: Any) -> None:
     """In the parent: the worker is told to end; its child hears of it by its heartbeat and claims no more."""
     try:
         with sync_sessions(settings.database_url).begin() as session:
-            report_offline(session, settings.worker_id)
+            drain(session, settings.worker_id)
     except SQLAlchemyError as error:
         log.warning("worker.goodbye_unsaid", error=str(error))

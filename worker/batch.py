@@ -1,18 +1,19 @@
 """A claim, top to bottom: take, decode, forward and lens, store."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
 from jobs.leases import Claim, Renewal
-from worker.canary import check_canary
-from worker.claims import DATABASE_LOST, claim_work, drop_unwanted, give_back, store
+from worker.canary import UNFIT, check_canary
+from worker.claims import DATABASE_LOST, claim_work, drop_unwanted, give_back, is_single_next, store
 from worker.compute import compute
 from worker.decoding import Decoding
 from worker.feed import begin_decoding, pictures_of
 from worker.heartbeat import AbandonedError, Grip
+from worker.pace import items_gflop
+from worker.passage import Passage
 from worker.runtime import Runtime
 
 log = structlog.get_logger()
@@ -34,7 +35,7 @@ class Held:
     @property
     def is_divisible(self) -> bool:
         """Whether it may take several forward passes, and others may go between them."""
-        return self.claim.sociable and self.claim.size > len(self.claim.units)
+        return self.claim.sociable and not self.claim.is_of_singles
 
     @property
     def is_ready(self) -> bool:
@@ -48,10 +49,12 @@ def take(runtime: Runtime, *, beside: bool = False, single: bool = False) -> Hel
     For `beside` and `single` see `jobs.leases.Appetite`; pictures of single items are decoded before others.
 
     Raises:
-        BlobStoreMissingError: a store that is not mounted must stop the worker, not fail its pictures.
+        UNFIT: a store that is not mounted must stop the worker, not fail its pictures.
     """
     runtime.blobs.check()
     try:
+        if single and not is_single_next(runtime):
+            return None
         claim = claim_work(runtime, beside=beside, single=single)
     except DATABASE_LOST as error:
         # nothing is lost: whoever comes back is invited again
@@ -59,21 +62,23 @@ def take(runtime: Runtime, *, beside: bool = False, single: bool = False) -> Hel
         return None
     if claim is None:
         return None
-    return Held(claim, runtime.heartbeat.hold(claim.token), begin_decoding(runtime, claim, urgent=single))
+    decodings = begin_decoding(runtime, claim, urgent=claim.is_of_singles)
+    return Held(claim, runtime.heartbeat.hold(claim.token), decodings)
 
 
 def run(runtime: Runtime, held: Held, between: Callable[[], None] | None = None) -> None:
     """Compute a claim under its lease and store what came out; `between` is called between forward passes.
 
     Raises:
-        CanaryFailedError: nothing came out, and the worker is to blame.
+        UNFIT: the worker is to blame, or its host, and not the work.
     """
     claim = held.claim
     jobs = sorted({str(unit.job_id) for unit in claim.units})
     with structlog.contextvars.bound_contextvars(token=str(claim.token), job_ids=jobs):
         log.info("claim.begun", units=len(claim.units), items=claim.size)
         try:
-            _run(runtime, held, between)
+            with runtime.running.of(claim.token):
+                _run(runtime, held, between)
         finally:
             let_go(runtime, held)
 
@@ -96,32 +101,32 @@ def put_back(runtime: Runtime, held: Held) -> bool:
 
 
 def _run(runtime: Runtime, held: Held, between: Callable[[], None] | None) -> None:
-    started = time.monotonic()
-
-    def step() -> None:
-        nonlocal started
-        runtime.heartbeat.step(held.grip)
-        if between is not None:
-            left_at = time.monotonic()
-            between()
-            # the time of others is none of this claim's
-            started += time.monotonic() - left_at
-            runtime.heartbeat.step(held.grip)
-
+    passage = Passage(runtime.heartbeat, held.grip, between)
     try:
-        outcome = compute(runtime, held.claim, held.decodings, step)
+        outcome = compute(runtime, held.claim, held.decodings, passage)
+        runtime.heartbeat.pace.learn(passage.seconds, items_gflop(held.claim, runtime.checkpoint))
+        store(runtime, held.claim, outcome)
     except AbandonedError:
         log.warning("claim.abandoned", why=held.grip.news)
         if held.grip.news is Renewal.UNWANTED:
             drop_unwanted(runtime, held.claim)
+    except UNFIT as error:
+        _try_to_give_back(runtime, held, error, counts=False)
+        raise
     except (Exception, SystemExit) as error:
         # not the items' fault: a later moment, or a worker with more room, may do it
         log.exception("claim.failed")
-        give_back(runtime, held.claim, f"{type(error).__name__}: {error}")
+        _try_to_give_back(runtime, held, error, counts=True)
         check_canary(runtime.engine)
     else:
-        runtime.heartbeat.pace.learn(time.monotonic() - started, held.claim.cost)
-        store(runtime, held.claim, outcome)
         if not outcome.results:
             # it may be the work, and it may be the device
             check_canary(runtime.engine)
+
+
+def _try_to_give_back(runtime: Runtime, held: Held, error: BaseException, *, counts: bool) -> None:
+    try:
+        give_back(runtime, held.claim, f"{type(error).__name__}: {error}", counts=counts)
+    except DATABASE_LOST as lost:
+        # its lease runs out
+        log.warning("claim.kept", error=str(lost))

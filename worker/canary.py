@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from PIL import Image
 
+from jobs.errors import BlobStoreMissingError
+from worker.errors import DecoderStartError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,6 +24,10 @@ class CanaryFailedError(Exception):
     def __init__(self, problem: str) -> None:
         """Keep what was seen behind the docstring."""
         super().__init__(f"{type(self).__doc__} {problem}")
+
+
+UNFIT = (CanaryFailedError, BlobStoreMissingError, DecoderStartError, OSError)
+"""The worker, or its host, fails at what is no fault of the work: another one is to do it."""
 
 
 def check_canary(engine: "SiglipEngine") -> None:

@@ -36,6 +36,12 @@ def claim_work(runtime: Runtime, *, beside: bool = False, single: bool = False) 
         return leases.claim(session, settings.model, holder)
 
 
+def is_single_next(runtime: Runtime) -> bool:
+    """Whether a single item waits first."""
+    with runtime.sessions() as session:
+        return leases.is_single_next(session, runtime.settings.model)
+
+
 def store(runtime: Runtime, claim: Claim, outcome: Outcome) -> None:
     """Complete the claim; what was computed is kept and tried again while the database is away."""
     while True:

@@ -19,6 +19,7 @@ from worker.answers import TRIES, Answers, found_of, units_of
 from worker.claims import STORE_RETRY_SECONDS, Outcome
 from worker.decoding import DecodedItem, Decoding
 from worker.maps import MappedPicture, store_maps
+from worker.passage import Passage
 from worker.payloads import embedding_payloads, lens_payloads
 from worker.runtime import Runtime
 from worker.steps import Steps, run_in_steps
@@ -26,9 +27,8 @@ from worker.steps import Steps, run_in_steps
 log = structlog.get_logger()
 
 PROMPTS_SHOWN: Final = 100
-DECODING_STEP_SECONDS: Final = 0.02
+LOOK_SECONDS: Final = 0.02
 
-Step = Callable[[], None]
 Picture = tuple[Unit, DecodedItem]
 Text = tuple[Unit, dict[str, Any]]
 Key = tuple[uuid.UUID, int]
@@ -36,20 +36,21 @@ Found = TypeVar("Found", DecodedItem, dict[str, Any])
 Answer = TypeVar("Answer")
 
 
-def compute(runtime: Runtime, claim: Claim, decodings: Sequence[Decoding | None], step: Step) -> Outcome:
+def compute(
+    runtime: Runtime, claim: Claim, decodings: Sequence[Decoding | None], passage: Passage
+) -> Outcome:
     """The results of all items, parted by unit, and what computed them.
 
-    `decodings` are those of the claim's units. `step` is called before each forward pass and while pictures
-    are waited for; whatever it raises ends the work.
+    `decodings` are those of the claim's units. What the passage raises at a step ends the work.
     """
     answers = Answers(claim)
     provenance = dict(runtime.provenance)
     try:
         if claim.units[0].type == JobType.LOGIT_LENS:
-            _lens(runtime, claim, decodings, step, answers, provenance)
+            _lens(runtime, claim, decodings, passage, answers, provenance)
         else:
-            _embed_texts(runtime, claim, step, answers)
-            _embed_images(runtime, claim, decodings, step, answers)
+            _embed_texts(runtime, claim, passage, answers)
+            _embed_images(runtime, claim, decodings, passage, answers)
     except OutOfMemoryError:
         raise
     except EngineError as error:
@@ -61,20 +62,23 @@ def _lens(
     runtime: Runtime,
     claim: Claim,
     decodings: Sequence[Decoding | None],
-    step: Step,
+    passage: Passage,
     answers: Answers,
     provenance: dict[str, Any],
 ) -> None:
     first = claim.units[0]
-    directions = runtime.labels.directions(first.tenant, first.options["labels"], first.options["template"])
+    with passage.aside():
+        directions = runtime.labels.directions(
+            first.tenant, first.options["labels"], first.options["template"], passage.step
+        )
     provenance["template"] = first.options["template"]
     # a poll carries the provenance: thousands of prompts would weigh more than the job
     provenance["prompts"] = list(directions.prompts)[:PROMPTS_SHOWN]
-    pictures = _decoded(claim, decodings, step, answers)
+    pictures = _decoded(claim, decodings, passage, answers)
     steps = _run(
-        runtime, pictures, lambda part: _read(runtime, first.options, directions, part), step, answers
+        runtime, pictures, lambda part: _read(runtime, first.options, directions, part), passage, answers
     )
-    maps = _store_maps(runtime, claim, steps, step)
+    maps = _store_maps(runtime, claim, steps, passage)
     for part, lens in steps.done:
         where = [maps[_key(unit.job_id, found)] for unit, found in part] if lens.patch is not None else None
         answers.add(units_of(part), lens_payloads(found_of(part), lens, where))
@@ -98,13 +102,13 @@ def _pixels(part: Sequence[Picture]) -> list[torch.Tensor]:
     return [torch.from_numpy(found.pixels) for _, found in part]
 
 
-def _embed_texts(runtime: Runtime, claim: Claim, step: Step, answers: Answers) -> None:
+def _embed_texts(runtime: Runtime, claim: Claim, passage: Passage, answers: Answers) -> None:
     texts = [(unit, item) for unit in claim.units for item in unit.items if item["kind"] == "text"]
     steps = _run(
         runtime,
         texts,
         lambda part: runtime.engine.embed_text([item["text"] for _, item in part]),
-        step,
+        passage,
         answers,
     )
     normalize = bool(claim.units[0].options["normalize"])
@@ -113,13 +117,13 @@ def _embed_texts(runtime: Runtime, claim: Claim, step: Step, answers: Answers) -
 
 
 def _embed_images(
-    runtime: Runtime, claim: Claim, decodings: Sequence[Decoding | None], step: Step, answers: Answers
+    runtime: Runtime, claim: Claim, decodings: Sequence[Decoding | None], passage: Passage, answers: Answers
 ) -> None:
     steps = _run(
         runtime,
-        _decoded(claim, decodings, step, answers),
+        _decoded(claim, decodings, passage, answers),
         lambda part: runtime.engine.embed_images(_pixels(part), batch_size=len(part)),
-        step,
+        passage,
         answers,
     )
     normalize = bool(claim.units[0].options["normalize"])
@@ -129,17 +133,19 @@ def _embed_images(
 
 
 def _decoded(
-    claim: Claim, decodings: Sequence[Decoding | None], step: Step, answers: Answers
+    claim: Claim, decodings: Sequence[Decoding | None], passage: Passage, answers: Answers
 ) -> list[tuple[Unit, DecodedItem]]:
     pictures = []
     for unit, decoding in zip(claim.units, decodings, strict=True):
         if decoding is None:
             continue
-        while not decoding.wait(DECODING_STEP_SECONDS):
-            # each picture has a limit of its own
-            step()
+        left = decoding.left
+        while not decoding.wait(LOOK_SECONDS):
+            # a store that hangs is no progress
+            passage.linger() if decoding.left == left else passage.step()
+            left = decoding.left
         decoded, failed = decoding.result()
-        step()
+        passage.step()
         answers.add([unit] * len(failed), failed)
         pictures += [(unit, found) for found in decoded]
     return pictures
@@ -149,13 +155,15 @@ def _run(
     runtime: Runtime,
     entries: Sequence[tuple[Unit, Found]],
     run: Callable[[Sequence[tuple[Unit, Found]]], Answer],
-    step: Step,
+    passage: Passage,
     answers: Answers,
 ) -> Steps[tuple[Unit, Found], Answer]:
     item_bytes = max((unit.item_bytes for unit, _ in entries), default=0)
     # in the end all are tried, for the sake of good items that come after bad ones
     thorough = all(unit.attempt >= TRIES for unit, _ in entries)
-    steps = run_in_steps(entries, run, room=runtime.room, item_bytes=item_bytes, step=step, thorough=thorough)
+    steps = run_in_steps(
+        entries, run, room=runtime.room, item_bytes=item_bytes, step=passage.step, thorough=thorough
+    )
     ran = {(unit.job_id, unit.unit) for part, _ in steps.done for unit, _ in part}
     for (unit, found), error in steps.failed:
         item = found if isinstance(found, dict) else found.item
@@ -164,7 +172,7 @@ def _run(
 
 
 def _store_maps(
-    runtime: Runtime, claim: Claim, steps: Steps[Picture, Lens], step: Step
+    runtime: Runtime, claim: Claim, steps: Steps[Picture, Lens], passage: Passage
 ) -> dict[Key, dict[str, Any]]:
     """Where the maps of each picture lie: one object a job."""
     pictures: dict[tuple[str, uuid.UUID], list[MappedPicture]] = defaultdict(list)
@@ -174,18 +182,18 @@ def _store_maps(
                 pictures[unit.tenant, unit.job_id].append((found, lens.patch, row))
     maps = {}
     for (tenant, job_id), of_job in pictures.items():
-        stored = _keep_storing(runtime, ObjectName(tenant, job_id, claim.token), of_job, step)
+        stored = _keep_storing(runtime, ObjectName(tenant, job_id, claim.token), of_job, passage)
         maps.update({_key(job_id, found): where for (found, _, _), where in zip(of_job, stored, strict=True)})
     return maps
 
 
 def _keep_storing(
-    runtime: Runtime, name: ObjectName, pictures: Sequence[MappedPicture], step: Step
+    runtime: Runtime, name: ObjectName, pictures: Sequence[MappedPicture], passage: Passage
 ) -> list[dict[str, Any]]:
     """Store the maps; they are kept and tried again while the disk is full, as long as a lease may last."""
     deadline = time.monotonic() + runtime.settings.hard_limit_seconds
     while True:
-        step()
+        passage.step()
         try:
             return store_maps(runtime.blobs, name, pictures, runtime.engine.config)
         except BlobStoreFullError:

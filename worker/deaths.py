@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+import uuid
 from typing import Final
 
 import structlog
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobs import workers
 from models.types import WorkerState
 from worker.pool import in_words, is_fatal
+from worker.running import take_mark
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger()
@@ -33,10 +35,11 @@ class Deaths:
         """Give what the child held back to the queue, before another child starts under the worker's name."""
         if code == 0:
             return
+        running = take_mark(self._settings.worker_id)
         log.error("worker.child_died", pid=pid, why=in_words(code))
         for _ in range(REPORT_TRIES):
             try:
-                self._report(code)
+                self._report(code, running)
             except SQLAlchemyError as error:
                 log.warning("worker.death_unreported", error=str(error))
                 time.sleep(RETRY_SECONDS)
@@ -44,10 +47,10 @@ class Deaths:
                 return
         # its leases run out by themselves
 
-    def _report(self, code: int) -> None:
+    def _report(self, code: int, running: uuid.UUID | None) -> None:
         worker_id = self._settings.worker_id
         with self._sessions.begin() as session:
-            workers.report_death(session, worker_id, crashed=is_fatal(code), reason=in_words(code))
+            workers.report_death(session, worker_id, in_words(code), crashed=is_fatal(code), running=running)
             starting = session.scalar(workers.state_of(worker_id)) == WorkerState.STARTING
         # only signals: a child that exits by itself has said why, or waits for the database
         self._early = self._early + 1 if starting and code < 0 else 0

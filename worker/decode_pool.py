@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from itertools import count
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import structlog
 
@@ -15,14 +15,14 @@ from worker.feeding import DecodingStoppedError, Feeder, Pending, Place, Task
 
 log = structlog.get_logger()
 
-MOST_WAITING: Final = 128
 URGENT, USUAL, END = range(3)
 
 
 class DecodePool:
     """Decoding processes, each fed by a thread of this one; no picture can harm another or the model.
 
-    Of encoded bytes and full-size pixels no more than one picture a process is held.
+    Of encoded bytes and full-size pixels no more than one picture a process is held. How many squares are
+    held is bounded by who hands in: what a worker has claimed, a few hundred at most.
     """
 
     def __init__(
@@ -34,22 +34,18 @@ class DecodePool:
         processes: int,
         seconds_per_picture: float,
         memory_bytes: int,
-        most_waiting: int = MOST_WAITING,
     ) -> None:
         """Start the processes and return at once.
 
         `side` and `resample` (Pillow's number) are the checkpoint's, see `pictures.convert.squash`.
-        `most_waiting` pictures are handed in and not yet decoded, before `submit` waits.
         """
         terms = Terms(side, resample, limits, seconds_per_picture, memory_bytes)
         self._line: queue.PriorityQueue[Place] = queue.PriorityQueue()
         self._numbers = count()
-        self._most_waiting = most_waiting
-        self._waiting = 0
-        self._changed = threading.Condition()
+        self._changed = threading.Lock()
         self._closed = False
         self._reported = False
-        self._feeders = [Feeder(terms, self._line, self._forget, self._report) for _ in range(processes)]
+        self._feeders = [Feeder(terms, self._line, self._report) for _ in range(processes)]
         for feeder in self._feeders:
             feeder.start()
 
@@ -58,19 +54,15 @@ class DecodePool:
     ) -> Pending:
         """Hand in pictures; `loads` read the bytes of one each, when a process is free for it.
 
-        Waits while too many are not yet decoded; as many as there are in one call are always taken together.
-        What is urgent is taken at once, and decoded before the others.
+        Returns at once. What is urgent is decoded before all that is not.
 
         Raises:
             DecodingStoppedError: the pool is closed.
         """
-        added = len(loads)
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or urgent or self._has_room(added))
             if self._closed:
                 raise DecodingStoppedError
-            self._waiting += added
-            pending = Pending(added)
+            pending = Pending(len(loads))
             for position, load in enumerate(loads):
                 task = Task(pending, position, load, thumbnails)
                 self._line.put(Place(URGENT if urgent else USUAL, next(self._numbers), task))
@@ -84,7 +76,6 @@ class DecodePool:
         """Kill the processes; what was not decoded yet ends with DecodingStoppedError."""
         with self._changed:
             self._closed = True
-            self._changed.notify_all()
         for feeder in self._feeders:
             feeder.stop()
         for _ in self._feeders:
@@ -102,17 +93,9 @@ class DecodePool:
         """Close."""
         self.close()
 
-    def _has_room(self, added: int) -> bool:
-        return not self._waiting or self._waiting + added <= self._most_waiting
-
     def _report(self, kept: list[str]) -> None:
         with self._changed:
             first, self._reported = not self._reported, True
         if kept and first:
             # decoding goes on: a host that forbids one confinement is still better off with the others
             log.warning("decoder.unconfined", kept=kept)
-
-    def _forget(self) -> None:
-        with self._changed:
-            self._waiting -= 1
-            self._changed.notify_all()

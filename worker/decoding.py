@@ -38,6 +38,11 @@ class Decoding:
     items: Sequence[dict[str, Any]]
     pending: Pending
 
+    @property
+    def left(self) -> int:
+        """How many are not decoded yet."""
+        return self.pending.left
+
     def wait(self, seconds: float) -> bool:
         """Wait for all of them; False when the time is over before."""
         return self.pending.wait(seconds)

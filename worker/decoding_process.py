@@ -24,7 +24,7 @@ from pictures.errors import (
     NotAnImageError,
     PictureError,
 )
-from worker.errors import DecoderCrashedError, ImageTooCostlyError
+from worker.errors import DecoderCrashedError, DecoderStartError, ImageTooCostlyError
 from worker.frames import ANSWER, MAX_ANSWER_BYTES, REQUEST, Kind, Order, make_slot, slot_bytes
 
 START_SECONDS: Final = 60.0
@@ -54,10 +54,6 @@ _REFUSALS: Final = {
         ImageTooCostlyError,
     )
 }
-
-
-class DecoderStartError(RuntimeError):
-    """A decoding process did not start: no picture's fault."""
 
 
 class DecoderDiedError(Exception):

@@ -1,4 +1,6 @@
-"""What becomes of a picture on which its decoder fails: a permanent error of the item alone."""
+"""What goes wrong with decoders: by the fault of a picture, as a permanent error of it, or of the host."""
+
+from typing import ClassVar
 
 from pictures.errors import PictureError
 
@@ -19,3 +21,9 @@ class ImageTooCostlyError(PictureError):
     """The picture takes too much memory to decode: send a smaller one, or a plain JPEG or PNG of it."""
 
     code = "image-too-costly"
+
+
+class DecoderStartError(RuntimeError):
+    """A decoding process did not start: no picture's fault."""
+
+    code: ClassVar[str] = "decoder-start-failed"

@@ -32,6 +32,11 @@ class Pending:
         self._changed = threading.Condition()
         self.cancelled = False
 
+    @property
+    def left(self) -> int:
+        """How many are not decoded yet."""
+        return self._left
+
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for all of them; False when the time is over before."""
         with self._changed:
@@ -74,20 +79,18 @@ class Place:
 
 
 class Feeder(threading.Thread):
-    """Takes tasks until the line ends; `done` is called after each."""
+    """Takes tasks until the line ends."""
 
     def __init__(
         self,
         terms: Terms,
         line: queue.PriorityQueue[Place],
-        done: Callable[[], None],
         report_kept: Callable[[list[str]], None],
     ) -> None:
         super().__init__(name="decoding", daemon=True)
         self.decoder: DecodingProcess | None = None
         self._terms = terms
         self._line = line
-        self._done = done
         self._report_kept = report_kept
         self._stopping = False
 
@@ -96,7 +99,6 @@ class Feeder(threading.Thread):
         self._prepare()
         while (task := self._line.get().task) is not None:
             task.pending.keep(task.position, self._outcome(task))
-            self._done()
             self._prepare()
         self._replace()
 

@@ -79,6 +79,14 @@ class Heartbeat:
         """
         self._stepped_at = time.monotonic()
         self._said_stalled = False
+        self.check(grip)
+
+    def check(self, grip: Grip | None) -> None:
+        """Look whether work is still wanted.
+
+        Raises:
+            AbandonedError: the work of this grip is not.
+        """
         if grip is not None and grip.news is not Renewal.RENEWED:
             raise AbandonedError(grip.news)
 
@@ -110,7 +118,8 @@ class Heartbeat:
         news = renew(session, grip.token)
         if news is not grip.news and grip in self._grips:
             grip.news = news
-            log.warning("lease.news", token=str(grip.token), news=news)
+            # no warning: most leases that are gone were completed a moment ago
+            log.info("lease.news", token=str(grip.token), news=news)
 
     def _is_stalled(self) -> bool:
         limit = self.pace.stall_seconds if self._stall_seconds is None else self._stall_seconds

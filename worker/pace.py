@@ -3,10 +3,24 @@
 from collections import deque
 from typing import Final
 
+from engine.catalog import Checkpoint
+from jobs.leases import Claim
+from jobs.pricing import price
+from models.types import JobType
+
 CLAIMS_KEPT: Final = 32
 MIN_STALL_SECONDS: Final = 60.0
 STALL_BATCHES: Final = 4
 GROWTH: Final = 1 / 16
+
+
+def items_gflop(claim: Claim, checkpoint: Checkpoint) -> float:
+    """The estimate for the items of a claim, without their labels: those are embedded once a job."""
+    return sum(
+        len(unit.items)
+        * price(JobType(unit.type), unit.options, unit.items[0]["kind"], checkpoint).item_gflop
+        for unit in claim.units
+    )
 
 
 class Pace:

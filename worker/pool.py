@@ -31,6 +31,11 @@ class WatchedTaskPool(TaskPool):  # type: ignore[misc]  # likewise
 
     Pool = WatchedPool
 
+    @property
+    def child_pids(self) -> list[int]:
+        """The processes that live now."""
+        return [process.pid for process in self._pool._pool]  # noqa: SLF001 - Celery and billiard show no other way
+
 
 def is_fatal(code: int) -> bool:
     """Whether an exit code tells of a crash, not of a kill from outside."""

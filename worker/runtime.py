@@ -9,16 +9,17 @@ from PIL import Image
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
+from engine.catalog import Checkpoint
 from engine.errors import EngineError
 from jobs import workers
 from jobs.blobs import BlobStore
 from jobs.errors import DomainError
-from jobs.recovery import judge_struck
 from models.session import sync_sessions
 from pictures.decode import Limits
 from worker.canary import CanaryFailedError, check_canary
 from worker.heartbeat import Heartbeat
 from worker.pace import Room
+from worker.running import RunningMark
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Runtime:
     engine: "SiglipEngine"
     labels: "LabelCache"
     room: Room
+    checkpoint: Checkpoint
+    running: RunningMark
     provenance: dict[str, Any] = field(default_factory=dict)
     decoders: "DecodePool | None" = None
     """Absent only where no pictures are worked on."""
@@ -85,8 +88,6 @@ def start(settings: WorkerSettings) -> bool:
         return False
     with sessions.begin() as session:
         workers.judge_crashes(session, settings.worker_id, healthy=True)
-        # at once: this very worker would claim it again before the duty comes by
-        judge_struck(session)
         workers.report_online(
             session,
             settings.worker_id,
@@ -127,11 +128,19 @@ def register(
 def take_back(sessions: sessionmaker[Session], settings: WorkerSettings) -> None:
     """Give back what this worker held in a former life, in which it was killed with its child."""
     with sessions.begin() as session:
-        held = workers.report_death(
-            session, settings.worker_id, crashed=False, reason="its worker was killed"
-        )
+        held = workers.report_death(session, settings.worker_id, "its worker was killed")
     if held:
         log.warning("worker.took_back", leases=held)
+
+
+def say_goodbye(sessions: sessionmaker[Session], settings: WorkerSettings) -> None:
+    """The worker has ended, and its work is done or given back."""
+    try:
+        with sessions.begin() as session:
+            workers.report_offline(session, settings.worker_id)
+    except OperationalError as error:
+        # it is not heard of any more, which tells as much
+        log.warning("worker.goodbye_unsaid", error=str(error))
 
 
 def failure(sessions: sessionmaker[Session], settings: WorkerSettings) -> str | None:
@@ -143,9 +152,10 @@ def failure(sessions: sessionmaker[Session], settings: WorkerSettings) -> str | 
 
 def report_sick(runtime: Runtime, error: Exception) -> None:
     """The worker was healthy once and is not any more: say so, that somebody may look at it."""
+    reason = _reason(error, "host-failed")
+    log.error("worker.sick", **reason)
     with runtime.sessions.begin() as session:
-        workers.report_failed(session, runtime.settings.worker_id, _reason(error))
-    log.error("worker.sick", **_reason(error))
+        workers.report_failed(session, runtime.settings.worker_id, reason)
 
 
 def stop() -> None:
@@ -172,6 +182,8 @@ def _load(settings: WorkerSettings, sessions: sessionmaker[Session], heartbeat: 
         engine=engine,
         labels=LabelCache(engine),
         room=Room(settings.batch_items, settings.batch_bytes or free_bytes(engine.device)),
+        checkpoint=settings.catalog().find(settings.model),
+        running=RunningMark(settings.worker_id),
         provenance={**engine.provenance, "model": settings.model},
         decoders=open_decoders(settings, engine.provenance["pixel_path"]),
     )
@@ -191,7 +203,7 @@ def open_decoders(settings: WorkerSettings, pixel_path: dict[str, Any]) -> "Deco
     )
 
 
-def _reason(error: Exception) -> dict[str, str]:
-    code = getattr(error, "code", "load-failed")
+def _reason(error: Exception, otherwise: str = "load-failed") -> dict[str, str]:
+    code = getattr(error, "code", otherwise)
     message = str(error).strip() or type(error).__name__
     return {"code": str(code), "message": " ".join(message.split())[:2_000]}

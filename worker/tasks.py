@@ -8,7 +8,6 @@ import structlog
 from celery import Task, shared_task
 
 from jobs.broker import TASK
-from jobs.errors import BlobStoreMissingError
 
 log = structlog.get_logger()
 
@@ -18,16 +17,19 @@ def work(self: Any) -> None:
     """Run work until none waits or the time slice is over; then invite whoever is free."""
     # imported here: the parent process knows the task, but must stay without torch
     from worker import runtime  # noqa: PLC0415
-    from worker.canary import CanaryFailedError  # noqa: PLC0415
+    from worker.canary import UNFIT  # noqa: PLC0415
     from worker.time_slice import run_slice  # noqa: PLC0415
 
     assert isinstance(self, Task)
     try:
         more = run_slice(runtime.current())
-    except (CanaryFailedError, BlobStoreMissingError) as error:
-        runtime.report_sick(runtime.current(), error)
-        os.kill(os.getppid(), signal.SIGTERM)
-        os._exit(1)
+    except UNFIT as error:
+        try:
+            runtime.report_sick(runtime.current(), error)
+        finally:
+            # whoever cannot say so must end all the same
+            os.kill(os.getppid(), signal.SIGTERM)
+            os._exit(1)
     except (Exception, SystemExit):
         # under prefork some would end the whole worker; the lease expires and the work waits again
         log.exception("slice.failed")

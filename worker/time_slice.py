@@ -1,6 +1,7 @@
 """What a worker does with an invitation: claim after claim, until nothing waits or its time is over."""
 
 import time
+from collections import deque
 from typing import Final
 
 from worker.batch import Held, put_back, run, take
@@ -14,8 +15,7 @@ def run_slice(runtime: Runtime) -> bool:
     """Run claim after claim; True when the time slice, or the worker, ended before the work did.
 
     Raises:
-        CanaryFailedError: the model does not work any more.
-        BlobStoreMissingError: the blob store is not there.
+        UNFIT: the worker, or its host, can do no work any more.
     """
     deadline = time.monotonic() + runtime.settings.slice_seconds
     if runtime.heartbeat.ending:
@@ -24,9 +24,7 @@ def run_slice(runtime: Runtime) -> bool:
     try:
         held = take(runtime)
         while held is not None:
-            # what comes next is decoded while the model is at this one
-            goes_on = held.has_pictures and held.claim.sociable and not _is_over(runtime, deadline)
-            ahead = take(runtime, beside=True) if goes_on else None
+            ahead = None if _is_over(runtime, deadline) else _take_ahead(runtime, held, way)
             run(runtime, held, way.give if held.is_divisible else None)
             way.finish()
             if _is_over(runtime, deadline) and (ahead is None or put_back(runtime, ahead)):
@@ -41,38 +39,54 @@ def run_slice(runtime: Runtime) -> bool:
 class GivingWay:
     """Lets single items go between the forward passes of a larger unit, once it is their turn.
 
-    Else an interactive job would wait for a unit of many passes; so it waits for one.
+    Else an interactive job would wait for a unit of many passes; so it waits for one. After each pass they
+    get one of their own, however many they are: the unit's turn came before theirs.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._held: Held | None = None
+        self._waiting: deque[Held] = deque()
         self._looked_at = 0.0
 
     def give(self) -> None:
-        """Run the single items whose turn it is; those whose pictures are not decoded yet, the next time."""
-        if self._held is None and self._is_time_to_look():
-            self._held = self._take()
-        while self._held is not None and self._held.is_ready:
-            self._run_held()
-            self._held = self._take()
+        """Run single items whose turn it is; those whose pictures are not decoded yet, the next time."""
+        self.look()
+        if self._waiting and self._waiting[0].is_ready:
+            run(self._runtime, self._waiting.popleft())
+
+    def look(self) -> None:
+        """Claim single items whose turn it is, unless some were and are not run yet."""
+        now = time.monotonic()
+        if self._waiting or self._runtime.heartbeat.ending or now - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
+        held = take(self._runtime, beside=True, single=True)
+        if held is not None:
+            self.accept(held)
+
+    def accept(self, held: Held) -> None:
+        """Run these too when there is time."""
+        self._waiting.append(held)
 
     def finish(self) -> None:
-        """Run what was taken and is not run yet."""
-        if self._held is not None:
-            self._run_held()
+        """Run what was claimed and is not run yet."""
+        while self._waiting:
+            run(self._runtime, self._waiting.popleft())
 
-    def _run_held(self) -> None:
-        held, self._held = self._held, None
-        assert held is not None
-        run(self._runtime, held)
 
-    def _take(self) -> Held | None:
-        self._looked_at = time.monotonic()
-        return None if self._runtime.heartbeat.ending else take(self._runtime, beside=True, single=True)
-
-    def _is_time_to_look(self) -> bool:
-        return time.monotonic() - self._looked_at >= LOOK_SECONDS
+def _take_ahead(runtime: Runtime, held: Held, way: GivingWay) -> Held | None:
+    """Claim what comes next, so that its pictures are decoded while the model is at what is held."""
+    if not held.has_pictures or not held.claim.sociable:
+        return None
+    if not held.is_divisible:
+        return take(runtime, beside=True)
+    # single items are not to wait for all of a unit: they go between its passes
+    way.look()
+    ahead = take(runtime, beside=True)
+    if ahead is not None and ahead.claim.is_of_singles:
+        way.accept(ahead)
+        return None
+    return ahead
 
 
 def _is_over(runtime: Runtime, deadline: float) -> bool:

@@ -14,7 +14,7 @@ from api.drawing import Choice
 from api.lookup import find_kept_job
 from api.schemas import results as schema
 from jobs import queries
-from jobs.errors import NoResultYetError, NotFoundError
+from jobs.errors import ItemDroppedError, NoResultYetError, NotFoundError
 from jobs.maps import Maps, maps_of, read_thumbnail
 from models.job import Result
 
@@ -172,7 +172,7 @@ async def _find_result(session: AsyncSession, tenant: str, job_id: str, index: i
         raise NotFoundError(f"The job has {job.total} items, the last is {job.total - 1}.")
     result = await session.scalar(queries.result_of(job.id, index))
     if result is None:
-        raise NoResultYetError
+        raise ItemDroppedError if job.ended_at else NoResultYetError
     return result
 
 

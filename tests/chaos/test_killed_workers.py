@@ -8,6 +8,7 @@ import pytest
 from models.types import Priority
 from tests.chaos.conftest import Chaos
 from tests.chaos.locks import locked, somebody_waits
+from worker.oversight import YOUNG_LEASES
 
 CLAIMABLE_SECONDS = 5
 
@@ -102,3 +103,18 @@ def test_a_rolling_restart_under_load_fails_and_loses_nothing(chaos: Chaos) -> N
     chaos.settle()
     assert {chaos.job(job_id).state for job_id in jobs} == {"succeeded"}
     assert chaos.count("SELECT count(*) FROM attempts WHERE outcome <> 'completed'") == 0
+
+
+def test_a_child_that_stands_still_is_killed_long_before_its_time_limit(chaos: Chaos) -> None:
+    chaos.add_worker(LENSQUEUE_LEASE_SECONDS="1")
+    child = chaos.worker_child()
+    # as old as one must be that is no longer importing torch
+    chaos.wait_seconds(YOUNG_LEASES + 2)
+    job_id = chaos.order(["sleep 0.3"] * 3, Priority.INTERACTIVE)
+    chaos.wait_until(chaos.is_forward)
+    child.suspend()
+    chaos.settle()
+    assert chaos.job(job_id).state == "succeeded"
+    assert not child.is_running()
+    assert "worker.child_silent" in chaos.log("worker")
+    assert chaos.count("SELECT count(*) FROM work WHERE strikes > 0") == 0

@@ -248,25 +248,6 @@ def test_pictures_called_back_are_not_begun() -> None:
         assert [type(found) for found in pending.result()] == [Picture, DecodingStoppedError]
 
 
-def test_handing_in_waits_while_too_many_wait() -> None:
-    gate = threading.Event()
-
-    def wait() -> bytes:
-        gate.wait(30)
-        return PICTURES["PNG"]
-
-    with a_pool(most_waiting=2) as pool:
-        pool.submit([wait, wait, wait])
-        second: list[list[Picture | Exception]] = []
-        other = threading.Thread(target=lambda: second.append(pool.submit([wait]).result()))
-        other.start()
-        other.join(0.3)
-        assert other.is_alive()
-        gate.set()
-        other.join(30)
-        assert isinstance(second[0][0], Picture)
-
-
 def test_a_fault_of_the_store_is_no_picture_s(pool: DecodePool) -> None:
     def fail() -> bytes:
         raise OSError(5, "the disk is dying")

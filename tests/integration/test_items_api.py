@@ -184,6 +184,9 @@ def test_an_item_that_was_not_run_yet_says_so(api: TestClient) -> None:
     job = api.post("/v1/jobs", json={"type": "embedding", "input": {"texts": ["a ring"]}}).json()
     answer = api.get(f"/v1/jobs/{job['id']}/items/0")
     assert (answer.status_code, answer.json()["code"]) == (404, "no-result-yet")
+    api.post(f"/v1/jobs/{job['id']}/cancel")
+    answer = api.get(f"/v1/jobs/{job['id']}/items/0")
+    assert (answer.status_code, answer.json()["code"]) == (404, "item-dropped")
 
 
 def test_another_tenants_maps_are_answered_as_unknown(

@@ -142,3 +142,17 @@ def test_telling_which_models_have_work_reads_no_more_than_it_tells(sessions: Se
         plan = list(nodes(plan_of(session, str(statement), {})))
     assert plan[0]["Actual Rows"] == 2
     assert rows_read(plan, "work") <= 2 * (16 + 1) + 2
+
+
+def test_a_look_reads_one_row_however_much_waits(sessions: Sessions) -> None:
+    fill(sessions)
+    values = {
+        "model": MODEL,
+        "lonely_losses": transitions.LONELY_LOSSES,
+        "max_strikes": transitions.MAX_STRIKES,
+    }
+    with sessions() as session:
+        session.execute(transitions.READ_BY_INDEX)
+        plan = list(nodes(plan_of(session, transitions.LOOK.text, values)))
+        session.rollback()
+    assert rows_read(plan, "work") == 1

@@ -118,6 +118,35 @@ def test_beside_other_work_nothing_suspected_is_claimed_nor_passed_over(
     assert innocent.sociable
 
 
+def test_a_stream_of_single_items_does_not_stop_a_unit(
+    sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    submit_texts(sessions, 9, tenant="bulk", priority=Priority.BULK)
+    engine = FailingEngine()
+    engine.before = lambda: submit_texts(sessions) if len(engine.batches) < 20 else None
+    time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat, batch_items=3))
+    # after each pass of the unit one of theirs
+    assert passes(engine)[0:6:2] == [3, 3, 3]
+    assert_settled(sessions)
+
+
+def test_a_worker_found_unfit_between_passes_costs_the_unit_nothing_and_ends(
+    sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat
+) -> None:
+    submit_texts(sessions, 9, tenant="bulk", priority=Priority.BULK)
+    engine = FailingEngine()
+
+    def fall_sick() -> None:
+        submit_texts(sessions)
+        engine.sick = True
+
+    engine.before = once(fall_sick)
+    with pytest.raises(CanaryFailedError):
+        time_slice.run_slice(runtime_of(engine, sessions, blobs, heartbeat, batch_items=3))
+    assert scalar(sessions, "SELECT count(*) FROM leases") == 0
+    assert scalar(sessions, "SELECT losses FROM work WHERE items > 1") == 0
+
+
 def test_a_fault_between_passes_costs_the_unit_nothing(
     sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat
 ) -> None:
@@ -134,8 +163,8 @@ def test_a_fault_between_passes_costs_the_unit_nothing(
     assert scalar(sessions, "SELECT losses FROM work") == 1
 
 
-def test_urgent_pictures_are_decoded_before_those_that_wait_and_do_not_wait_for_room(picture: bytes) -> None:
-    with DecodePool(48, 3, processes=1, seconds_per_picture=60, memory_bytes=1 << 30, most_waiting=4) as pool:
+def test_urgent_pictures_are_decoded_before_those_that_wait(picture: bytes) -> None:
+    with DecodePool(48, 3, processes=1, seconds_per_picture=60, memory_bytes=1 << 30) as pool:
         begun, released, order = threading.Event(), threading.Event(), []
 
         def load(name: str, *, wait: bool = False) -> Callable[[], bytes]:
@@ -166,6 +195,8 @@ def test_what_was_claimed_ahead_is_put_back_by_a_worker_that_ends(
         wanted = Submission(JobType.EMBEDDING, MODEL, [ImageItem(stored)], {"normalize": True})
         admit_and_submit(sessions, wanted)
     engine = FailingEngine()
+    # else the next beat would say that it need not end
+    heartbeat.stop()
     engine.before = lambda: setattr(heartbeat, "ending", True)
     runtime = runtime_of(engine, sessions, blobs, heartbeat, batch_items=1)
     with open_decoders(runtime.settings, {"image_size": 8, "resample": "bicubic"}) as decoders:

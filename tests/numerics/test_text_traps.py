@@ -1,5 +1,6 @@
 """Texts: what changes an embedding without anybody noticing, for each kind of tokenizer."""
 
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from transformers import AutoTokenizer
 
 from engine.errors import ModelLoadFailedError, TextTruncatedWarning
-from engine.siglip import SiglipEngine
+from engine.siglip import TEXT_BATCH, SiglipEngine
 from engine.text import TEXT_POSITIONS, tokenize
 from tests.numerics.checkpoints import save_siglip2
 
@@ -90,3 +91,12 @@ def test_a_tokenizer_without_an_end_token_is_refused(siglip2_folder: Path) -> No
 def test_no_text_gives_no_row_and_an_empty_one_gives_one(engine: SiglipEngine) -> None:
     assert engine.embed_text([]).shape == (0, engine.config.hidden_size)
     assert np.isfinite(engine.embed_text("").numpy()).all()
+
+
+def test_labels_are_embedded_in_steps(engine: SiglipEngine) -> None:
+    steps: list[None] = []
+    words = product(sorted(set(TEXT.removesuffix(".").split())), repeat=4)
+    labels = [" ".join(some) for some in islice(words, 2 * TEXT_BATCH + 1)]
+    stepped = engine.embed_labels(labels, step=lambda: steps.append(None))
+    assert len(steps) == 3
+    np.testing.assert_array_equal(stepped.unit, engine.embed_labels(labels).unit)
