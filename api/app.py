@@ -22,7 +22,7 @@ from api.waiting import Waiting
 from jobs import logs
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
-from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, keep, recovering, tidying
+from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, expiring, keep, recovering, tidying
 from models.schema import head
 from models.session import async_sessions, sync_sessions
 
@@ -92,6 +92,7 @@ def _maintained(database_url: str, inviter: Inviter, blobs: BlobStore) -> Iterat
         return thread
 
     threads = [
+        start("expiry", expiring(), RECOVER_SECONDS),
         start("recovery", recovering(inviter), RECOVER_SECONDS),
         start("tidying", tidying(blobs), TIDY_SECONDS),
     ]

@@ -22,7 +22,7 @@ from jobs.broker import BROKER_ERRORS, Inviter
 from jobs.deadlines import continue_cancels, expire_unstarted, stop_overdue
 from jobs.idempotency import forget_keys
 from jobs.images import remove_dying
-from jobs.recovery import expire_leases, fail_hopeless, judge_struck
+from jobs.recovery import Expiry, fail_hopeless, judge_struck
 from jobs.retention import expire_results, forget_workers, remove_drafts
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ TIDY_SECONDS = 10.0
 DATABASE_AWAY_SECONDS = 2.0
 TURN_SECONDS = 2.0
 """A duty that finds more and more to do is run again for so long before the next one has its turn."""
-TRANSACTION_SECONDS = 10
+TRANSACTION_SECONDS = 5
 """A process that freezes in the midst of a duty loses its transaction, and the locks, after so long."""
 LOCK_SPACE = 0x4C51  # "LQ": our advisory locks, apart from anybody else's in this database
 
@@ -41,19 +41,23 @@ LOCK_SPACE = 0x4C51  # "LQ": our advisory locks, apart from anybody else's in th
 class Duty:
     """Something to be done now and then, in a transaction of its own; `run` returns how much it did.
 
-    `lock` numbers its advisory lock, which is the same in every version that may run at once. An `exhausting`
-    duty takes a slice at a time, and is run again at once while it finds any.
+    `lock` numbers its advisory lock, which is the same in every version that may run at once; without one all
+    processes do it. An `exhausting` duty takes a slice at a time, and is run again while it finds any.
     """
 
-    lock: int
+    lock: int | None
     run: Callable[[Session], int]
     exhausting: bool = True
+
+
+def expiring() -> list[Duty]:
+    """What must not wait for other duties."""
+    return [Duty(None, Expiry())]
 
 
 def recovering(inviter: Inviter) -> list[Duty]:
     """What brings work forward."""
     return [
-        Duty(0, expire_leases),
         Duty(1, fail_hopeless),
         Duty(5, judge_struck),
         Duty(6, continue_cancels),
@@ -105,9 +109,11 @@ def run_out(sessions: sessionmaker[Session], duty: Duty, stop: threading.Event) 
             return
 
 
-def run_alone(session: Session, number: int, duty: Callable[[Session], int]) -> int:
+def run_alone(session: Session, number: int | None, duty: Callable[[Session], int]) -> int:
     """Run a duty unless another process is at it; returns how much it did, 0 when it was not our turn."""
     session.execute(text(f"SET LOCAL transaction_timeout = '{TRANSACTION_SECONDS}s'"))
+    if number is None:
+        return duty(session)
     turn = session.scalar(
         text("SELECT pg_try_advisory_xact_lock(:space, :number)"), {"space": LOCK_SPACE, "number": number}
     )

@@ -1,5 +1,6 @@
 """The duties that bring work back from whoever lost it, and end what cannot be done."""
 
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -14,6 +15,7 @@ from models.work import Work
 
 log = structlog.get_logger()
 
+MAX_GAP: Final = timedelta(seconds=5)
 MAX_LOSSES: Final = 10
 MAX_STRIKES: Final = transitions.MAX_STRIKES
 LOST: Final[dict[str, Any]] = {
@@ -33,9 +35,31 @@ CRASHED: Final[dict[str, Any]] = {
 }
 
 
-def expire_leases(session: Session) -> int:
-    """Take leases that ran out from their holders; the work waits again."""
-    tokens = session.execute(transitions.EXPIRE_LEASES).scalars().all()
+class Expiry:
+    """Takes leases that ran out from their holders; the work waits again.
+
+    Belongs to one loop, which does nothing else and runs it every second: where its last run is long ago, the
+    database was away or its clock jumped, and nobody could renew. Then all holders have one lifetime more.
+    """
+
+    def __init__(self) -> None:
+        self._heard_at: datetime | None = None
+        self._away_until: datetime | None = None
+
+    def __call__(self, session: Session) -> int:
+        """Returns how many; 100 at a time."""
+        # the time of this transaction's begin: by the same one it is decided which leases are over
+        now = session.scalars(select(func.now())).one()
+        if self._heard_at is not None and not timedelta(0) <= now - self._heard_at <= MAX_GAP:
+            log.warning("database.was_away", seconds=(now - self._heard_at).total_seconds())
+            self._away_until = now
+        self._heard_at = now
+        return expire_leases(session, self._away_until)
+
+
+def expire_leases(session: Session, away_until: datetime | None = None) -> int:
+    """Take leases that ran out from their holders, but not before they could renew again."""
+    tokens = session.execute(transitions.EXPIRE_LEASES, {"away_until": away_until}).scalars().all()
     for token in tokens:
         log.warning("lease.expired", token=str(token))
     return len(tokens)

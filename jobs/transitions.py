@@ -4,7 +4,7 @@ Locks are taken in one order everywhere: leases, work, results, jobs by id. Whoe
 for work. All times are the database's.
 """
 
-from sqlalchemy import BigInteger, Boolean, Integer, Interval, Text, Uuid, bindparam, text
+from sqlalchemy import BigInteger, Boolean, DateTime, Integer, Interval, Text, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 LONELY_LOSSES = 2
@@ -248,9 +248,13 @@ CANCEL = text("""
 EXPIRE_LEASES = text("""
     WITH gone AS MATERIALIZED (
         SELECT token FROM leases
-        WHERE (until < now() OR hard_until < now())
-          -- while Postgres was down nobody could renew: give the holders one lifetime to come back
-          AND pg_postmaster_start_time() + ttl < now()
+        WHERE (
+            until < now() OR hard_until < now()
+            -- the clock was set back: whoever lives has renewed by the new one
+            OR until > now() + ttl
+          )
+          -- while Postgres was away nobody could renew: give the holders one lifetime to come back
+          AND greatest(pg_postmaster_start_time(), :away_until) + ttl < now()
         ORDER BY until LIMIT 100
         FOR UPDATE SKIP LOCKED
     ), ended AS (
@@ -263,7 +267,7 @@ EXPIRE_LEASES = text("""
         FROM gone WHERE attempts.lease_token = gone.token AND ended_at IS NULL
     )
     SELECT token FROM gone
-""")
+""").bindparams(bindparam("away_until", type_=DateTime(timezone=True)))
 """Take leases that ran out from their holders, 100 at a time; their work waits again, one loss richer."""
 
 TAKE_HOPELESS = text("""

@@ -3,8 +3,10 @@
 import signal
 import time
 
+import psutil
 import pytest
 
+from jobs.recovery import MAX_GAP
 from models.types import Priority
 from tests.chaos.conftest import Chaos
 
@@ -44,3 +46,23 @@ def test_what_was_computed_while_the_database_was_away_is_stored_once(chaos: Cha
         assert chaos.count("SELECT jsonb_agg(outcome) FROM attempts WHERE job_id = :id", id=job_id) == [
             "completed"
         ]
+
+
+@pytest.mark.slow_chaos
+def test_a_database_that_stood_still_past_the_leases_costs_nobody_theirs(chaos: Chaos) -> None:
+    chaos.add_worker(LENSQUEUE_LEASE_SECONDS=str(LEASE_SECONDS))
+    # longer than the loop of the duties may be silent
+    frozen_seconds = MAX_GAP.total_seconds() + LEASE_SECONDS
+    job_id = chaos.order([f"sleep {frozen_seconds + 2}"], Priority.INTERACTIVE)
+    chaos.wait_until(chaos.is_forward)
+    postgres = psutil.Process(chaos.pid("postgres"))
+    family = [postgres, *postgres.children(recursive=True)]
+    for process in family:
+        process.suspend()
+    time.sleep(frozen_seconds)
+    for process in reversed(family):
+        process.resume()
+    chaos.settle()
+    assert chaos.job(job_id).state == "succeeded"
+    assert chaos.count("SELECT jsonb_agg(outcome) FROM attempts") == ["completed"]
+    assert "database.was_away" in chaos.log("api")

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobs import maintenance, queries
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
-from jobs.maintenance import Duty, invite_workers, keep, recovering, run_alone, run_out, tidying
+from jobs.maintenance import Duty, expiring, invite_workers, keep, recovering, run_alone, run_out, tidying
 from jobs.submit import Terms
 from models.types import JobState, Priority
 from tests.faults import cancel_job, change, do
@@ -55,7 +55,7 @@ def test_no_two_duties_share_a_lock(inviter: Inviter, blobs: BlobStore) -> None:
 def test_every_duty_finds_nothing_in_an_empty_ledger(
     sessions: Sessions, inviter: Inviter, blobs: BlobStore
 ) -> None:
-    for duty in recovering(inviter) + tidying(blobs):
+    for duty in expiring() + recovering(inviter) + tidying(blobs):
         with sessions.begin() as session:
             assert run_alone(session, duty.lock, duty.run) == 0
 
@@ -134,14 +134,18 @@ def test_a_duty_that_is_told_to_stop_stops(sessions: Sessions) -> None:
     assert stop.is_set()
 
 
-def test_both_loops_bring_a_ledger_forward_and_end_when_told(
+def test_the_loops_bring_a_ledger_forward_and_end_when_told(
     sessions: Sessions, inviter: Inviter, blobs: BlobStore
 ) -> None:
     lost, cancelled = submit_texts(sessions), submit_texts(sessions, 100)
     claim(sessions)
     change(sessions, "UPDATE leases SET until = now() - interval '1 second', ttl = interval '0'")
     change(sessions, "UPDATE jobs SET state = 'cancelling' WHERE id = :job_id", job_id=cancelled)
-    with kept(sessions, *recovering(inviter)), kept(sessions, *tidying(blobs)):
+    with (
+        kept(sessions, *expiring()),
+        kept(sessions, *recovering(inviter)),
+        kept(sessions, *tidying(blobs)),
+    ):
         ends = time.monotonic() + 10
         while time.monotonic() < ends and read(sessions, cancelled).state != JobState.CANCELLED:
             time.sleep(0.05)

@@ -1,8 +1,11 @@
 """Work that comes back: from workers that crash, that are lost, and that only seem to be."""
 
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -307,3 +310,26 @@ def test_two_workers_that_crash_at_the_same_time_lose_each_their_own(sessions: S
     assert scalar(sessions, "SELECT array_agg(strikes) FROM work") == [1, 1]
     drain(sessions)
     assert_settled(sessions)
+
+
+def test_after_the_database_was_away_holders_have_one_lifetime_more(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expiry = recovery.Expiry()
+    submit_texts(sessions)
+    claim(sessions, ttl_seconds=1)
+    assert do(sessions, expiry) == 0
+    change(sessions, "UPDATE leases SET until = now() - interval '1 second'")
+    with monkeypatch.context() as patched:
+        patched.setattr(recovery, "MAX_GAP", timedelta(0))
+        assert do(sessions, expiry) == 0
+    assert do(sessions, expiry) == 0
+    time.sleep(1.1)
+    assert do(sessions, expiry) == 1
+
+
+def test_a_lease_from_before_the_clock_was_set_back_is_over_too(sessions: Sessions) -> None:
+    submit_texts(sessions)
+    claim(sessions, ttl_seconds=1)
+    change(sessions, "UPDATE leases SET until = now() + interval '1 hour', ttl = interval '0'")
+    assert do(sessions, recovery.expire_leases) == 1
