@@ -74,7 +74,7 @@ class Bench:
         """CPU time so far, of each service with all its processes."""
         return {
             name: _cpu_of(pid)
-            for name in ("api", "worker", "postgres", "valkey")
+            for name in ("api", "worker", "tasks", "postgres", "valkey")
             if name in self.stack.supervisor.names and (pid := self.stack.pid(name)) is not None
         }
 

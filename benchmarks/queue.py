@@ -6,7 +6,7 @@
    second to drain, engine at 0 ms.
 2. Single-item jobs from 8 clients over HTTP, submit to end, engine at 0 and at 30 ms a batch; CPU per item.
 3. One large job: time to accept it, to drain it, and the worker's memory meanwhile.
-4. Interactive jobs while a large one runs, 30 ms a batch: submit to end, in batches.
+4. Interactive jobs while a large one of texts, or pictures, runs at 30 ms a batch: submit to end, in batches.
 """
 
 import argparse
@@ -14,24 +14,28 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
 
+from api.schemas.ids import parse_image_id
 from api.waiting import TICK_SECONDS
-from benchmarks.bench import TENANT, Bench, celery_argv, running_bench
+from benchmarks.bench import ROOT, TENANT, Bench, celery_argv, running_bench
 from benchmarks.machine import describe_machine
 from benchmarks.one_task_per_item import QUEUE, run_item
 from engine.catalog import DEMO_MODEL, Catalog
 from jobs import submit
 from jobs.admission import Quota, admit
 from jobs.broker import PRODUCER_TRANSPORT, celery_app
-from jobs.submit import Submission, TextItem
+from jobs.submit import ImageItem, Item, Submission, TextItem
 from models.types import JobType, Priority
 
 PAIRS = 5
+PICTURE = ROOT / "demo" / "samples" / "images" / "scene-00000.jpg"
 BATCH_MS = 30.0
 CLIENTS = 8
 PARTS = ("drain", "over_http", "large", "interactive")
@@ -63,22 +67,24 @@ def _measure(part: str, bench: Bench, items: int, singles: int) -> Any:
         return measure_drain(bench, singles)
     if part == "over_http":
         return [measure_http(bench, singles, sleep_ms) for sleep_ms in (0.0, BATCH_MS)]
-    return measure_large(bench, items) if part == "large" else measure_interactive(bench, items // 4)
+    if part == "large":
+        return measure_large(bench, items)
+    return [measure_interactive(bench, items // 8, kind) for kind in ("text", "image")]
 
 
 def measure_drain(bench: Bench, count: int) -> dict[str, Any]:
     """Items a second of both ways, taken in turn so that both see the same machine."""
     ledger, tasks = [], []
     for _ in range(PAIRS):
-        ledger.append(count / _through_the_ledger(bench, count))
-        tasks.append(count / _one_task_per_item(bench, count))
-        _say(f"drain: ledger {ledger[-1]:.0f} items/s, one task an item {tasks[-1]:.0f} items/s")
-    ratios = [mine / theirs for mine, theirs in zip(ledger, tasks, strict=True)]
+        ledger.append(_through_the_ledger(bench, count))
+        tasks.append(_one_task_per_item(bench, count))
+        _say(f"drain: ledger {ledger[-1].rate:.0f} items/s, one task an item {tasks[-1].rate:.0f} items/s")
+    ratios = [mine.rate / theirs.rate for mine, theirs in zip(ledger, tasks, strict=True)]
     return {
         "items": count,
         "pairs": PAIRS,
-        "ledger_items_per_s": round(statistics.median(ledger), 1),
-        "one_task_per_item_items_per_s": round(statistics.median(tasks), 1),
+        "ledger": _median_of(ledger),
+        "one_task_per_item": _median_of(tasks),
         "ratio_median": round(statistics.median(ratios), 2),
         "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
     }
@@ -139,13 +145,20 @@ def measure_large(bench: Bench, count: int) -> dict[str, Any]:
     }
 
 
-def measure_interactive(bench: Bench, count: int) -> dict[str, Any]:
-    """Single jobs while a large one runs, one after the other: from submit to the end."""
-    _submit(bench, count, Priority.BULK)
-    bench.start_worker(sleep_ms=BATCH_MS)
+def measure_interactive(bench: Bench, count: int, kind: str) -> dict[str, Any]:
+    """Single jobs while a large one of the same kind runs, one after the other: from submit to the end."""
+    body: dict[str, Any] = {"type": "embedding", "input": {"texts": ["a ring"]}}
     times_ms = []
-    body = {"type": "embedding", "input": {"texts": ["a ring"]}}
     with bench.client() as client:
+        if kind == "image":
+            with PICTURE.open("rb") as picture:
+                kept = client.post("/v1/images", files={"images": picture}).raise_for_status().json()
+            image_id = kept["items"][0]["id"]
+            body["input"] = {"images": [{"image_id": image_id}]}
+            _submit_items(bench, [ImageItem(parse_image_id(image_id))] * count, Priority.BULK)
+        else:
+            _submit(bench, count, Priority.BULK)
+        bench.start_worker(sleep_ms=BATCH_MS)
         for _ in range(200):
             started = time.perf_counter()
             job = client.post("/v1/jobs", json=body, headers={"Prefer": "wait=30"}).raise_for_status().json()
@@ -157,8 +170,9 @@ def measure_interactive(bench: Bench, count: int) -> dict[str, Any]:
         session.execute(text("TRUNCATE jobs CASCADE"))
     bench.stop("worker")
     percentiles = statistics.quantiles(times_ms, n=100)
-    _say(f"interactive under load: median {percentiles[49]:.0f} ms, p99 {percentiles[98]:.0f} ms")
+    _say(f"interactive {kind} under load: median {percentiles[49]:.0f} ms, p99 {percentiles[98]:.0f} ms")
     return {
+        "kind": kind,
         "jobs": len(times_ms),
         "batch_ms": BATCH_MS,
         "median_ms": round(percentiles[49], 1),
@@ -169,13 +183,31 @@ def measure_interactive(bench: Bench, count: int) -> dict[str, Any]:
     }
 
 
-def _through_the_ledger(bench: Bench, count: int) -> float:
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Items a second, and the CPU time of each service in ms an item."""
+
+    rate: float
+    cpu_ms: dict[str, float]
+
+
+def _median_of(drains: list[Drain]) -> dict[str, Any]:
+    return {
+        "items_per_s": round(statistics.median(drain.rate for drain in drains), 1),
+        "cpu_ms_per_item": {
+            name: round(statistics.median(drain.cpu_ms[name] for drain in drains), 3)
+            for name in drains[0].cpu_ms
+        },
+    }
+
+
+def _through_the_ledger(bench: Bench, count: int) -> Drain:
     _submit_singles(bench, count)
     bench.start_worker(sleep_ms=0)
     return _time_drain(bench, "worker")
 
 
-def _one_task_per_item(bench: Bench, count: int) -> float:
+def _one_task_per_item(bench: Bench, count: int) -> Drain:
     _submit_singles(bench, count)
     producer = celery_app(bench.env["LENSQUEUE_BROKER_URL"], PRODUCER_TRANSPORT)
     for _ in range(count):
@@ -184,15 +216,16 @@ def _one_task_per_item(bench: Bench, count: int) -> float:
     return _time_drain(bench, "tasks")
 
 
-def _time_drain(bench: Bench, name: str) -> float:
-    """Seconds from the first completed item to the last: without the start of the processes."""
+def _time_drain(bench: Bench, name: str) -> Drain:
+    """From the first completed item to the last: without the start of the processes."""
     total = _waiting(bench)
     bench.wait_until(lambda: _waiting(bench) < total, every=0.002)
-    started, left = time.perf_counter(), _waiting(bench)
+    before, started, left = bench.cpu_seconds(), time.perf_counter(), _waiting(bench)
     bench.wait_until(lambda: _waiting(bench) == 0, every=0.005)
-    elapsed = time.perf_counter() - started
+    elapsed, after = time.perf_counter() - started, bench.cpu_seconds()
     bench.stop(name)
-    return elapsed * total / max(1, left)
+    cpu_ms = {each: 1000 * (after[each] - before[each]) / left for each in (name, "postgres", "valkey")}
+    return Drain(left / elapsed, cpu_ms)
 
 
 def _submit_singles(bench: Bench, count: int) -> None:
@@ -201,7 +234,10 @@ def _submit_singles(bench: Bench, count: int) -> None:
 
 
 def _submit(bench: Bench, count: int, priority: Priority, first: int = 0) -> None:
-    items = [TextItem(f"text {first + index}") for index in range(count)]
+    _submit_items(bench, [TextItem(f"text {first + index}") for index in range(count)], priority)
+
+
+def _submit_items(bench: Bench, items: Sequence[Item], priority: Priority) -> None:
     wanted = Submission(JobType.EMBEDDING, DEMO_MODEL, items, {"normalize": True}, priority=priority)
     with bench.sessions.begin() as session:
         admission = admit(session, TENANT, wanted, Catalog(), Quota())

@@ -92,6 +92,12 @@ def load_failures() -> Select[str, dict[str, Any]]:
     return select(told.c.model, told.c.error).where(told.c.error.is_not(None))
 
 
+def load_failure(model: str) -> Select[dict[str, Any]]:
+    """Why the last worker of one model could not load, if it could not."""
+    failures = load_failures().subquery()
+    return select(failures.c.error).where(failures.c.model == model)
+
+
 def queue_depths() -> Select[str, int, int, float | None]:
     """By model with work: its waiting and its running items, and the age in seconds of what waits longest.
 

@@ -1,5 +1,6 @@
 """A claim, top to bottom: take, decode, forward and lens, store."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,10 +38,13 @@ class Held:
         """Whether it may take several forward passes, and others may go between them."""
         return self.claim.sociable and not self.claim.is_of_singles
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether nothing of it has to be waited for."""
-        return all(decoding is None or decoding.wait(0) for decoding in self.decodings)
+    def is_ready_in(self, seconds: float) -> bool:
+        """Whether nothing of it has to be waited for, then."""
+        until = time.monotonic() + seconds
+        return all(
+            decoding is None or decoding.wait(max(0.0, until - time.monotonic()))
+            for decoding in self.decodings
+        )
 
 
 def take(runtime: Runtime, *, beside: bool = False, single: bool = False) -> Held | None:

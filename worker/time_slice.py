@@ -9,6 +9,8 @@ from worker.runtime import Runtime
 
 LOOK_SECONDS: Final = 0.01
 """A unit looks so often at most whether single items wait."""
+READY_SECONDS: Final = 0.005
+"""So long the model may wait for a small picture: less than for its turn after another pass."""
 
 
 def run_slice(runtime: Runtime) -> bool:
@@ -51,7 +53,7 @@ class GivingWay:
     def give(self) -> None:
         """Run single items whose turn it is; those whose pictures are not decoded yet, the next time."""
         self.look()
-        if self._waiting and self._waiting[0].is_ready:
+        if self._waiting and self._waiting[0].is_ready_in(READY_SECONDS):
             run(self._runtime, self._waiting.popleft())
 
     def look(self) -> None:

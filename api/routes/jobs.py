@@ -240,7 +240,8 @@ async def _look(services: Services, tenant: str, wire_id: str) -> schema.JobView
     async with services.sessions() as session:
         job = await find_job(session, tenant, wire_id)
         online = await session.scalar(queries.workers_online(job.model))
-    return schema.view(job, online or 0)
+        failure = None if online else await session.scalar(queries.load_failure(job.model))
+    return schema.view(job, online or 0, failure)
 
 
 def _etag(shown: schema.JobView) -> str:

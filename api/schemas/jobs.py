@@ -39,6 +39,13 @@ class ItemError(BaseModel):
     retryable: bool
 
 
+class Obstacle(BaseModel):
+    """Why nothing of a job is done at the moment."""
+
+    code: str
+    message: str
+
+
 class JobView(BaseModel):
     """A job as a poll sees it; `done` says whether it ended, so that no client lists states."""
 
@@ -51,6 +58,9 @@ class JobView(BaseModel):
     model: str
     priority: Priority
     workers_online: int = Field(description="Workers of this model that are loaded and alive.")
+    waiting_for: Obstacle | None = Field(
+        description="Where no worker of its model is there: why the last one could not load, or that none is."
+    )
     progress: Progress
     created_at: datetime
     started_at: datetime | None
@@ -66,8 +76,8 @@ class JobView(BaseModel):
     links: Links
 
 
-def view(job: Job, workers_online: int) -> JobView:
-    """What the wire shows of a job."""
+def view(job: Job, workers_online: int, load_failure: dict[str, Any] | None = None) -> JobView:
+    """What the wire shows of a job; `load_failure` is that of the last worker of its model."""
     wire_id = job_id(job.id)
     settled = job.succeeded + job.failed + job.dropped
     return JobView(
@@ -78,6 +88,7 @@ def view(job: Job, workers_online: int) -> JobView:
         model=job.model,
         priority=Priority(job.priority),
         workers_online=workers_online,
+        waiting_for=None if workers_online or job.state in ENDED else _obstacle(job.model, load_failure),
         progress=Progress(
             total=job.total,
             succeeded=job.succeeded,
@@ -96,4 +107,12 @@ def view(job: Job, workers_online: int) -> JobView:
             results=f"/v1/jobs/{wire_id}/results",
             cancel=f"/v1/jobs/{wire_id}/cancel",
         ),
+    )
+
+
+def _obstacle(model: str, load_failure: dict[str, Any] | None) -> Obstacle:
+    if load_failure is not None:
+        return Obstacle(**load_failure)
+    return Obstacle(
+        code="no-worker", message=f"No worker is online: start one with `lensqueue worker --model {model}`."
     )

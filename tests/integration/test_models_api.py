@@ -107,17 +107,24 @@ def test_a_model_without_a_worker_tells_why_its_last_one_could_not_load(
         view = read(api)
         return view["workers_online"], view["error"] and view["error"]["code"]
 
-    assert seen() == (0, None)
+    job = api.post("/v1/jobs", json={"type": "embedding", "input": {"texts": ["a ring"]}}).json()
+
+    def obstacle() -> Any:
+        waiting_for = api.get(job["links"]["self"]).json()["waiting_for"]
+        return waiting_for and waiting_for["code"]
+
+    assert (seen(), obstacle()) == ((0, None), "no-worker")
     start(first)
     assert seen() == (0, None)
     with sessions.begin() as session:
         workers.report_failed(session, first, ERROR)
     assert read(api)["error"] == ERROR
+    assert api.get(job["links"]["self"]).json()["waiting_for"] == ERROR
     start(first)
     start(second)
     assert seen() == (0, ERROR["code"]), "it tries again: until it is online, its last try is what is known"
     come_online(first)
-    assert seen() == (1, None)
+    assert (seen(), obstacle()) == ((1, None), None)
     with sessions.begin() as session:
         workers.report_failed(session, second, ERROR)
     assert seen() == (1, None), "another one serves it"
