@@ -9,6 +9,7 @@ from engine.catalog import Catalog
 from jobs.leases import Claim, Unit
 from models.types import JobType
 from tests.ledger import MODEL, TENANT
+from worker.heartbeat import Heartbeat
 from worker.pace import items_gflop
 from worker.passage import Passage
 
@@ -23,19 +24,6 @@ class Clock:
         self.now += seconds
 
 
-class StillHeart:
-    """A heartbeat that nobody hears."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-
-    def step(self, _: object) -> None:
-        self.steps += 1
-
-    def check(self, _: object) -> None:
-        """Nothing is ever abandoned."""
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
@@ -43,9 +31,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def test_what_goes_between_and_what_stands_aside_is_not_timed(clock: Clock) -> None:
-    heart = StillHeart()
-    passage = Passage(heart, between=lambda: clock.advance(10))  # type: ignore[arg-type]  # beats alone
+def test_what_goes_between_and_what_stands_aside_is_not_timed(clock: Clock, heartbeat: Heartbeat) -> None:
+    passage = Passage(heartbeat, between=lambda: clock.advance(10))
     clock.advance(1)
     passage.step()
     with passage.aside():
@@ -54,7 +41,7 @@ def test_what_goes_between_and_what_stands_aside_is_not_timed(clock: Clock) -> N
     clock.advance(2)
     assert passage.seconds == 3
     # to wait is no progress
-    assert heart.steps == 1
+    assert heartbeat._stepped_at == 1
 
 
 def test_labels_are_no_cost_of_the_items() -> None:
