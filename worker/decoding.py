@@ -83,18 +83,6 @@ def start_decoding(
     return Decoding(items, pool.submit(loads, thumbnails=thumbnails, urgent=urgent))
 
 
-def decode_items(
-    pool: DecodePool,
-    blobs: BlobStore,
-    tenant: str,
-    items: Sequence[dict[str, Any]],
-    *,
-    thumbnails: bool = False,
-) -> tuple[list[DecodedItem], list[ItemResult]]:
-    """The items whose pictures could be decoded, and the failures of the others."""
-    return start_decoding(pool, blobs, tenant, items, thumbnails=thumbnails).result()
-
-
 def item_error(code: str, message: str, *, retryable: bool) -> dict[str, Any]:
     """The error of an item, as it is stored and shown."""
     return {"code": code, "message": message, "retryable": retryable}

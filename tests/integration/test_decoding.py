@@ -25,7 +25,7 @@ from tests.encoded import PICTURES, encode, noise, png_of_size
 from tests.ledger import TENANT
 from tests.processes import is_alive
 from worker.decode_pool import DecodePool
-from worker.decoding import decode_items, start_decoding
+from worker.decoding import start_decoding
 from worker.decoding_process import Picture
 from worker.feeding import DecodingStoppedError
 
@@ -263,7 +263,7 @@ def test_items_are_decoded_or_failed_and_the_next_batch_while_one_is_used(
     good, bad = blobs.put(TENANT, picture), blobs.put(TENANT, b"a text")
     items = [{"index": index, "sha256": sha} for index, sha in enumerate((good, bad, "0" * 64, good))]
     ahead = start_decoding(pool, blobs, TENANT, items[:2])
-    decoded, failed = decode_items(pool, blobs, TENANT, items, thumbnails=True)
+    decoded, failed = start_decoding(pool, blobs, TENANT, items, thumbnails=True).result()
     assert [found.item["index"] for found in decoded] == [0, 3]
     assert [(result.item["index"], result.error["code"]) for result in failed if result.error] == [
         (1, "not-an-image"),
