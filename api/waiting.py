@@ -122,9 +122,13 @@ class Waiting:
 
     async def _watch(self) -> None:
         """Look again and again, for as long as anybody waits; a database that is away is waited for."""
+        clock = asyncio.get_running_loop().time
         pause_seconds = TICK_SECONDS
+        look_at = clock()
         while self._waiters:
-            await asyncio.sleep(pause_seconds)
+            # from look to look, not from the end of one to the next: a slow look is not waited for twice
+            look_at = max(look_at + pause_seconds, clock())
+            await asyncio.sleep(look_at - clock())
             try:
                 await self._look()
             except SQLAlchemyError as error:

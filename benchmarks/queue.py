@@ -38,6 +38,7 @@ PAIRS = 5
 PICTURE = ROOT / "demo" / "samples" / "images" / "scene-00000.jpg"
 BATCH_MS = 30.0
 CLIENTS = 8
+INTERACTIVE_JOBS = 500
 PARTS = ("drain", "over_http", "large", "interactive")
 
 
@@ -159,7 +160,7 @@ def measure_interactive(bench: Bench, count: int, kind: str) -> dict[str, Any]:
         else:
             _submit(bench, count, Priority.BULK)
         bench.start_worker(sleep_ms=BATCH_MS)
-        for _ in range(200):
+        for _ in range(INTERACTIVE_JOBS):
             started = time.perf_counter()
             job = client.post("/v1/jobs", json=body, headers={"Prefer": "wait=30"}).raise_for_status().json()
             if not job["done"]:

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
-from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from jobs import transitions
-from models.job import Result
-from models.types import AttemptOutcome, ItemState
+from models.types import AttemptOutcome
+
+STORED_AT_ONCE: Final = 64
+"""So many results go into one statement: their JSON is held as a whole, here and by Postgres."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,21 +228,13 @@ def release(session: Session, token: uuid.UUID, reason: str, *, counts: bool = T
 
 def store_results(session: Session, results: Sequence[UnitResult]) -> None:
     """Insert the results of work that was just removed, and count them on their jobs."""
-    session.execute(
-        insert(Result),
-        [
-            {
-                "job_id": done.job_id,
-                "index": result.item["index"],
-                "state": ItemState.FAILED if result.error else ItemState.SUCCEEDED,
-                "item": result.item,
-                "payload": result.payload,
-                "error": result.error,
-            }
-            for done in results
-            for result in done.items
-        ],
+    rows = (
+        {"job_id": str(done.job_id), "item": one.item, "payload": one.payload, "error": one.error}
+        for done in results
+        for one in done.items
     )
+    while several := list(islice(rows, STORED_AT_ONCE)):
+        session.execute(transitions.STORE_RESULTS, {"results": several})
     counts: dict[uuid.UUID, Count] = defaultdict(Count)
     for done in results:
         count = counts[done.job_id]

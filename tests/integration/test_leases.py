@@ -8,13 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import leases, maintenance, recovery
 from jobs.leases import Appetite, Claim, Holder, Renewal
-from models.types import JobState, Priority
+from models.job import Result
+from models.types import ItemState, JobState, Priority
 from tests.ledger import MODEL, assert_settled, claim, complete, read, results_of, scalar, submit_texts
 
 Sessions = sessionmaker[Session]
@@ -131,6 +132,21 @@ def test_some_failed_items_make_a_job_partial(sessions: Sessions) -> None:
     complete(sessions, held, failing=[1])
     job = read(sessions, job_id)
     assert (job.state, job.succeeded, job.failed, job.error) == (JobState.PARTIAL, 2, 1, None)
+    assert_settled(sessions)
+
+
+def test_results_of_a_unit_that_take_several_statements_are_each_stored_as_they_are(sessions: Sessions) -> None:
+    count = leases.STORED_AT_ONCE + 3
+    job_id = submit_texts(sessions, count, priority=Priority.BULK)
+    while held := claim(sessions):
+        complete(sessions, held, failing=[0, count - 1])
+    with sessions() as session:
+        rows = session.scalars(select(Result).where(Result.job_id == job_id).order_by(Result.index)).all()
+    assert [row.index for row in rows] == list(range(count))
+    assert [row.item["text"] for row in rows] == [f"text {index}" for index in range(count)]
+    assert [row.index for row in rows if row.state == ItemState.FAILED] == [0, count - 1]
+    assert {row.error["code"] if row.error else None for row in rows} == {None, "image-truncated"}
+    assert all((row.payload is None) == (row.error is not None) for row in rows)
     assert_settled(sessions)
 
 
