@@ -119,9 +119,11 @@ def measure_http(bench: Bench, count: int, sleep_ms: float) -> dict[str, Any]:
 
 def measure_large(bench: Bench, count: int) -> dict[str, Any]:
     """A job of a million items: accepted, drained, and the worker's memory at the start and at the end."""
+    texts = _texts(count)
     started = time.perf_counter()
-    _submit(bench, count, Priority.BULK)
+    _submit_items(bench, texts, Priority.BULK)
     accept_s = time.perf_counter() - started
+    del texts
     _say(f"large: {count} items accepted in {accept_s:.1f} s")
     bench.start_worker(sleep_ms=0)
     started = time.perf_counter()
@@ -235,7 +237,11 @@ def _submit_singles(bench: Bench, count: int) -> None:
 
 
 def _submit(bench: Bench, count: int, priority: Priority, first: int = 0) -> None:
-    _submit_items(bench, [TextItem(f"text {first + index}") for index in range(count)], priority)
+    _submit_items(bench, _texts(count, first), priority)
+
+
+def _texts(count: int, first: int = 0) -> list[Item]:
+    return [TextItem(f"text {first + index}") for index in range(count)]
 
 
 def _submit_items(bench: Bench, items: Sequence[Item], priority: Priority) -> None:

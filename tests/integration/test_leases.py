@@ -135,18 +135,18 @@ def test_some_failed_items_make_a_job_partial(sessions: Sessions) -> None:
     assert_settled(sessions)
 
 
-def test_results_of_a_unit_that_take_several_statements_are_each_stored_as_they_are(sessions: Sessions) -> None:
-    count = leases.STORED_AT_ONCE + 3
-    job_id = submit_texts(sessions, count, priority=Priority.BULK)
-    while held := claim(sessions):
-        complete(sessions, held, failing=[0, count - 1])
-    with sessions() as session:
-        rows = session.scalars(select(Result).where(Result.job_id == job_id).order_by(Result.index)).all()
-    assert [row.index for row in rows] == list(range(count))
-    assert [row.item["text"] for row in rows] == [f"text {index}" for index in range(count)]
-    assert [row.index for row in rows if row.state == ItemState.FAILED] == [0, count - 1]
-    assert {row.error["code"] if row.error else None for row in rows} == {None, "image-truncated"}
-    assert all((row.payload is None) == (row.error is not None) for row in rows)
+def test_results_that_take_several_statements_are_each_stored_as_they_are(sessions: Sessions) -> None:
+    job_ids = [submit_texts(sessions, 40, priority=Priority.INTERACTIVE) for _ in range(2)]
+    held = take(sessions, appetite=Appetite(80))
+    assert held.size == 80 > leases.STORED_AT_ONCE
+    complete(sessions, held, failing=[0, 39])
+    for job_id in job_ids:
+        with sessions() as session:
+            rows = session.scalars(select(Result).where(Result.job_id == job_id).order_by(Result.index)).all()
+        assert [row.item["text"] for row in rows] == [f"text {index}" for index in range(40)]
+        assert [row.index for row in rows if row.state == ItemState.FAILED] == [0, 39]
+        assert {row.error["code"] for row in rows if row.error} == {"image-truncated"}
+        assert [row.payload for row in rows if row.payload is not None] == [{"dimensions": 1}] * 38
     assert_settled(sessions)
 
 
