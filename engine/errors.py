@@ -74,5 +74,11 @@ class InvalidArgumentError(EngineError):
         self.argument = argument
 
 
+class LensUnsoundError(EngineError):
+    """The fast reading of a layer differs from the checkpoint's own by more than the laws allow."""
+
+    code = "lens-unsound"
+
+
 class TextTruncatedWarning(UserWarning):
     """A text was longer than the checkpoint reads; its end was left out."""

@@ -75,7 +75,7 @@ class Scores:
     """What was read of some pictures, a batch or all of them.
 
     `cosine` [image, layer, label] of the planned layers, `final` [image, label] those of layer L, `pooled`
-    [image, width] its embeddings, `kept` and `patch_cosine` as in `Lens` and `PatchLens`.
+    [image, width] its embeddings, `kept`, `patch_cosine` and `head_deviation` as in `Lens` and `PatchLens`.
     """
 
     cosine: LayerScores
@@ -83,6 +83,7 @@ class Scores:
     pooled: ImageVectors
     kept: KeptLabels
     patch_cosine: PatchScores | None
+    head_deviation: float
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ class Lens:
     - `kept` [image, kept]: indices of the labels whose scores are handed out. All in order up to
       MAX_SCORED_LABELS; of more, each image's TOP_LABELS best at layer L, best first.
     - `patch`: the patch lens of the kept labels, or None.
+    - `head_deviation`: how far, at layer L, a cosine of the folded head that read the other layers is from
+      that of the checkpoint's own head, at most.
     """
 
     labels: tuple[str, ...]
@@ -137,6 +140,7 @@ class Lens:
     pooled: ImageVectors
     kept: KeptLabels
     patch: PatchLens | None
+    head_deviation: float
 
 
 def unit_rows(vectors: Vectors) -> Vectors:
@@ -173,6 +177,7 @@ def join(parts: Sequence[Scores]) -> Scores:
         pooled=np.concatenate([part.pooled for part in parts]),
         kept=np.concatenate([part.kept for part in parts]),
         patch_cosine=np.concatenate(maps) if maps else None,
+        head_deviation=max(part.head_deviation for part in parts),
     )
 
 
@@ -199,6 +204,7 @@ def summarize(
         pooled=scores.pooled,
         kept=scores.kept,
         patch=_patch_lens(plan, scores.patch_cosine),
+        head_deviation=scores.head_deviation,
     )
 
 

@@ -6,12 +6,17 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from engine.errors import LensUnsoundError
+from engine.folded import FoldedHead
 from engine.lens import LensPlan, Scores, cosines, keep_labels, unit_rows
 from engine.residual import read_head, read_patches
 from engine.shapes import Hidden, KeptLabels, PatchEmbeddings, PatchScores, TextEmbeddings
 
 PATCH_BYTES: Final = 512 * 2**20
 """The patch embeddings of one batch may take so much of the device until they are scored."""
+
+MAX_DEVIATION: Final = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
+"""By dtype, how far a cosine may be from that of the checkpoint's own head: laws 2 and 3b."""
 
 _FLOAT32_BYTES: Final = 4
 
@@ -26,23 +31,33 @@ def most_images(plan: LensPlan, width: int) -> int | None:
 
 
 @torch.no_grad()
-def read_batch(vision: Any, states: Iterable[Hidden], unit: TextEmbeddings, plan: LensPlan) -> Scores:
+def read_batch(
+    vision: Any, folded: FoldedHead, states: Iterable[Hidden], unit: TextEmbeddings, plan: LensPlan
+) -> Scores:
     """The scores of one batch against the labels of `unit` [label, width], of norm 1.
+
+    Layer L is read by the checkpoint's own head, the layers before it by the folded one, which has to agree
+    with it on this batch: at L it is held against it.
 
     `states` are the batch's hidden states 0..L, each let go when it was read. Patch embeddings wait, as unit
     vectors, until layer L has said which labels are kept: scores of all labels could be far larger.
+
+    Raises:
+        LensUnsoundError: the two heads differ by more than MAX_DEVIATION.
     """
     per_layer: list[Tensor] = []
     patches: list[Tensor] = []
     for layer, hidden in enumerate(states):
         if layer in (plan.patch_layers or ()):
             patches.append(unit_rows(read_patches(vision, hidden)))
-        if layer in plan.layers or layer == plan.depth:
-            embedding = read_head(vision, hidden)
-            cosine = cosines(embedding, unit)
-            if layer in plan.layers:
-                per_layer.append(cosine)
-    # what was read last is layer L
+        if layer in plan.layers and layer < plan.depth:
+            per_layer.append(cosines(folded.read(hidden), unit))
+    # what came last is layer L
+    embedding = read_head(vision, hidden)
+    cosine = cosines(embedding, unit)
+    deviation = _check(cosines(folded.read(hidden), unit), cosine, hidden.dtype)
+    if plan.depth in plan.layers:
+        per_layer.append(cosine)
     final = cosine.cpu().numpy()
     kept = keep_labels(final)
     return Scores(
@@ -51,7 +66,20 @@ def read_batch(vision: Any, states: Iterable[Hidden], unit: TextEmbeddings, plan
         pooled=embedding.float().cpu().numpy(),
         kept=kept,
         patch_cosine=_score_patches(patches, unit, kept, plan.grid) if patches else None,
+        head_deviation=deviation,
     )
+
+
+def _check(ours: Tensor, own: Tensor, dtype: torch.dtype) -> float:
+    deviation = float((ours - own).abs().max())
+    bound = MAX_DEVIATION[dtype]
+    # not the other way round: NaN compares as false
+    if not deviation <= bound and bool(own.isfinite().all()):
+        raise LensUnsoundError(
+            f"The folded head differs from the checkpoint's own by {deviation:.2g} in a cosine, {bound:g} is"
+            " allowed: no score of this batch can be trusted. Please report it, with the checkpoint's name."
+        )
+    return deviation
 
 
 def _score_patches(

@@ -2,8 +2,8 @@
 
 image, batch: pictures. layer: 0..L, see `engine.lens`. patch: image tokens, row by row from the top left
 (SigLIP has no CLS); row, col: the same on their grid. width: the model's hidden size, also that of text and
-pooled embeddings. kept: the labels of an image whose scores are handed out. patch_layer: the layers of a
-patch lens, by choice others than those of the pooled one.
+pooled embeddings. head: of the pooling attention. kept: the labels of an image whose scores are handed out.
+patch_layer: the layers of a patch lens, by choice others than those of the pooled one.
 """
 
 import numpy as np
@@ -16,6 +16,8 @@ PixelTable = Float[Tensor, "3 256"]
 Hidden = Float[Tensor, "batch patch width"]
 Pooled = Float[Tensor, "batch width"]
 PatchEmbeddings = Float[Tensor, "batch patch width"]
+TokenVectors = Float[Tensor, "batch patch width"]
+ProbeAttention = Float[Tensor, "batch head patch"]
 Vectors = Float[Tensor, "*rows width"]
 TokenIds = Int[Tensor, "text position"]
 TextEmbeddings = Float[Tensor, "text width"]

@@ -24,6 +24,7 @@ from engine.arguments import (
 from engine.catalog import DEFAULT_MODEL, DEFAULT_TEMPLATE, Catalog
 from engine.config import EngineConfig, read_config
 from engine.errors import InvalidArgumentError
+from engine.folded import FoldedHead
 from engine.layers import LayerChoice, resolve_layers
 from engine.lens import LabelDirections, Lens, LensPlan, join, summarize, unit_rows
 from engine.loading import choose, load
@@ -74,6 +75,7 @@ class SiglipEngine:
         self.processor: Any = loaded.processor
         self.config: EngineConfig = read_config(loaded.model)
         self._vision = loaded.model.vision_model
+        self._folded = FoldedHead(self._vision)
         self._pixels = read_pixel_path(loaded.processor.image_processor, self.config.img_size)
         self._weights_sha256 = loaded.weights_sha256
         self.provenance: dict[str, Any] = {
@@ -212,6 +214,7 @@ class SiglipEngine:
 
         Raises:
             LabelError: see `embed_labels`.
+            LensUnsoundError: a batch on which the folded head and the checkpoint's own disagree.
             InvalidArgumentError: an output this version lacks, a layer outside 0..L, no picture.
         """
         check_outputs(outputs, patch_layers, patch_method)
@@ -222,7 +225,7 @@ class SiglipEngine:
         for batch in batches(images, batch_size, most_images(plan, self.config.hidden_size)):
             with memory_errors():
                 states = self._stream(self.normalize(batch))
-                parts.append(read_batch(self._vision, states, unit, plan))
+                parts.append(read_batch(self._vision, self._folded, states, unit, plan))
         if not parts:
             raise InvalidArgumentError("images", "give at least one picture")
         config = self.config

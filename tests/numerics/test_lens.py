@@ -41,6 +41,7 @@ def by_hand(cosine: list[list[list[float]]], layers: tuple[int, ...], depth: int
         pooled=np.ones((len(scores), 4), dtype=np.float32),
         kept=keep_labels(final),
         patch_cosine=None,
+        head_deviation=0.0,
     )
     return summarize(directions, plan, read, scale=10.0, bias=-1.0)
 

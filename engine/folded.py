@@ -1,0 +1,63 @@
+"""The pooling head with all that does not depend on the picture multiplied out: cheap at every layer.
+
+The head asks one learned question of all tokens. With its query q folded into the keys, head h attends by
+
+    a_hn = softmax_n( (W_K,h^T q_h / sqrt d) . z_n ),   z = post_layernorm(hidden)
+
+(what the key's bias adds is the same for every token and leaves the softmax alone), and values are taken of
+the pooled token instead of every one, W_V (sum_n a_hn z_n) + b_V, since the a_hn sum to 1. What follows, the
+output projection and the residual MLP, is the checkpoint's own. Norm, softmax and sums are in float32 in
+every dtype.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch.nn.functional import layer_norm
+
+from engine.shapes import Hidden, Pooled, ProbeAttention, TokenVectors
+
+
+class FoldedHead:
+    """A vision tower's way out, folded once when the checkpoint is loaded."""
+
+    @torch.no_grad()
+    def __init__(self, vision: Any) -> None:
+        self._vision = vision
+        head = vision.head
+        heads = head.attention.num_heads
+        query, key, value = head.attention.in_proj_weight.float().chunk(3)
+        query_bias, _, value_bias = head.attention.in_proj_bias.float().chunk(3)
+        width = query.shape[1]
+        asked = (head.probe.float().reshape(width) @ query.T + query_bias).reshape(heads, -1)
+        depth = asked.shape[1]
+        self._keys = torch.einsum("hd,hdw->hw", asked, key.reshape(heads, depth, width)) / math.sqrt(depth)
+        self._values = value.reshape(heads, depth, width).transpose(1, 2).contiguous()
+        self._value_bias = value_bias
+
+    @torch.no_grad()
+    def norm(self, hidden: Hidden) -> TokenVectors:
+        """The tokens as the head sees them, in float32; the statistics are those of this layer."""
+        own = self._vision.post_layernorm
+        return layer_norm(hidden.float(), own.normalized_shape, own.weight.float(), own.bias.float(), own.eps)
+
+    @torch.no_grad()
+    def attend(self, tokens: TokenVectors) -> ProbeAttention:
+        """How much each head's probe takes of each token; over the tokens they sum to 1."""
+        return torch.softmax(tokens @ self._keys.T, dim=1).transpose(1, 2)
+
+    @torch.no_grad()
+    def pool(self, tokens: TokenVectors, attention: ProbeAttention) -> Pooled:
+        """What the head makes of the tokens under this attention: an image embedding, unnormalised."""
+        mixed = (attention @ tokens).transpose(0, 1)
+        values = (mixed @ self._values).transpose(0, 1).flatten(1) + self._value_bias
+        head = self._vision.head
+        attended = head.attention.out_proj(values.to(head.attention.out_proj.weight.dtype))
+        embedding: torch.Tensor = attended + head.mlp(head.layernorm(attended))
+        return embedding
+
+    def read(self, hidden: Hidden) -> Pooled:
+        """The pooled lens of one layer: [batch, patch, width] -> [batch, width]."""
+        tokens = self.norm(hidden)
+        return self.pool(tokens, self.attend(tokens))
