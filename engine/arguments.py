@@ -12,7 +12,7 @@ from engine.errors import InvalidArgumentError, OutOfMemoryError
 
 OUTPUTS: Final = ("pooled", "patch")
 """What a lens can give; the pooled one is always there, since it says which label is on top."""
-PATCH_METHODS: Final = ("head",)
+PATCH_METHODS: Final = ("head", "value")
 _BATCHED_HIDDEN_AXES: Final = 3
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn.functional import layer_norm
 
-from engine.shapes import Hidden, Pooled, ProbeAttention, TokenVectors
+from engine.shapes import Hidden, PatchEmbeddings, Pooled, ProbeAttention, TokenVectors
 
 
 class FoldedHead:
@@ -35,6 +35,9 @@ class FoldedHead:
         self._keys = torch.einsum("hd,hdw->hw", asked, key.reshape(heads, depth, width)) / math.sqrt(depth)
         self._values = value.reshape(heads, depth, width).transpose(1, 2).contiguous()
         self._value_bias = value_bias
+        out, out_bias = head.attention.out_proj.weight.float(), head.attention.out_proj.bias.float()
+        self._moved = (out @ value).T.contiguous()
+        self._moved_bias = out @ value_bias + out_bias
 
     @torch.no_grad()
     def norm(self, hidden: Hidden) -> TokenVectors:
@@ -56,6 +59,15 @@ class FoldedHead:
         attended = head.attention.out_proj(values.to(head.attention.out_proj.weight.dtype))
         embedding: torch.Tensor = attended + head.mlp(head.layernorm(attended))
         return embedding
+
+    @torch.no_grad()
+    def move(self, tokens: TokenVectors) -> PatchEmbeddings:
+        """What attention would move of each token if it took nothing else, W_O (W_V z_n + b_V) + b_O.
+
+        Without the MLP that the head adds: to be compared among patches only, its zero means nothing.
+        """
+        moved: torch.Tensor = tokens @ self._moved + self._moved_bias
+        return moved
 
     def read(self, hidden: Hidden) -> Pooled:
         """The pooled lens of one layer: [batch, patch, width] -> [batch, width]."""

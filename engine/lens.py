@@ -92,7 +92,8 @@ class PatchLens:
 
     - `layers`: the layers that were asked for, ascending; axis 1 of `cosine`.
     - `grid` (rows, cols), from the top left; pixels beyond it were never read.
-    - `method`: "head", each token through the whole head.
+    - `method`: "head", each token through the whole head; "value", without its MLP, a tenth of the cost and
+      for comparing patches only: its zero means nothing.
     - `cosine` [image, layer, label, row, col] float32; label i of an image is `Lens.kept[image, i]`.
     """
 

@@ -49,7 +49,7 @@ def read_batch(
     patches: list[Tensor] = []
     for layer, hidden in enumerate(states):
         if layer in (plan.patch_layers or ()):
-            patches.append(unit_rows(read_patches(vision, hidden)))
+            patches.append(unit_rows(_read_patches(vision, folded, hidden, plan.patch_method)))
         if layer in plan.layers and layer < plan.depth:
             per_layer.append(cosines(folded.read(hidden), unit))
     # what came last is layer L
@@ -68,6 +68,12 @@ def read_batch(
         patch_cosine=_score_patches(patches, unit, kept, plan.grid) if patches else None,
         head_deviation=deviation,
     )
+
+
+def _read_patches(vision: Any, folded: FoldedHead, hidden: Hidden, method: str) -> PatchEmbeddings:
+    if method == "value":
+        return folded.move(folded.norm(hidden))
+    return read_patches(vision, hidden)
 
 
 def _check(ours: Tensor, own: Tensor, dtype: torch.dtype) -> float:

@@ -42,10 +42,10 @@ def price(type_: JobType, options: Mapping[str, Any], kind: str, checkpoint: Che
     gflop, memory = _tower_gflop(sizes, sizes.patch_tokens), _tower_bytes(sizes, sizes.patch_tokens)
     labels = len(options.get("labels", ()))
     if type_ is JobType.LOGIT_LENS:
-        gflop += _count(options["layers"], sizes.layers) * _head_gflop(sizes)
+        gflop += _head_gflop(sizes) + _count(options["layers"], sizes.layers) * _folded_gflop(sizes)
         if "patch" in options["outputs"]:
             maps = _count(options["patch_layers"] or [sizes.layers], sizes.layers)
-            gflop += maps * _patch_gflop(sizes)
+            gflop += maps * _patch_gflop(sizes, options["patch_method"])
             kept = min(labels, SCORED_LABELS)
             memory += maps * sizes.patch_tokens * (sizes.hidden_size + kept) * _FLOAT_BYTES
     return Price(gflop, memory, labels * _tower_gflop(sizes, TEXT_TOKENS))
@@ -67,9 +67,16 @@ def _head_gflop(sizes: Dimensions) -> float:
     return 4 * sizes.patch_tokens * sizes.hidden_size**2 / GIGA
 
 
-def _patch_gflop(sizes: Dimensions) -> float:
-    """The head over each patch alone: value and output projection, and the MLP."""
+def _folded_gflop(sizes: Dimensions) -> float:
+    """The folded head over all patches: what each head attends to, and the tokens so pooled."""
+    return 4 * sizes.patch_tokens * sizes.attention_heads * sizes.hidden_size / GIGA
+
+
+def _patch_gflop(sizes: Dimensions, method: str) -> float:
+    """Of each patch alone its value, projected: one folded matrix, or the two of the head and its MLP."""
     width = sizes.hidden_size
+    if method == "value":
+        return sizes.patch_tokens * 2 * width**2 / GIGA
     return sizes.patch_tokens * (4 * width**2 + 4 * width * sizes.mlp_size) / GIGA
 
 

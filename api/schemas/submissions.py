@@ -169,7 +169,11 @@ class LensOptions(Wire):
     )
     layers: Layers = Field("all", description="Of the pooled lens.")
     patch_layers: Layers | None = Field(None, description="Of the patch lens; null is the last layer only.")
-    patch_method: Literal["head"] = "head"
+    patch_method: Literal["head", "value"] = Field(
+        "head",
+        description="Each patch through the whole head; or `value`, without its MLP: far cheaper, to compare"
+        " patches with each other only.",
+    )
 
 
 class EmbeddingOptions(Wire):

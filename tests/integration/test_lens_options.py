@@ -115,7 +115,7 @@ def test_a_layer_out_of_reach_is_answered_with_those_that_are_there(api: TestCli
         ({"outputs": ["tokens"]}, "/options/outputs/0"),
         ({"outputs": "patch"}, "/options/outputs"),
         ({"outputs": [True]}, "/options/outputs/0"),
-        ({"outputs": ["patch"], "patch_method": "value"}, "/options/patch_method"),
+        ({"outputs": ["patch"], "patch_method": "mean"}, "/options/patch_method"),
         ({"patch_method": None}, "/options/patch_method"),
         ({"unheard": 1}, "/options/unheard"),
     ],

@@ -90,6 +90,13 @@ class Reference:
         alone = self.pooled(hidden.reshape(batch * tokens, 1, width))
         return alone.reshape(batch, tokens, width)
 
+    def values(self, hidden: Array) -> Array:
+        """What attention alone would move of each token: [batch, patch, width] in and out."""
+        tokens = self._norm(hidden, "vision_model.post_layernorm")
+        _, _, weight = np.split(self.weights["vision_model.head.attention.in_proj_weight"], 3)
+        _, _, bias = np.split(self.weights["vision_model.head.attention.in_proj_bias"], 3)
+        return self._linear(tokens @ weight.T + bias, "vision_model.head.attention.out_proj")
+
     def text_embedding(self, ids: NDArray[np.int64]) -> Array:
         """Token ids [text, 64] -> [text, width]: read at the last position, whatever stands there."""
         x = self.weights["text_model.embeddings.token_embedding.weight"][ids]

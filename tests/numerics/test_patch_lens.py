@@ -90,6 +90,20 @@ def test_patch_scores_agree_with_the_formulas(
         assert np.abs(patch.cosine[:, index] - expected.transpose(0, 3, 1, 2)).max() < SCALE_TOLERANCE
 
 
+def test_value_scores_agree_with_the_formulas(
+    engine: SiglipEngine, reference: Reference, pictures: list[Image.Image]
+) -> None:
+    lens = engine.lens(pictures, LABELS, BOTH, patch_layers="all", patch_method="value", template="{}")
+    patch = patch_of(lens)
+    assert patch.method == "value"
+    text = unit(reference.text_embedding(tokenize(engine.processor.tokenizer, LABELS)[0].numpy()))
+    states = reference.hidden_states(engine.normalize(pictures).numpy().astype(np.float64))
+    rows, cols = engine.config.grid
+    for index, state in enumerate(states):
+        expected = (unit(reference.values(state)) @ text.T).reshape(len(pictures), rows, cols, len(LABELS))
+        assert np.abs(patch.cosine[:, index] - expected.transpose(0, 3, 1, 2)).max() < SCALE_TOLERANCE
+
+
 @pytest.mark.parametrize(
     ("asked", "layers"), [(None, (3,)), ("all", (0, 1, 2, 3)), ({"every": 2}, (2, 3)), ([1, 0, 1], (0, 1))]
 )

@@ -9,7 +9,13 @@ from engine.catalog import DEFAULT_MODEL, DEMO_MODEL, Catalog, Checkpoint, Dimen
 from jobs.pricing import BASE_224, price
 from models.types import JobType
 
-LENS: dict[str, Any] = {"labels": ["a cat"], "layers": "all", "outputs": ["pooled"], "patch_layers": None}
+LENS: dict[str, Any] = {
+    "labels": ["a cat"],
+    "layers": "all",
+    "outputs": ["pooled"],
+    "patch_layers": None,
+    "patch_method": "head",
+}
 BASE = Checkpoint("base", "base", dimensions=BASE_224)
 EMBEDDING = JobType.EMBEDDING
 
@@ -49,6 +55,13 @@ def test_every_model_of_the_catalog_has_a_price() -> None:
 def test_a_folder_of_unknown_sizes_is_priced_as_the_base_model() -> None:
     unknown = Checkpoint("mapped", "/nowhere", local=True)
     assert price(EMBEDDING, {}, "text", unknown) == price(EMBEDDING, {}, "text", BASE)
+
+
+def test_values_of_patches_cost_a_fraction_of_the_whole_head() -> None:
+    def maps(method: str) -> float:
+        return lens(outputs=["pooled", "patch"], patch_layers="all", patch_method=method)[0] - lens()[0]
+
+    assert maps("value") == pytest.approx(maps("head") / 10)
 
 
 def test_a_lens_costs_more_with_every_layer_and_map() -> None:
