@@ -9,10 +9,8 @@ import torch
 from PIL import Image
 
 from engine.errors import InvalidArgumentError, OutOfMemoryError
+from engine.plan import OUTPUTS, PATCH_METHODS, TOKEN_OUTPUTS
 
-OUTPUTS: Final = ("pooled", "patch")
-"""What a lens can give; the pooled one is always there, since it says which label is on top."""
-PATCH_METHODS: Final = ("head", "value")
 _BATCHED_HIDDEN_AXES: Final = 3
 
 
@@ -50,8 +48,11 @@ def check_outputs(outputs: object, patch_layers: object, patch_method: object) -
         check_choice("outputs", output, OUTPUTS)
     if len(set(outputs)) < len(outputs):
         raise InvalidArgumentError("outputs", f"{list(outputs)} names one of them twice")
-    if patch_layers is not None and "patch" not in outputs:
-        raise InvalidArgumentError("patch_layers", 'belongs to the patch lens: add "patch" to the outputs')
+    if patch_layers is not None and not set(outputs) & set(TOKEN_OUTPUTS):
+        raise InvalidArgumentError(
+            "patch_layers",
+            f"belongs to what is read of patches: add one of {list(TOKEN_OUTPUTS)} to the outputs",
+        )
     check_choice("patch_method", patch_method, PATCH_METHODS)
 
 

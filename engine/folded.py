@@ -16,7 +16,14 @@ from typing import Any
 import torch
 from torch.nn.functional import layer_norm
 
-from engine.shapes import Hidden, PatchEmbeddings, Pooled, ProbeAttention, TokenVectors
+from engine.shapes import (
+    Contributions,
+    Hidden,
+    PatchEmbeddings,
+    Pooled,
+    ProbeAttention,
+    TokenVectors,
+)
 
 
 class FoldedHead:
@@ -35,9 +42,12 @@ class FoldedHead:
         self._keys = torch.einsum("hd,hdw->hw", asked, key.reshape(heads, depth, width)) / math.sqrt(depth)
         self._values = value.reshape(heads, depth, width).transpose(1, 2).contiguous()
         self._value_bias = value_bias
+        self._heads = heads
+        self._value = value.T.contiguous()
         out, out_bias = head.attention.out_proj.weight.float(), head.attention.out_proj.bias.float()
         self._moved = (out @ value).T.contiguous()
         self._moved_bias = out @ value_bias + out_bias
+        self._out = out.T.contiguous()
 
     @torch.no_grad()
     def norm(self, hidden: Hidden) -> TokenVectors:
@@ -68,6 +78,24 @@ class FoldedHead:
         """
         moved: torch.Tensor = tokens @ self._moved + self._moved_bias
         return moved
+
+    @torch.no_grad()
+    def contribute(self, tokens: TokenVectors, attention: ProbeAttention) -> Contributions:
+        """What the image embedding e is the sum of, divided by its norm: [batch, patch + 2, width].
+
+        First each token's share, sum_h a_hn W_O,h W_V,h z_n; then that of the biases, W_O b_V + b_O; then the
+        MLP's, which no token can claim. Their products with a unit text vector add up to its cosine with e.
+        """
+        batch, count, width = tokens.shape
+        values = (tokens @ self._value).reshape(batch, count, self._heads, -1)
+        shares = (values * attention.transpose(1, 2)[..., None]).reshape(batch, count, width) @ self._out
+        bias = self._moved_bias.expand(batch, width)
+        attended = shares.sum(dim=1) + bias
+        head = self._vision.head
+        mlp = head.mlp(head.layernorm(attended.to(head.layernorm.weight.dtype))).float()
+        parts = torch.cat([shares, bias[:, None], mlp[:, None]], dim=1)
+        norm: torch.Tensor = torch.linalg.vector_norm(attended + mlp, dim=-1)
+        return parts / norm[:, None, None]
 
     def read(self, hidden: Hidden) -> Pooled:
         """The pooled lens of one layer: [batch, patch, width] -> [batch, width]."""

@@ -17,7 +17,9 @@ from typing import Final
 import numpy as np
 import torch
 
+from engine.plan import LensPlan
 from engine.shapes import (
+    AttentionMaps,
     FinalScores,
     ImageFlags,
     ImageLabels,
@@ -26,15 +28,17 @@ from engine.shapes import (
     ImageVectors,
     KeptLabels,
     LabelFlags,
+    LabelParts,
     LabelVectors,
     LayerScores,
+    LayerVectors,
+    NormMaps,
     PatchScores,
-    Pooled,
-    TextEmbeddings,
     TopLabels,
-    Vectors,
 )
+from engine.tokens import TokenMaps, join_maps
 
+MLP_SHARE: Final = 0.3
 MAX_SCORED_LABELS: Final = 100
 TOP_LABELS: Final = 5
 """With more labels than MAX_SCORED_LABELS, the scores of so many are kept: the best at the last layer."""
@@ -56,33 +60,20 @@ class LabelDirections:
 
 
 @dataclass(frozen=True)
-class LensPlan:
-    """What to read of every picture.
-
-    `depth` is L, `grid` [rows, cols] of patches. `layers` are those of the pooled lens, `patch_layers` those
-    of the patch lens, both ascending in 0..L; None: no patch lens.
-    """
-
-    depth: int
-    grid: tuple[int, int]
-    layers: tuple[int, ...]
-    patch_layers: tuple[int, ...] | None
-    patch_method: str
-
-
-@dataclass(frozen=True)
 class Scores:
     """What was read of some pictures, a batch or all of them.
 
     `cosine` [image, layer, label] of the planned layers, `final` [image, label] those of layer L, `pooled`
-    [image, width] its embeddings, `kept`, `patch_cosine` and `head_deviation` as in `Lens` and `PatchLens`.
+    [image, width] its embeddings, `embeddings` [image, layer, width] those of the planned layers if asked
+    for, `tokens` what was read of each token, `kept` and `head_deviation` as in `Lens`.
     """
 
     cosine: LayerScores
     final: FinalScores
     pooled: ImageVectors
     kept: KeptLabels
-    patch_cosine: PatchScores | None
+    tokens: TokenMaps
+    embeddings: LayerVectors | None
     head_deviation: float
 
 
@@ -101,6 +92,43 @@ class PatchLens:
     grid: tuple[int, int]
     method: str
     cosine: PatchScores
+
+
+@dataclass(frozen=True)
+class TokenMap:
+    """A number of each token at each layer that was asked for.
+
+    `layers` and `grid` as in `PatchLens`; `values` [image, layer, row, col], of `probe_attention`
+    [image, layer, head, row, col].
+    """
+
+    layers: tuple[int, ...]
+    grid: tuple[int, int]
+    values: AttentionMaps | NormMaps
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What the cosine of a layer's embedding with each kept label is the sum of.
+
+    - `layers`, `grid` as in `PatchLens`.
+    - `patches` [image, layer, label, row, col]: each token's share, sum_h a_hn <W_O,h W_V,h z_n, t> / |e|.
+    - `bias`, `mlp` [image, layer, label]: those of the biases and of the head's MLP, which are no token's.
+    - `mlp_share` [image, layer, label] = |mlp| / (|sum of patches| + |bias| + |mlp|): above MLP_SHARE the map
+      tells less than it seems to.
+    """
+
+    layers: tuple[int, ...]
+    grid: tuple[int, int]
+    patches: PatchScores
+    bias: LabelParts
+    mlp: LabelParts
+
+    @property
+    def mlp_share(self) -> LabelParts:
+        """How much of the absolute parts is the MLP's."""
+        parts = np.stack([self.patches.sum(axis=(3, 4)), self.bias, self.mlp])
+        return np.asarray(np.abs(self.mlp) / np.abs(parts).sum(axis=0), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -123,6 +151,11 @@ class Lens:
     - `kept` [image, kept]: indices of the labels whose scores are handed out. All in order up to
       MAX_SCORED_LABELS; of more, each image's TOP_LABELS best at layer L, best first.
     - `patch`: the patch lens of the kept labels, or None.
+    - `probe_attention` [image, layer, head, row, col]: how much the head's probe takes of each token; over
+      the tokens it sums to 1. Below L it is the final probe reading that layer, no attention the model paid.
+    - `token_norms` [image, layer, row, col]: the length of each token's hidden state, before the final norm.
+      Some tokens are long in every picture: where maps glow there, that is why.
+    - `contribution`: see there. `embeddings` [image, layer, width]: e_l of `layers`.
     - `head_deviation`: how far, at layer L, a cosine of the folded head that read the other layers is from
       that of the checkpoint's own head, at most.
     """
@@ -141,20 +174,11 @@ class Lens:
     pooled: ImageVectors
     kept: KeptLabels
     patch: PatchLens | None
+    probe_attention: TokenMap | None
+    token_norms: TokenMap | None
+    contribution: Contribution | None
+    embeddings: LayerVectors | None
     head_deviation: float
-
-
-def unit_rows(vectors: Vectors) -> Vectors:
-    """Each row divided by its norm, in float32 whatever came in."""
-    wide: torch.Tensor = vectors.to(torch.float32)
-    lengths: torch.Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    return wide / lengths
-
-
-def cosines(embeddings: Pooled, directions: TextEmbeddings) -> torch.Tensor:
-    """Cosine [batch, label] of pooled embeddings with unit label vectors, in float32."""
-    scores: torch.Tensor = unit_rows(embeddings) @ directions.T
-    return scores
 
 
 def keep_labels(final: FinalScores) -> KeptLabels:
@@ -171,13 +195,14 @@ def keep_labels(final: FinalScores) -> KeptLabels:
 
 def join(parts: Sequence[Scores]) -> Scores:
     """The scores of several batches of one plan, in their order."""
-    maps = [part.patch_cosine for part in parts if part.patch_cosine is not None]
+    layers = [part.embeddings for part in parts if part.embeddings is not None]
     return Scores(
         cosine=np.concatenate([part.cosine for part in parts]),
         final=np.concatenate([part.final for part in parts]),
         pooled=np.concatenate([part.pooled for part in parts]),
         kept=np.concatenate([part.kept for part in parts]),
-        patch_cosine=np.concatenate(maps) if maps else None,
+        tokens=join_maps([part.tokens for part in parts]),
+        embeddings=np.concatenate(layers) if layers else None,
         head_deviation=max(part.head_deviation for part in parts),
     )
 
@@ -204,7 +229,11 @@ def summarize(
         settle_layer=settle_layers(top) if len(plan.layers) == plan.depth + 1 else None,
         pooled=scores.pooled,
         kept=scores.kept,
-        patch=_patch_lens(plan, scores.patch_cosine),
+        patch=_patch_lens(plan, scores.tokens.patch),
+        probe_attention=_token_map(plan, scores.tokens.probe_attention),
+        token_norms=_token_map(plan, scores.tokens.token_norms),
+        contribution=_contribution(plan, scores.tokens),
+        embeddings=scores.embeddings,
         head_deviation=scores.head_deviation,
     )
 
@@ -223,6 +252,19 @@ def _patch_lens(plan: LensPlan, cosine: PatchScores | None) -> PatchLens | None:
     if plan.patch_layers is None or cosine is None:
         return None
     return PatchLens(layers=plan.patch_layers, grid=plan.grid, method=plan.patch_method, cosine=cosine)
+
+
+def _token_map(plan: LensPlan, values: AttentionMaps | NormMaps | None) -> TokenMap | None:
+    if plan.patch_layers is None or values is None:
+        return None
+    return TokenMap(plan.patch_layers, plan.grid, values)
+
+
+def _contribution(plan: LensPlan, maps: TokenMaps) -> Contribution | None:
+    patches, bias, mlp = maps.contribution, maps.contribution_bias, maps.contribution_mlp
+    if plan.patch_layers is None or patches is None or bias is None or mlp is None:
+        return None
+    return Contribution(plan.patch_layers, plan.grid, patches, bias, mlp)
 
 
 def _sigmoid(logit: FinalScores) -> FinalScores:

@@ -6,11 +6,14 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from engine.cosine import cosines
 from engine.errors import LensUnsoundError
 from engine.folded import FoldedHead
-from engine.lens import LensPlan, Scores, cosines, keep_labels, unit_rows
-from engine.residual import read_head, read_patches
-from engine.shapes import Hidden, KeptLabels, PatchEmbeddings, PatchScores, TextEmbeddings
+from engine.lens import Scores, keep_labels
+from engine.plan import LensPlan
+from engine.residual import read_head
+from engine.shapes import Hidden, LayerVectors, TextEmbeddings
+from engine.tokens import TokenReader
 
 PATCH_BYTES: Final = 512 * 2**20
 """The patch embeddings of one batch may take so much of the device until they are scored."""
@@ -22,11 +25,12 @@ _FLOAT32_BYTES: Final = 4
 
 
 def most_images(plan: LensPlan, width: int) -> int | None:
-    """How many pictures a batch may hold by PATCH_BYTES, one at least; None without a patch lens."""
+    """How many pictures a batch may hold by PATCH_BYTES, one at least; None where no token is read."""
     if plan.patch_layers is None:
         return None
     rows, cols = plan.grid
-    image_bytes = len(plan.patch_layers) * rows * cols * width * _FLOAT32_BYTES
+    kept = max(1, len(plan.outputs & {"patch", "contribution"}))
+    image_bytes = kept * len(plan.patch_layers) * rows * cols * width * _FLOAT32_BYTES
     return max(1, PATCH_BYTES // image_bytes)
 
 
@@ -45,35 +49,34 @@ def read_batch(
     Raises:
         LensUnsoundError: the two heads differ by more than MAX_DEVIATION.
     """
-    per_layer: list[Tensor] = []
-    patches: list[Tensor] = []
+    embeddings: list[Tensor] = []
+    tokens = TokenReader(vision, folded, plan)
     for layer, hidden in enumerate(states):
         if layer in (plan.patch_layers or ()):
-            patches.append(unit_rows(_read_patches(vision, folded, hidden, plan.patch_method)))
+            tokens.take(hidden)
         if layer in plan.layers and layer < plan.depth:
-            per_layer.append(cosines(folded.read(hidden), unit))
+            embeddings.append(folded.read(hidden))
     # what came last is layer L
-    embedding = read_head(vision, hidden)
-    cosine = cosines(embedding, unit)
+    pooled = read_head(vision, hidden)
+    cosine = cosines(pooled, unit)
     deviation = _check(cosines(folded.read(hidden), unit), cosine, hidden.dtype)
     if plan.depth in plan.layers:
-        per_layer.append(cosine)
+        embeddings.append(pooled)
     final = cosine.cpu().numpy()
     kept = keep_labels(final)
     return Scores(
-        cosine=torch.stack(per_layer, dim=1).cpu().numpy(),
+        cosine=torch.stack([cosines(each, unit) for each in embeddings], dim=1).cpu().numpy(),
         final=final,
-        pooled=embedding.float().cpu().numpy(),
+        pooled=pooled.float().cpu().numpy(),
         kept=kept,
-        patch_cosine=_score_patches(patches, unit, kept, plan.grid) if patches else None,
+        tokens=tokens.score(unit, kept),
+        embeddings=_keep(embeddings) if "embeddings" in plan.outputs else None,
         head_deviation=deviation,
     )
 
 
-def _read_patches(vision: Any, folded: FoldedHead, hidden: Hidden, method: str) -> PatchEmbeddings:
-    if method == "value":
-        return folded.move(folded.norm(hidden))
-    return read_patches(vision, hidden)
+def _keep(embeddings: Sequence[Tensor]) -> LayerVectors:
+    return torch.stack([each.float() for each in embeddings], dim=1).cpu().numpy()
 
 
 def _check(ours: Tensor, own: Tensor, dtype: torch.dtype) -> float:
@@ -86,12 +89,3 @@ def _check(ours: Tensor, own: Tensor, dtype: torch.dtype) -> float:
             " allowed: no score of this batch can be trusted. Please report it, with the checkpoint's name."
         )
     return deviation
-
-
-def _score_patches(
-    patches: Sequence[PatchEmbeddings], unit: TextEmbeddings, kept: KeptLabels, grid: tuple[int, int]
-) -> PatchScores:
-    """Cosines of each image's patches with its own kept labels, on the grid."""
-    directions = unit[torch.from_numpy(kept).to(unit.device)]
-    maps = torch.stack([directions @ tokens.transpose(1, 2) for tokens in patches], dim=1)
-    return maps.cpu().numpy().reshape(*maps.shape[:3], *grid)

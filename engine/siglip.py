@@ -23,11 +23,13 @@ from engine.arguments import (
 )
 from engine.catalog import DEFAULT_MODEL, DEFAULT_TEMPLATE, Catalog
 from engine.config import EngineConfig, read_config
+from engine.cosine import unit_rows
 from engine.errors import InvalidArgumentError
 from engine.folded import FoldedHead
 from engine.layers import LayerChoice, resolve_layers
-from engine.lens import LabelDirections, Lens, LensPlan, join, summarize, unit_rows
+from engine.lens import LabelDirections, Lens, join, summarize
 from engine.loading import choose, load
+from engine.plan import TOKEN_OUTPUTS, LensPlan
 from engine.preprocess import normalize, read_pixel_path
 from engine.readout import most_images, read_batch
 from engine.residual import check_last_layer, read_head, stream
@@ -203,11 +205,11 @@ class SiglipEngine:
         template: str = DEFAULT_TEMPLATE,
         batch_size: int = IMAGE_BATCH,
     ) -> Lens:
-        """The pooled lens of pictures against labels, and the patch lens when `outputs` names it.
+        """The pooled lens of pictures against labels, and whatever else `outputs` names, see `engine.plan`.
 
-        Shapes are in `engine.lens.Lens`. `patch_layers` None is the last layer: maps of all of them cost
-        most of another forward pass. `template` is not used when `labels` are directions already. Scores are
-        float32 in every dtype.
+        Shapes are in `engine.lens.Lens`. `patch_layers`, at which tokens are read, None is the last layer:
+        maps of all of them by the whole head cost most of another forward pass. `template` is not used when
+        `labels` are directions already. Scores are float32 in every dtype.
 
         Layers are read as the pass goes by, so that memory holds one hidden state of one batch, and its patch
         embeddings within `engine.readout.PATCH_BYTES`: for them a batch may be smaller than `batch_size`.
@@ -244,8 +246,9 @@ class SiglipEngine:
             depth=depth,
             grid=self.config.grid,
             layers=resolve_layers(layers, depth),
-            patch_layers=wanted if "patch" in outputs else None,
+            patch_layers=wanted if set(outputs) & set(TOKEN_OUTPUTS) else None,
             patch_method=patch_method,
+            outputs=frozenset(outputs) | {"pooled"},
         )
 
     def _stream(self, pixel_values: object) -> Iterator[Tensor]:

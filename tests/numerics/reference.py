@@ -97,6 +97,29 @@ class Reference:
         _, _, bias = np.split(self.weights["vision_model.head.attention.in_proj_bias"], 3)
         return self._linear(tokens @ weight.T + bias, "vision_model.head.attention.out_proj")
 
+    def attention(self, hidden: Array) -> Array:
+        """How much each head's probe takes of each token: [batch, head, patch]."""
+        heads = self.vision["num_attention_heads"]
+        tokens = self._norm(hidden, "vision_model.post_layernorm")
+        probe = self.weights["vision_model.head.probe"][0]
+        q_w, k_w, _ = np.split(self.weights["vision_model.head.attention.in_proj_weight"], 3)
+        q_b, k_b, _ = np.split(self.weights["vision_model.head.attention.in_proj_bias"], 3)
+        query = (probe @ q_w.T + q_b).reshape(heads, -1)
+        keys = (tokens @ k_w.T + k_b).reshape(*tokens.shape[:2], heads, -1)
+        scores = np.einsum("hd,bnhd->bhn", query, keys) / math.sqrt(query.shape[1])
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+    def shares(self, hidden: Array) -> Array:
+        """Each token's part of the image embedding before the head's MLP, over the embedding's norm."""
+        heads = self.vision["num_attention_heads"]
+        tokens = self._norm(hidden, "vision_model.post_layernorm")
+        _, _, weight = np.split(self.weights["vision_model.head.attention.in_proj_weight"], 3)
+        values = (tokens @ weight.T).reshape(*tokens.shape[:2], heads, -1)
+        taken = values * self.attention(hidden).transpose(0, 2, 1)[..., None]
+        moved = taken.reshape(tokens.shape) @ self.weights["vision_model.head.attention.out_proj.weight"].T
+        return np.asarray(moved / np.linalg.norm(self.pooled(hidden), axis=-1)[:, None, None])
+
     def text_embedding(self, ids: NDArray[np.int64]) -> Array:
         """Token ids [text, 64] -> [text, width]: read at the last position, whatever stands there."""
         x = self.weights["text_model.embeddings.token_embedding.weight"][ids]

@@ -12,13 +12,14 @@ from engine.layers import resolve_layers
 from engine.lens import (
     LabelDirections,
     Lens,
-    LensPlan,
     Scores,
     keep_labels,
     settle_layers,
     summarize,
 )
+from engine.plan import LensPlan
 from engine.siglip import SiglipEngine
+from engine.tokens import TokenMaps
 
 LABELS = ["red circle", "blue star", "green heart"]
 
@@ -40,7 +41,8 @@ def by_hand(cosine: list[list[list[float]]], layers: tuple[int, ...], depth: int
         final=final,
         pooled=np.ones((len(scores), 4), dtype=np.float32),
         kept=keep_labels(final),
-        patch_cosine=None,
+        tokens=TokenMaps(),
+        embeddings=None,
         head_deviation=0.0,
     )
     return summarize(directions, plan, read, scale=10.0, bias=-1.0)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from engine import readout
 from engine.layers import LayerChoice
-from engine.lens import LabelDirections, Lens, LensPlan, PatchLens, keep_labels
+from engine.lens import LabelDirections, Lens, PatchLens, keep_labels
+from engine.plan import LensPlan
 from engine.readout import most_images
 from engine.residual import read_patches
 from engine.siglip import SiglipEngine

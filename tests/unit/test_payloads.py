@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.lens import LabelDirections, Lens, LensPlan, Scores, keep_labels, summarize
+from engine.lens import LabelDirections, Lens, Scores, keep_labels, summarize
+from engine.plan import LensPlan
+from engine.tokens import TokenMaps
 from worker.decoding import DecodedItem
 from worker.payloads import lens_payloads
 
@@ -21,7 +23,7 @@ def lens_of(final: list[float], **shown: list[float]) -> Lens:
         names, names, np.eye(len(final), dtype=np.float32), np.zeros(len(final), bool), ""
     )
     plan = LensPlan(layers=(0,), patch_layers=None, depth=3, grid=(1, 1), patch_method="head")
-    scores = Scores(first, last, np.zeros((1, 2), np.float32), keep_labels(last), None, 0.0)
+    scores = Scores(first, last, np.zeros((1, 2), np.float32), keep_labels(last), TokenMaps(), None, 0.0)
     return summarize(directions, plan, scores, scale=100.0, bias=-10.0)
 
 
