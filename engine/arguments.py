@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Final
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -81,6 +82,20 @@ def check_hidden(hidden: object, width: int) -> tuple[torch.Tensor, bool]:
     ):
         raise InvalidArgumentError("hidden", f"{wanted}, not {list(hidden.shape)}")
     return (hidden if batched else hidden[None]), batched
+
+
+def check_embeddings(embeddings: object, layers: int, width: int) -> torch.Tensor:
+    """The embeddings [image, layer, width] as a finite float32 tensor."""
+    wanted = f"expected float numbers [image, {layers} layers, {width}], as `lens` gives on request"
+    if isinstance(embeddings, np.ndarray) and np.issubdtype(embeddings.dtype, np.floating):
+        embeddings = torch.from_numpy(np.ascontiguousarray(embeddings))
+    if not isinstance(embeddings, torch.Tensor) or not embeddings.is_floating_point():
+        raise InvalidArgumentError("embeddings", wanted)
+    if tuple(embeddings.shape[1:]) != (layers, width) or len(embeddings) == 0:
+        raise InvalidArgumentError("embeddings", f"{wanted}, not {list(embeddings.shape)}")
+    if not bool(torch.isfinite(embeddings).all()):
+        raise InvalidArgumentError("embeddings", "holds NaN or infinity")
+    return embeddings.float()
 
 
 def batches(images: Iterable[Any], batch_size: int, most: int | None = None) -> Iterator[list[Any]]:

@@ -2,7 +2,7 @@
 
 import torch
 
-from engine.shapes import Pooled, TextEmbeddings, Vectors
+from engine.shapes import TextEmbeddings, Vectors
 
 
 def unit_rows(vectors: Vectors) -> Vectors:
@@ -12,7 +12,7 @@ def unit_rows(vectors: Vectors) -> Vectors:
     return wide / lengths
 
 
-def cosines(embeddings: Pooled, directions: TextEmbeddings) -> torch.Tensor:
-    """Cosine [batch, label] of pooled embeddings with unit label vectors, in float32."""
+def cosines(embeddings: Vectors, directions: TextEmbeddings) -> torch.Tensor:
+    """Cosine [..., label] of embeddings [..., width] with unit label vectors, in float32."""
     scores: torch.Tensor = unit_rows(embeddings) @ directions.T
     return scores

@@ -74,7 +74,7 @@ class Scores:
     kept: KeptLabels
     tokens: TokenMaps
     embeddings: LayerVectors | None
-    head_deviation: float
+    head_deviation: float | None
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Lens:
       Some tokens are long in every picture: where maps glow there, that is why.
     - `contribution`: see there. `embeddings` [image, layer, width]: e_l of `layers`.
     - `head_deviation`: how far, at layer L, a cosine of the folded head that read the other layers is from
-      that of the checkpoint's own head, at most.
+      that of the checkpoint's own head, at most; None where no layer was read, see `rescore`.
     """
 
     labels: tuple[str, ...]
@@ -178,7 +178,7 @@ class Lens:
     token_norms: TokenMap | None
     contribution: Contribution | None
     embeddings: LayerVectors | None
-    head_deviation: float
+    head_deviation: float | None
 
 
 def keep_labels(final: FinalScores) -> KeptLabels:
@@ -203,7 +203,7 @@ def join(parts: Sequence[Scores]) -> Scores:
         kept=np.concatenate([part.kept for part in parts]),
         tokens=join_maps([part.tokens for part in parts]),
         embeddings=np.concatenate(layers) if layers else None,
-        head_deviation=max(part.head_deviation for part in parts),
+        head_deviation=max(part.head_deviation or 0.0 for part in parts),
     )
 
 

@@ -12,8 +12,8 @@ from engine.folded import FoldedHead
 from engine.lens import Scores, keep_labels
 from engine.plan import LensPlan
 from engine.residual import read_head
-from engine.shapes import Hidden, LayerVectors, TextEmbeddings
-from engine.tokens import TokenReader
+from engine.shapes import Hidden, LayerEmbeddings, LayerVectors, TextEmbeddings
+from engine.tokens import TokenMaps, TokenReader
 
 PATCH_BYTES: Final = 512 * 2**20
 """The patch embeddings of one batch may take so much of the device until they are scored."""
@@ -72,6 +72,20 @@ def read_batch(
         tokens=tokens.score(unit, kept),
         embeddings=_keep(embeddings) if "embeddings" in plan.outputs else None,
         head_deviation=deviation,
+    )
+
+
+def score_embeddings(embeddings: LayerEmbeddings, unit: TextEmbeddings) -> Scores:
+    """The scores of embeddings of layers, the last of which is L, that were read before."""
+    cosine = cosines(embeddings, unit).numpy()
+    return Scores(
+        cosine=cosine,
+        final=cosine[:, -1],
+        pooled=embeddings[:, -1].numpy(),
+        kept=keep_labels(cosine[:, -1]),
+        tokens=TokenMaps(),
+        embeddings=embeddings.numpy(),
+        head_deviation=None,
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from engine.arguments import (
     batches,
     check_choice,
+    check_embeddings,
     check_hidden,
     check_outputs,
     check_pixel_values,
@@ -31,7 +32,7 @@ from engine.lens import LabelDirections, Lens, join, summarize
 from engine.loading import choose, load
 from engine.plan import TOKEN_OUTPUTS, LensPlan
 from engine.preprocess import normalize, read_pixel_path
-from engine.readout import most_images, read_batch
+from engine.readout import most_images, read_batch, score_embeddings
 from engine.residual import check_last_layer, read_head, stream
 from engine.text import check_distinct, check_labels, fill_template, tokenize
 from pictures.convert import squash, to_rgb
@@ -232,6 +233,32 @@ class SiglipEngine:
             raise InvalidArgumentError("images", "give at least one picture")
         config = self.config
         return summarize(directions, plan, join(parts), scale=config.logit_scale, bias=config.logit_bias)
+
+    def rescore(
+        self,
+        embeddings: object,
+        labels: Sequence[str] | LabelDirections,
+        layers: LayerChoice = "all",
+        *,
+        template: str = DEFAULT_TEMPLATE,
+    ) -> Lens:
+        """The pooled lens of layer embeddings that were kept, against other labels: no picture, no pass.
+
+        `embeddings` [image, layer, width] are those of `Lens.embeddings`, `layers` the same that were chosen
+        for it; L must be among them, which says what is on top.
+
+        Raises:
+            LabelError: see `embed_labels`.
+            InvalidArgumentError: another shape, numbers that are not finite, layers without the last.
+        """
+        plan = self._plan(("pooled",), layers, None, "head")
+        if plan.depth not in plan.layers:
+            raise InvalidArgumentError("layers", f"must hold the last, {plan.depth}: it says what is on top")
+        checked = check_embeddings(embeddings, len(plan.layers), self.config.hidden_size)
+        directions = self._directions(labels, template)
+        scores = score_embeddings(checked, torch.from_numpy(directions.unit))
+        config = self.config
+        return summarize(directions, plan, scores, scale=config.logit_scale, bias=config.logit_bias)
 
     def _plan(
         self,

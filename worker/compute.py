@@ -78,7 +78,7 @@ def _lens(
     steps = _run(
         runtime, pictures, lambda part: _read(runtime, first.options, directions, part), passage, answers
     )
-    provenance["head_deviation"] = max((lens.head_deviation for _, lens in steps.done), default=None)
+    provenance["head_deviation"] = max((lens.head_deviation or 0.0 for _, lens in steps.done), default=None)
     maps = _store_maps(runtime, claim, steps, passage)
     for part, lens in steps.done:
         where = [maps[_key(unit.job_id, found)] for unit, found in part] if lens.patch is not None else None

@@ -72,6 +72,12 @@ CALLS: list[tuple[str, Call]] = [
     ("patch_method", lambda e: e.lens([PICTURE], LABELS, patch_method="mean")),
     ("patch_method", lambda e: patch_lens(e, patch_method=["head"])),
     ("batch_size", lambda e: patch_lens(e, batch_size=1.5)),
+    ("embeddings", lambda e: e.rescore([[1.0]], LABELS)),
+    ("embeddings", lambda e: e.rescore(np.ones((1, 1, 32), np.float32), LABELS)),
+    ("embeddings", lambda e: e.rescore(np.ones((1, 4, 32), np.int64), LABELS)),
+    ("embeddings", lambda e: e.rescore(np.full((1, 4, 32), np.nan), LABELS)),
+    ("embeddings", lambda e: e.rescore(np.ones((0, 4, 32)), LABELS)),
+    ("layers", lambda e: e.rescore(np.ones((1, 1, 32)), LABELS, layers=[0])),
     ("images", lambda e: e.lens([], LABELS, outputs=("patch",))),
 ]
 

@@ -88,3 +88,17 @@ def test_everything_at_once_is_what_each_is_alone(engine: SiglipEngine, pictures
             if hasattr(ours, field):
                 np.testing.assert_array_equal(getattr(ours, field), getattr(theirs, field))
         assert [other for other in outputs if getattr(alone, other) is not None] == [output]
+
+
+def test_other_labels_need_no_pass(engine: SiglipEngine, pictures: list[Image.Image]) -> None:
+    others = ["a pink arrow", "red circle"]
+    kept = engine.lens(pictures, LABELS, ["embeddings"]).embeddings
+    assert kept is not None
+    ours, theirs = engine.rescore(kept, others), engine.lens(pictures, others)
+    for field in ("cosine", "final_logit", "final_match_probability", "pooled", "top_margin"):
+        assert distance(getattr(ours, field), getattr(theirs, field).astype(np.float64)) < TOLERANCE, field
+    for field in ("top", "final_top", "settle_layer", "kept"):
+        np.testing.assert_array_equal(getattr(ours, field), getattr(theirs, field))
+    assert ours.head_deviation is None
+    last = engine.rescore(kept[:, -1:], others, layers=[engine.config.layers])
+    np.testing.assert_allclose(last.cosine[:, 0], ours.cosine[:, -1], atol=TOLERANCE)
