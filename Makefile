@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: make demo, make test.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-chaos check clean
+.PHONY: help demo up test test-full test-chaos check clean
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
@@ -22,6 +22,9 @@ up: .venv/ready-to-run ## Run the whole service in the foreground; prints its ad
 
 test: .venv/ready-to-develop ## Run the tests, on real Postgres, Valkey and workers
 	@$(BIN)/python -m pytest
+
+test-full: .venv/ready-to-develop ## Run the engine on all eleven checkpoints at their real dimensions
+	@$(BIN)/python -m pytest tests/full -m full --durations=5
 
 test-chaos: .venv/ready-to-develop ## Kill, freeze and lie to the processes of a running service
 	@$(BIN)/python -m pytest tests/chaos tests/acceptance/test_faults.py -m chaos --durations=0

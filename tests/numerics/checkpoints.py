@@ -1,6 +1,7 @@
 """Small random checkpoints on disk, in the files and formats of the real ones."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,26 @@ SENTENCES = [
     f"this is a photo of a {colour} {shape}, isn't it? yes!" for colour in COLOURS for shape in SHAPES
 ]
 
-# 48 pixels in patches of 14: a grid of 3 x 3 covers 42 of them, as 27 x 14 = 378 of 384 in the real so400m.
-IMAGE_SIZE, PATCH_SIZE, WIDTH, LAYERS = 48, 14, 32, 3
+
+@dataclass(frozen=True)
+class Sizes:
+    """The dimensions of a checkpoint; `vocabulary` None is as many entries as its small tokenizer has."""
+
+    # 48 pixels in patches of 14: 3 x 3 patches cover 42 of them, as 27 x 14 = 378 of 384 in the real so400m
+    image_size: int = 48
+    patch_size: int = 14
+    width: int = 32
+    layers: int = 3
+    heads: int = 4
+    mlp: int = 72
+    vocabulary: int | None = None
 
 
-def save_siglip(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-    """A SigLIP of three layers with a sentencepiece tokenizer (`SiglipTokenizer`) and the bicubic filter."""
+SMALL = Sizes()
+
+
+def save_siglip(folder: Path, sizes: Sizes = SMALL, dtype: torch.dtype = torch.float32) -> Path:
+    """A random SigLIP with a sentencepiece tokenizer (`SiglipTokenizer`) and the bicubic filter."""
     folder.mkdir(parents=True)
     text = folder / "sentences.txt"
     text.write_text("\n".join(SENTENCES), encoding="utf-8")
@@ -37,12 +52,18 @@ def save_siglip(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
         minloglevel=2,
     )
     _write(folder / "tokenizer_config.json", {"tokenizer_class": "SiglipTokenizer", "model_max_length": 64})
-    _write_preprocessor(folder, resample=3)
-    _save_model(folder, vocabulary=120, pad=1, dtype=dtype)
+    _write_preprocessor(folder, sizes, resample=3)
+    _save_model(folder, sizes, vocabulary=120, pad=1, dtype=dtype)
     return folder
 
 
-def save_siglip2(folder: Path, tokenizer_class: str = "GemmaTokenizer") -> Path:
+def save_siglip2(
+    folder: Path,
+    tokenizer_class: str = "GemmaTokenizer",
+    *,
+    sizes: Sizes = SMALL,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
     """A fixed-resolution SigLIP 2: the same towers, a Gemma tokenizer (eos 1, pad 0, no bos), bilinear."""
     folder.mkdir(parents=True)
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
@@ -72,28 +93,28 @@ def save_siglip2(folder: Path, tokenizer_class: str = "GemmaTokenizer") -> Path:
             "padding_side": "left",
         },
     )
-    _write_preprocessor(folder, resample=2, do_convert_rgb=None)
-    _save_model(folder, vocabulary=tokenizer.get_vocab_size(), pad=0, dtype=torch.float32)
+    _write_preprocessor(folder, sizes, resample=2, do_convert_rgb=None)
+    _save_model(folder, sizes, vocabulary=tokenizer.get_vocab_size(), pad=0, dtype=dtype)
     return folder
 
 
-def _save_model(folder: Path, vocabulary: int, pad: int, dtype: torch.dtype) -> None:
-    sizes = {
-        "hidden_size": WIDTH,
-        "intermediate_size": 72,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": 4,
+def _save_model(folder: Path, sizes: Sizes, vocabulary: int, pad: int, dtype: torch.dtype) -> None:
+    tower = {
+        "hidden_size": sizes.width,
+        "intermediate_size": sizes.mlp,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
     }
     config = SiglipConfig(
         text_config={
-            **sizes,
-            "vocab_size": vocabulary,
-            "projection_size": WIDTH,
+            **tower,
+            "vocab_size": sizes.vocabulary or vocabulary,
+            "projection_size": sizes.width,
             "pad_token_id": pad,
             "eos_token_id": 1,
             "bos_token_id": None,
         },
-        vision_config={**sizes, "image_size": IMAGE_SIZE, "patch_size": PATCH_SIZE},
+        vision_config={**tower, "image_size": sizes.image_size, "patch_size": sizes.patch_size},
     )
     model = SiglipModel(config)
     generator = torch.Generator().manual_seed(7)
@@ -112,7 +133,9 @@ def _save_model(folder: Path, vocabulary: int, pad: int, dtype: torch.dtype) -> 
     model.to(dtype).save_pretrained(folder)
 
 
-def _write_preprocessor(folder: Path, resample: int, *, do_convert_rgb: bool | None = True) -> None:
+def _write_preprocessor(
+    folder: Path, sizes: Sizes, resample: int, *, do_convert_rgb: bool | None = True
+) -> None:
     _write(
         folder / "preprocessor_config.json",
         {
@@ -126,7 +149,7 @@ def _write_preprocessor(folder: Path, resample: int, *, do_convert_rgb: bool | N
             "image_std": [0.5, 0.5, 0.5],
             "resample": resample,
             "rescale_factor": 1 / 255,
-            "size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+            "size": {"height": sizes.image_size, "width": sizes.image_size},
         },
     )
 

@@ -7,7 +7,9 @@ from PIL import Image
 from transformers import SiglipImageProcessorPil
 
 from engine.siglip import SiglipEngine
-from tests.numerics.checkpoints import IMAGE_SIZE
+from tests.numerics.checkpoints import SMALL
+
+SIDE = SMALL.image_size
 
 ORIENTATION = 0x0112
 
@@ -26,8 +28,8 @@ def test_pixels_are_the_stock_processor_s_bit_for_bit(
 
 
 def test_every_byte_has_its_own_value_between_minus_one_and_one(siglip: SiglipEngine) -> None:
-    ramp = torch.arange(256).repeat(9)[: IMAGE_SIZE * IMAGE_SIZE].to(torch.uint8)
-    values = siglip.normalize(ramp.reshape(1, IMAGE_SIZE, IMAGE_SIZE).expand(3, -1, -1))[0, 0].flatten()[:256]
+    ramp = torch.arange(256).repeat(9)[: SIDE * SIDE].to(torch.uint8)
+    values = siglip.normalize(ramp.reshape(1, SIDE, SIDE).expand(3, -1, -1))[0, 0].flatten()[:256]
     assert values[0] == -1.0
     assert values[255] == 1.0
     assert torch.all(values.diff() > 0)
@@ -59,12 +61,12 @@ def test_every_mode_becomes_rgb_even_where_the_checkpoint_says_null(
         expected = picture.convert("RGB")
     assert picture.mode == mode
     values = siglip2.normalize(picture)
-    assert values.shape == (1, 3, IMAGE_SIZE, IMAGE_SIZE)
+    assert values.shape == (1, 3, SIDE, SIDE)
     assert torch.equal(values, siglip2.normalize(expected))
 
 
 def test_a_16_bit_picture_is_scaled_not_clipped(siglip: SiglipEngine) -> None:
-    grey = np.linspace(0, 65535, IMAGE_SIZE * IMAGE_SIZE).reshape(IMAGE_SIZE, IMAGE_SIZE)
+    grey = np.linspace(0, 65535, SIDE * SIDE).reshape(SIDE, SIDE)
     values = siglip.normalize(Image.fromarray(grey.astype(np.uint16)))[0, 0]
     assert values.numpy() == pytest.approx(grey / 65535 * 2.0 - 1.0, abs=1.01 / 255)
 
@@ -91,7 +93,7 @@ def test_a_patch_of_14_pixels_covers_42_of_48(siglip: SiglipEngine) -> None:
     assert siglip.config.grid == (3, 3)
     assert siglip.config.patch_tokens == 9
     generator = torch.Generator().manual_seed(1)
-    pixel_values = torch.rand((1, 3, IMAGE_SIZE, IMAGE_SIZE), generator=generator)
+    pixel_values = torch.rand((1, 3, SIDE, SIDE), generator=generator)
     other = pixel_values.clone()
     other[:, :, 42:, :] = 0.0
     other[:, :, :, 42:] = 0.0
