@@ -98,7 +98,7 @@ def check_embeddings(embeddings: object, layers: int, width: int) -> torch.Tenso
     return embeddings.float()
 
 
-def batches(images: Iterable[Any], batch_size: int, most: int | None = None) -> Iterator[list[Any]]:
+def batches(images: Iterable[Any], batch_size: int, *most: int | None) -> Iterator[list[Any]]:
     """The images in lists of `batch_size`, each read when it is due; a lone picture is a list of one.
 
     `most` bounds the lists where memory does.
@@ -110,7 +110,7 @@ def batches(images: Iterable[Any], batch_size: int, most: int | None = None) -> 
     if isinstance(images, (str, bytes)) or not isinstance(images, Iterable):
         raise InvalidArgumentError("images", f"expected PIL images, not {type(images).__name__}")
     remaining = iter(images)
-    size = batch_size if most is None else min(batch_size, most)
+    size = min([batch_size, *(bound for bound in most if bound is not None)])
     while batch := list(islice(remaining, size)):
         yield batch
 

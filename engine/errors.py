@@ -80,5 +80,9 @@ class LensUnsoundError(EngineError):
     code = "lens-unsound"
 
 
+class RuntimeFallbackWarning(UserWarning):
+    """The chosen runtime cannot serve; results are right, and slower."""
+
+
 class TextTruncatedWarning(UserWarning):
     """A text was longer than the checkpoint reads; its end was left out."""

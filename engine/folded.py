@@ -19,6 +19,7 @@ from torch.nn.functional import layer_norm
 from engine.shapes import (
     Contributions,
     Hidden,
+    MixedTokens,
     PatchEmbeddings,
     Pooled,
     ProbeAttention,
@@ -61,10 +62,12 @@ class FoldedHead:
         return torch.softmax(tokens @ self._keys.T, dim=1).transpose(1, 2)
 
     @torch.no_grad()
-    def pool(self, tokens: TokenVectors, attention: ProbeAttention) -> Pooled:
-        """What the head makes of the tokens under this attention: an image embedding, unnormalised."""
-        mixed = (attention @ tokens).transpose(0, 1)
-        values = (mixed @ self._values).transpose(0, 1).flatten(1) + self._value_bias
+    def finish(self, mixed: MixedTokens) -> Pooled:
+        """What the head makes of mixed tokens [batch, head, width]: image embeddings, unnormalised.
+
+        Rows of many layers at once cost little more than those of one: the weights are read once.
+        """
+        values = (mixed.transpose(0, 1) @ self._values).transpose(0, 1).flatten(1) + self._value_bias
         head = self._vision.head
         attended = head.attention.out_proj(values.to(head.attention.out_proj.weight.dtype))
         embedding: torch.Tensor = attended + head.mlp(head.layernorm(attended))
@@ -97,7 +100,11 @@ class FoldedHead:
         norm: torch.Tensor = torch.linalg.vector_norm(attended + mlp, dim=-1)
         return parts / norm[:, None, None]
 
+    def mix(self, hidden: Hidden) -> MixedTokens:
+        """What each head takes of the tokens of one layer: small, so that layers can wait for `finish`."""
+        tokens = self.norm(hidden)
+        return self.attend(tokens) @ tokens
+
     def read(self, hidden: Hidden) -> Pooled:
         """The pooled lens of one layer: [batch, patch, width] -> [batch, width]."""
-        tokens = self.norm(hidden)
-        return self.pool(tokens, self.attend(tokens))
+        return self.finish(self.mix(hidden))

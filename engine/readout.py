@@ -49,17 +49,19 @@ def read_batch(
     Raises:
         LensUnsoundError: the two heads differ by more than MAX_DEVIATION.
     """
-    embeddings: list[Tensor] = []
+    mixed: list[Tensor] = []
     tokens = TokenReader(vision, folded, plan)
     for layer, hidden in enumerate(states):
         if layer in (plan.patch_layers or ()):
             tokens.take(hidden)
         if layer in plan.layers and layer < plan.depth:
-            embeddings.append(folded.read(hidden))
+            mixed.append(folded.mix(hidden))
     # what came last is layer L
     pooled = read_head(vision, hidden)
     cosine = cosines(pooled, unit)
-    deviation = _check(cosines(folded.read(hidden), unit), cosine, hidden.dtype)
+    mixed.append(folded.mix(hidden))
+    embeddings = list(torch.split(folded.finish(torch.cat(mixed)), len(hidden)))
+    deviation = _check(cosines(embeddings.pop(), unit), cosine, pooled.dtype)
     if plan.depth in plan.layers:
         embeddings.append(pooled)
     final = cosine.cpu().numpy()

@@ -17,9 +17,7 @@ def stream(vision: Any, pixel_values: PixelValues) -> Iterator[Hidden]:
     The library's own loop (`SiglipEncoder.forward`, no mask) unrolled, so that a lens can read a layer and
     let it go: all hidden states of so400m are 94 MB an image, one is 3.4 MB.
     """
-    # cuDNN convolutions use TF32 unless told, which would make a float32 patch embedding one in name only.
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        hidden = vision.embeddings(pixel_values)
+    hidden = embed_patches(vision, pixel_values)
     yield hidden
     for block in vision.encoder.layers:
         hidden = block(hidden, None)
@@ -27,9 +25,20 @@ def stream(vision: Any, pixel_values: PixelValues) -> Iterator[Hidden]:
 
 
 @torch.no_grad()
+def embed_patches(vision: Any, pixel_values: PixelValues) -> Hidden:
+    """hidden_states[0]: each patch embedded, and its position added."""
+    # cuDNN convolutions use TF32 unless told, which would make a float32 patch embedding one in name only.
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        hidden: torch.Tensor = vision.embeddings(pixel_values)
+    return hidden
+
+
+@torch.no_grad()
 def read_head(vision: Any, hidden: Hidden) -> Pooled:
     """head(post_layernorm(hidden)): the norm's statistics are recomputed for whatever layer this is."""
-    pooled: torch.Tensor = vision.head(vision.post_layernorm(hidden))
+    # a fast runtime hands out float32 whatever the checkpoint was loaded in
+    own = hidden.to(vision.post_layernorm.weight.dtype)
+    pooled: torch.Tensor = vision.head(vision.post_layernorm(own))
     return pooled
 
 
@@ -44,7 +53,8 @@ def read_patches(vision: Any, hidden: Hidden) -> PatchEmbeddings:
     # one matrix holds query, key and value, in this order
     _, _, value_weight = attention.in_proj_weight.chunk(3)
     _, _, value_bias = attention.in_proj_bias.chunk(3)
-    value = linear(vision.post_layernorm(hidden), value_weight, value_bias)
+    own = hidden.to(vision.post_layernorm.weight.dtype)
+    value = linear(vision.post_layernorm(own), value_weight, value_bias)
     attended = attention.out_proj(value)
     embeddings: torch.Tensor = attended + vision.head.mlp(vision.head.layernorm(attended))
     return embeddings

@@ -33,11 +33,11 @@ from engine.loading import choose, load
 from engine.plan import TOKEN_OUTPUTS, LensPlan
 from engine.preprocess import normalize, read_pixel_path
 from engine.readout import most_images, read_batch, score_embeddings
-from engine.residual import check_last_layer, read_head, stream
+from engine.residual import check_last_layer, read_head
+from engine.runtimes.choice import RUNTIMES, choose_runtime, start_runtime
 from engine.text import check_distinct, check_labels, fill_template, tokenize
 from pictures.convert import squash, to_rgb
 
-RUNTIMES: Final = ("auto", "torch")
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TEXT_BATCH: Final = 64
 IMAGE_BATCH: Final = 16
@@ -64,14 +64,16 @@ class SiglipEngine:
     ) -> None:
         """Load `model_name`, a name of the catalog or a local folder, in `dtype` onto `device`.
 
-        `device` None takes CUDA when there is one. `runtime` "auto" takes the fastest that keeps the laws;
-        today that is torch. `revision` is the hub commit, tag or branch.
+        `device` None takes CUDA when there is one. `runtime` "auto" takes the fastest for the device:
+        "compiled" on CUDA, "openvino" on a CPU; "torch" is the reference. One that computes something else
+        than the reference is replaced by it, with a RuntimeFallbackWarning. `revision` is the hub commit, tag
+        or branch.
         """
         check_choice("runtime", runtime, RUNTIMES)
         check_choice("dtype", dtype, DTYPES)
         self.device = choose_device(device)
         self.dtype = dtype
-        self.runtime = "torch"
+        chosen = choose_runtime(runtime, self.device)
         with memory_errors():
             loaded = load(choose(model_name, catalog or Catalog(), revision), DTYPES[dtype], self.device)
         self.model: Any = loaded.model
@@ -81,16 +83,22 @@ class SiglipEngine:
         self._folded = FoldedHead(self._vision)
         self._pixels = read_pixel_path(loaded.processor.image_processor, self.config.img_size)
         self._weights_sha256 = loaded.weights_sha256
+        with memory_errors():
+            started = start_runtime(chosen, self._vision, self._folded, dtype, self._ramp())
+        self._runtime = started.runtime
+        self.runtime = started.runtime.name
         self.provenance: dict[str, Any] = {
             "model": loaded.name,
             "revision": loaded.revision,
             "weights_sha256": loaded.weights_sha256,
             "dtype": dtype,
             "runtime": self.runtime,
+            "runtime_drift": started.drift,
+            "runtime_fallback": started.fallback,
+            **started.runtime.describe(),
             "device": str(self.device),
             "device_name": _device_name(self.device),
             "attention": loaded.model.config._attn_implementation,  # noqa: SLF001 - its only name
-            "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "pixel_path": self._pixels.describe(),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
@@ -120,11 +128,14 @@ class SiglipEngine:
         Raises:
             InvalidArgumentError: another shape, integers, NaN or infinity.
         """
-        with memory_errors():
-            states = list(self._stream(pixel_values))
-            pooled = read_head(self._vision, states[-1]).cpu()
-            hidden = [state.cpu() for state in states]
-        return pooled, {"hidden_states": hidden, "token_embeddings": hidden[-1]}
+        checked = check_pixel_values(pixel_values, self.config.img_size)
+        dtype, parts = DTYPES[self.dtype], []
+        for part in torch.split(checked, self._runtime.most_images or len(checked)):
+            with memory_errors():
+                # copied, since the runtime writes the next batch into the same memory
+                parts.append([state.to("cpu", dtype, copy=True) for state in self._runtime.stream(part)])
+        hidden = [torch.cat(states) for states in zip(*parts, strict=True)]
+        return self.logit_lens(hidden[-1]), {"hidden_states": hidden, "token_embeddings": hidden[-1]}
 
     def logit_lens(self, hidden: Tensor) -> Tensor:
         """What the final head reads in a hidden state of any layer: [batch, patch, width] -> [batch, width].
@@ -162,9 +173,9 @@ class SiglipEngine:
             InvalidArgumentError: see `normalize`.
         """
         rows = [torch.empty((0, self.config.hidden_size), dtype=DTYPES[self.dtype])]
-        for batch in batches(images, batch_size):
+        for batch in batches(images, batch_size, self._runtime.most_images):
             with memory_errors():
-                (last,) = deque(self._stream(self.normalize(batch)), maxlen=1)
+                (last,) = deque(self._stream(batch), maxlen=1)
                 rows.append(read_head(self._vision, last).cpu())
         return torch.cat(rows)
 
@@ -225,10 +236,10 @@ class SiglipEngine:
         directions = self._directions(labels, template)
         unit = torch.from_numpy(directions.unit).to(self.device)
         parts = []
-        for batch in batches(images, batch_size, most_images(plan, self.config.hidden_size)):
+        most = [most_images(plan, self.config.hidden_size), self._runtime.most_images]
+        for batch in batches(images, batch_size, *most):
             with memory_errors():
-                states = self._stream(self.normalize(batch))
-                parts.append(read_batch(self._vision, self._folded, states, unit, plan))
+                parts.append(read_batch(self._vision, self._folded, self._stream(batch), unit, plan))
         if not parts:
             raise InvalidArgumentError("images", "give at least one picture")
         config = self.config
@@ -278,9 +289,8 @@ class SiglipEngine:
             outputs=frozenset(outputs) | {"pooled"},
         )
 
-    def _stream(self, pixel_values: object) -> Iterator[Tensor]:
-        checked = check_pixel_values(pixel_values, self.config.img_size)
-        return stream(self._vision, checked.to(self.device, DTYPES[self.dtype]))
+    def _stream(self, batch: Sequence[Any]) -> Iterator[Tensor]:
+        return self._runtime.stream(check_pixel_values(self.normalize(batch), self.config.img_size))
 
     @torch.no_grad()
     def _encode_text(self, ids: Tensor, step: Callable[[], None] | None = None) -> Tensor:
@@ -302,10 +312,13 @@ class SiglipEngine:
 
     def _check_last_layer(self) -> float:
         """Law 1 on one fixed picture, a colour ramp, at the time of loading."""
-        ramp = Image.merge("RGB", [Image.linear_gradient("L").rotate(turn) for turn in (0, 90, 180)])
-        pixel_values = self.normalize(ramp).to(self.device, DTYPES[self.dtype])
         with memory_errors():
-            return check_last_layer(self._vision, pixel_values)
+            return check_last_layer(self._vision, self._ramp().to(self.device, DTYPES[self.dtype]))
+
+    def _ramp(self) -> Tensor:
+        """Pixel values of a picture that has every brightness in every channel: two of it, turned."""
+        ramp = Image.merge("RGB", [Image.linear_gradient("L").rotate(turn) for turn in (0, 90, 180)])
+        return self.normalize([ramp, ramp.rotate(45)])
 
 
 def _device_name(device: torch.device) -> str:

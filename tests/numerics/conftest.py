@@ -32,22 +32,47 @@ def siglip2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def siglip(siglip_folder: Path) -> SiglipEngine:
-    return SiglipEngine(siglip_folder, device="cpu")
+    return SiglipEngine(siglip_folder, device="cpu", runtime="torch")
 
 
 @pytest.fixture(scope="session")
 def siglip2(siglip2_folder: Path) -> SiglipEngine:
-    return SiglipEngine(siglip2_folder, device="cpu")
+    return SiglipEngine(siglip2_folder, device="cpu", runtime="torch")
 
 
 @pytest.fixture(scope="session")
 def demo() -> SiglipEngine:
-    return SiglipEngine(DEMO_MODEL, device="cpu")
+    return SiglipEngine(DEMO_MODEL, device="cpu", runtime="torch")
+
+
+@pytest.fixture(scope="session")
+def fast_siglip(siglip_folder: Path) -> SiglipEngine:
+    return SiglipEngine(siglip_folder, device="cpu", runtime="openvino")
+
+
+@pytest.fixture(scope="session")
+def fast_siglip2(siglip2_folder: Path) -> SiglipEngine:
+    return SiglipEngine(siglip2_folder, device="cpu", runtime="openvino")
+
+
+@pytest.fixture(scope="session")
+def fast_demo() -> SiglipEngine:
+    return SiglipEngine(DEMO_MODEL, device="cpu", runtime="openvino")
+
+
+@pytest.fixture(params=["siglip", "siglip2", "demo", "fast_siglip", "fast_siglip2", "fast_demo"])
+def engine(request: pytest.FixtureRequest) -> SiglipEngine:
+    """Each kind of checkpoint in turn, on each runtime that a CPU has without a compiler."""
+    return _named(request)
 
 
 @pytest.fixture(params=["siglip", "siglip2", "demo"])
-def engine(request: pytest.FixtureRequest) -> SiglipEngine:
-    """Each kind of checkpoint in turn."""
+def reference_engine(request: pytest.FixtureRequest) -> SiglipEngine:
+    """Each kind of checkpoint on the library's own modules, where laws hold to the bit."""
+    return _named(request)
+
+
+def _named(request: pytest.FixtureRequest) -> SiglipEngine:
     chosen = request.getfixturevalue(request.param)
     assert isinstance(chosen, SiglipEngine)
     return chosen

@@ -17,8 +17,9 @@ TEXTS = ["This is a photo of a red circle.", "blue star", "Ring!", "a green hear
 
 
 def test_last_layer_lens_is_the_pooler_output_bit_for_bit(
-    engine: SiglipEngine, pictures: list[Image.Image]
+    reference_engine: SiglipEngine, pictures: list[Image.Image]
 ) -> None:
+    engine = reference_engine
     pixel_values = engine.normalize(pictures)
     pooled, activations = engine.forward(pixel_values)
     with torch.no_grad():
@@ -28,7 +29,10 @@ def test_last_layer_lens_is_the_pooler_output_bit_for_bit(
     assert engine.provenance["last_layer_self_check"] == 0.0
 
 
-def test_hidden_states_are_the_library_s_own(engine: SiglipEngine, pictures: list[Image.Image]) -> None:
+def test_hidden_states_are_the_library_s_own(
+    reference_engine: SiglipEngine, pictures: list[Image.Image]
+) -> None:
+    engine = reference_engine
     pixel_values = engine.normalize(pictures)
     _, activations = engine.forward(pixel_values)
     with torch.no_grad():

@@ -1,0 +1,123 @@
+"""Which runtime a checkpoint gets, and whether it may keep it."""
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+
+from engine.cosine import unit_rows
+from engine.errors import InvalidArgumentError, RuntimeFallbackWarning
+from engine.folded import FoldedHead
+from engine.runtimes.eager import EagerRuntime
+from engine.runtimes.runtime import Runtime
+from engine.shapes import PixelValues
+
+RUNTIMES: Final = ("auto", "torch", "compiled", "openvino")
+
+MAX_DRIFT: Final = {"float32": 1e-4, "bfloat16": 5e-2}
+"""By dtype, how far a unit embedding of any layer may be from the reference's.
+
+No cosine can move by more than that. Roundings stay ten times below it, a wrong formula is ten times above.
+"""
+
+# what a compiler raises when it cannot serve this machine is its own affair
+_START_FAULTS: Final = (RuntimeError, ImportError, OSError, ValueError, TypeError, AttributeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The runtime that serves, how far it is from the reference, and why it is not the one that was chosen.
+
+    `drift` is the largest distance of a layer's unit embedding from the reference's, 0.0 of the reference
+    itself; `fallback` None when the chosen one serves.
+    """
+
+    runtime: Runtime
+    drift: float
+    fallback: str | None = None
+
+
+def choose_runtime(wanted: str, device: torch.device) -> str:
+    """The name of a runtime for this device; "auto" is the fastest.
+
+    Raises:
+        InvalidArgumentError: the runtime cannot run there.
+    """
+    has_openvino = importlib.util.find_spec("openvino") is not None
+    if wanted == "auto":
+        if device.type == "cuda":
+            return "compiled"
+        return "openvino" if has_openvino else "torch"
+    if wanted == "openvino" and device.type != "cpu":
+        raise InvalidArgumentError("runtime", f"openvino runs on cpu, not on {device}; choose compiled")
+    if wanted == "openvino" and not has_openvino:
+        raise InvalidArgumentError("runtime", "openvino is not installed: pip install openvino")
+    return wanted
+
+
+def start_runtime(
+    name: str, vision: Any, folded: FoldedHead, dtype: str, pixel_values: PixelValues
+) -> Started:
+    """Start the runtime of this name, if it computes on `pixel_values` what the reference does.
+
+    If it does not, or cannot be started here, the reference serves instead, a warning says so, and so does
+    `Started.fallback`.
+    """
+    reference = EagerRuntime(vision)
+    if name == reference.name:
+        return Started(reference, 0.0)
+    try:
+        runtime = _STARTERS[name](vision, dtype)
+        drift = measure_drift(runtime, reference, folded, pixel_values)
+    except _START_FAULTS as fault:
+        return _fall_back(reference, f"{name} cannot be started: {type(fault).__name__}: {fault}"[:500])
+    bound = MAX_DRIFT[dtype]
+    # not the other way round: NaN compares as false
+    if not drift <= bound:
+        return _fall_back(
+            reference, f"{name} is {drift:.2g} from torch in a unit embedding, {bound:g} is allowed"
+        )
+    return Started(runtime, drift)
+
+
+def measure_drift(
+    runtime: Runtime, reference: Runtime, folded: FoldedHead, pixel_values: PixelValues
+) -> float:
+    """Largest distance of two runtimes' unit embeddings, over layers and pictures."""
+    found, expected = (
+        [unit_rows(folded.read(hidden)) for hidden in each.stream(pixel_values)]
+        for each in (runtime, reference)
+    )
+    return max(
+        float(torch.linalg.vector_norm(ours - theirs, dim=-1).max())
+        for ours, theirs in zip(found, expected, strict=True)
+    )
+
+
+def _fall_back(reference: Runtime, reason: str) -> Started:
+    # stacklevel: _fall_back <- start_runtime <- SiglipEngine <- the caller
+    warnings.warn(f"torch serves instead: {reason}.", RuntimeFallbackWarning, stacklevel=4)
+    return Started(reference, 0.0, reason)
+
+
+def _start_openvino(vision: Any, dtype: str) -> Runtime:
+    # whoever does without it need not have it
+    from engine.runtimes.openvino_runtime import OpenVinoRuntime  # noqa: PLC0415 - see above
+
+    return OpenVinoRuntime(vision, dtype)
+
+
+def _start_compiled(vision: Any, dtype: str) -> Runtime:
+    # torch.compile's machinery takes a second to import
+    from engine.runtimes.compiled import CompiledRuntime  # noqa: PLC0415 - see above
+
+    return CompiledRuntime(vision)
+
+
+_STARTERS: Final[dict[str, Callable[[Any, str], Runtime]]] = {
+    "openvino": _start_openvino,
+    "compiled": _start_compiled,
+}

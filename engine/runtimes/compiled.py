@@ -1,0 +1,51 @@
+"""torch.compile: the fast path on a GPU."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import torch
+
+from engine.residual import embed_patches
+from engine.shapes import Hidden, PixelValues
+
+LARGEST_BUCKET: Final = 512
+
+
+class CompiledRuntime:
+    """The encoder's blocks, compiled for a few batch sizes: a batch is filled up to the next power of two.
+
+    Blocks are compiled one by one, so that their common code is compiled once and each hidden state can be
+    read between them. Filling up costs less than compiling, tens of seconds, for every size that comes.
+    """
+
+    name = "compiled"
+    most_images: int | None = LARGEST_BUCKET
+
+    def __init__(self, vision: Any) -> None:
+        self._vision = vision
+        self._blocks: list[Any] = [torch.compile(block, dynamic=False) for block in vision.encoder.layers]
+
+    @torch.no_grad()
+    def stream(self, pixel_values: PixelValues) -> Iterator[Hidden]:
+        """hidden_states[0..L] as soon as each exists; memory holds one of them."""
+        weight = self._vision.embeddings.patch_embedding.weight
+        count = len(pixel_values)
+        hidden = embed_patches(self._vision, _fill_up(pixel_values.to(weight.device, weight.dtype)))
+        yield hidden[:count]
+        for block in self._blocks:
+            hidden = block(hidden, None)
+            yield hidden[:count]
+
+    def describe(self) -> dict[str, Any]:
+        """What a batch is filled up to changes bits."""
+        return {"buckets": "powers of two"}
+
+
+def bucket(count: int) -> int:
+    """The batch size that `count` pictures are filled up to."""
+    return 1 << (count - 1).bit_length()
+
+
+def _fill_up(pixel_values: PixelValues) -> PixelValues:
+    missing = bucket(len(pixel_values)) - len(pixel_values)
+    return torch.cat([pixel_values, pixel_values.new_zeros((missing, *pixel_values.shape[1:]))])
