@@ -6,15 +6,13 @@ The head asks one learned question of all tokens. With its query q folded into t
 
 (what the key's bias adds is the same for every token and leaves the softmax alone), and values are taken of
 the pooled token instead of every one, W_V (sum_n a_hn z_n) + b_V, since the a_hn sum to 1. What follows, the
-output projection and the residual MLP, is the checkpoint's own. Norm, softmax and sums are in float32 in
-every dtype.
+output projection and the residual MLP, is the checkpoint's own. All of it is in float32, as the weights are.
 """
 
 import math
 from typing import Any
 
 import torch
-from torch.nn.functional import layer_norm
 
 from engine.shapes import (
     Contributions,
@@ -35,26 +33,26 @@ class FoldedHead:
         self._vision = vision
         head = vision.head
         heads = head.attention.num_heads
-        query, key, value = head.attention.in_proj_weight.float().chunk(3)
-        query_bias, _, value_bias = head.attention.in_proj_bias.float().chunk(3)
+        query, key, value = head.attention.in_proj_weight.chunk(3)
+        query_bias, _, value_bias = head.attention.in_proj_bias.chunk(3)
         width = query.shape[1]
-        asked = (head.probe.float().reshape(width) @ query.T + query_bias).reshape(heads, -1)
+        asked = (head.probe.reshape(width) @ query.T + query_bias).reshape(heads, -1)
         depth = asked.shape[1]
         self._keys = torch.einsum("hd,hdw->hw", asked, key.reshape(heads, depth, width)) / math.sqrt(depth)
         self._values = value.reshape(heads, depth, width).transpose(1, 2).contiguous()
         self._value_bias = value_bias
         self._heads = heads
         self._value = value.T.contiguous()
-        out, out_bias = head.attention.out_proj.weight.float(), head.attention.out_proj.bias.float()
+        out, out_bias = head.attention.out_proj.weight, head.attention.out_proj.bias
         self._moved = (out @ value).T.contiguous()
         self._moved_bias = out @ value_bias + out_bias
         self._out = out.T.contiguous()
 
     @torch.no_grad()
     def norm(self, hidden: Hidden) -> TokenVectors:
-        """The tokens as the head sees them, in float32; the statistics are those of this layer."""
-        own = self._vision.post_layernorm
-        return layer_norm(hidden.float(), own.normalized_shape, own.weight.float(), own.bias.float(), own.eps)
+        """The tokens as the head sees them; the statistics are those of this layer."""
+        tokens: TokenVectors = self._vision.post_layernorm(hidden)
+        return tokens
 
     @torch.no_grad()
     def attend(self, tokens: TokenVectors) -> ProbeAttention:
@@ -69,7 +67,7 @@ class FoldedHead:
         """
         values = (mixed.transpose(0, 1) @ self._values).transpose(0, 1).flatten(1) + self._value_bias
         head = self._vision.head
-        attended = head.attention.out_proj(values.to(head.attention.out_proj.weight.dtype))
+        attended = head.attention.out_proj(values)
         embedding: torch.Tensor = attended + head.mlp(head.layernorm(attended))
         return embedding
 
@@ -95,7 +93,7 @@ class FoldedHead:
         bias = self._moved_bias.expand(batch, width)
         attended = shares.sum(dim=1) + bias
         head = self._vision.head
-        mlp = head.mlp(head.layernorm(attended.to(head.layernorm.weight.dtype))).float()
+        mlp = head.mlp(head.layernorm(attended))
         parts = torch.cat([shares, bias[:, None], mlp[:, None]], dim=1)
         norm: torch.Tensor = torch.linalg.vector_norm(attended + mlp, dim=-1)
         return parts / norm[:, None, None]

@@ -77,10 +77,10 @@ def choose(name: str | Path, catalog: Catalog, revision: str | None) -> Checkpoi
     return replace(checkpoint, revision=revision)
 
 
-def load(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> Loaded:
+def load(checkpoint: Checkpoint, device: torch.device) -> Loaded:
     """Model, tokenizer and image processor of one checkpoint, checked to be complete.
 
-    `dtype` is always passed on: without it the library keeps whatever the file holds. The image processor is
+    In float32, always said: without a dtype the library keeps whatever the file holds. The image processor is
     the Pillow one by class: the automatic choice changes pixels once torchvision is installed.
 
     Raises:
@@ -93,7 +93,7 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> Lo
     try:
         model, report = SiglipModel.from_pretrained(
             folder,
-            dtype=dtype,
+            dtype=torch.float32,
             attn_implementation="sdpa",
             use_safetensors=True,
             local_files_only=True,

@@ -18,8 +18,8 @@ from engine.tokens import TokenMaps, TokenReader
 PATCH_BYTES: Final = 512 * 2**20
 """The patch embeddings of one batch may take so much of the device until they are scored."""
 
-MAX_DEVIATION: Final = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
-"""By dtype, how far a cosine may be from that of the checkpoint's own head: laws 2 and 3b."""
+MAX_DEVIATION: Final = 1e-5
+"""So far may a cosine be from that of the checkpoint's own head, both in float32: law 2."""
 
 _FLOAT32_BYTES: Final = 4
 
@@ -61,7 +61,7 @@ def read_batch(
     cosine = cosines(pooled, unit)
     mixed.append(folded.mix(hidden))
     embeddings = list(torch.split(folded.finish(torch.cat(mixed)), len(hidden)))
-    deviation = _check(cosines(embeddings.pop(), unit), cosine, pooled.dtype)
+    deviation = _check(cosines(embeddings.pop(), unit), cosine)
     if plan.depth in plan.layers:
         embeddings.append(pooled)
     final = cosine.cpu().numpy()
@@ -95,13 +95,12 @@ def _keep(embeddings: Sequence[Tensor]) -> LayerVectors:
     return torch.stack([each.float() for each in embeddings], dim=1).cpu().numpy()
 
 
-def _check(ours: Tensor, own: Tensor, dtype: torch.dtype) -> float:
+def _check(ours: Tensor, own: Tensor) -> float:
     deviation = float((ours - own).abs().max())
-    bound = MAX_DEVIATION[dtype]
     # not the other way round: NaN compares as false
-    if not deviation <= bound and bool(own.isfinite().all()):
+    if not deviation <= MAX_DEVIATION and bool(own.isfinite().all()):
         raise LensUnsoundError(
-            f"The folded head differs from the checkpoint's own by {deviation:.2g} in a cosine, {bound:g} is"
-            " allowed: no score of this batch can be trusted. Please report it, with the checkpoint's name."
+            f"The folded head differs from the checkpoint's own by {deviation:.2g} in a cosine,"
+            f" {MAX_DEVIATION:g} is allowed: no score of this batch can be trusted. Please report it, with the checkpoint's name."
         )
     return deviation

@@ -1,7 +1,7 @@
 """The vision tower block by block, and the way out of it, by the checkpoint's own modules."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -11,15 +11,15 @@ from engine.shapes import Hidden, PatchEmbeddings, PixelValues, Pooled
 
 
 @torch.no_grad()
-def stream(vision: Any, pixel_values: PixelValues) -> Iterator[Hidden]:
+def stream(vision: Any, pixel_values: PixelValues, blocks: Iterable[Any] | None = None) -> Iterator[Hidden]:
     """hidden_states[0..L], each as soon as it exists: after the embeddings, then after each block.
 
     The library's own loop (`SiglipEncoder.forward`, no mask) unrolled, so that a lens can read a layer and
-    let it go: all hidden states of so400m are 94 MB an image, one is 3.4 MB.
+    let it go: all hidden states of so400m are 94 MB an image, one is 3.4 MB. `blocks` run instead of its own.
     """
     hidden = embed_patches(vision, pixel_values)
     yield hidden
-    for block in vision.encoder.layers:
+    for block in vision.encoder.layers if blocks is None else blocks:
         hidden = block(hidden, None)
         yield hidden
 
@@ -36,9 +36,7 @@ def embed_patches(vision: Any, pixel_values: PixelValues) -> Hidden:
 @torch.no_grad()
 def read_head(vision: Any, hidden: Hidden) -> Pooled:
     """head(post_layernorm(hidden)): the norm's statistics are recomputed for whatever layer this is."""
-    # a fast runtime hands out float32 whatever the checkpoint was loaded in
-    own = hidden.to(vision.post_layernorm.weight.dtype)
-    pooled: torch.Tensor = vision.head(vision.post_layernorm(own))
+    pooled: torch.Tensor = vision.head(vision.post_layernorm(hidden))
     return pooled
 
 
@@ -53,8 +51,7 @@ def read_patches(vision: Any, hidden: Hidden) -> PatchEmbeddings:
     # one matrix holds query, key and value, in this order
     _, _, value_weight = attention.in_proj_weight.chunk(3)
     _, _, value_bias = attention.in_proj_bias.chunk(3)
-    own = hidden.to(vision.post_layernorm.weight.dtype)
-    value = linear(vision.post_layernorm(own), value_weight, value_bias)
+    value = linear(vision.post_layernorm(hidden), value_weight, value_bias)
     attended = attention.out_proj(value)
     embeddings: torch.Tensor = attended + vision.head.mlp(vision.head.layernorm(attended))
     return embeddings

@@ -38,13 +38,17 @@ from engine.runtimes.choice import RUNTIMES, choose_runtime, start_runtime
 from engine.text import check_distinct, check_labels, fill_template, tokenize
 from pictures.convert import squash, to_rgb
 
-DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES: Final = ("float32", "bfloat16")
 TEXT_BATCH: Final = 64
 IMAGE_BATCH: Final = 16
 
 
 class SiglipEngine:
-    """A checkpoint ready to answer; tensors come back on the CPU, in the engine's dtype.
+    """A checkpoint ready to answer; tensors come back on the CPU, in float32.
+
+    `dtype` is that of the products in the vision tower's blocks. Weights are loaded in float32 and everything
+    else is computed in it: patch embedding, norms, residual stream, the head, texts, scores.
+
 
     Raises, from the constructor:
         CatalogError: a name that is refused before anything is loaded.
@@ -62,7 +66,7 @@ class SiglipEngine:
         *,
         catalog: Catalog | None = None,
     ) -> None:
-        """Load `model_name`, a name of the catalog or a local folder, in `dtype` onto `device`.
+        """Load `model_name`, a name of the catalog or a local folder, onto `device`, to run in `dtype`.
 
         `device` None takes CUDA when there is one. `runtime` "auto" takes the fastest for the device:
         "compiled" on CUDA, "openvino" on a CPU; "torch" is the reference. One that computes something else
@@ -75,7 +79,7 @@ class SiglipEngine:
         self.dtype = dtype
         chosen = choose_runtime(runtime, self.device)
         with memory_errors():
-            loaded = load(choose(model_name, catalog or Catalog(), revision), DTYPES[dtype], self.device)
+            loaded = load(choose(model_name, catalog or Catalog(), revision), self.device)
         self.model: Any = loaded.model
         self.processor: Any = loaded.processor
         self.config: EngineConfig = read_config(loaded.model)
@@ -129,11 +133,11 @@ class SiglipEngine:
             InvalidArgumentError: another shape, integers, NaN or infinity.
         """
         checked = check_pixel_values(pixel_values, self.config.img_size)
-        dtype, parts = DTYPES[self.dtype], []
+        parts = []
         for part in torch.split(checked, self._runtime.most_images or len(checked)):
             with memory_errors():
                 # copied, since the runtime writes the next batch into the same memory
-                parts.append([state.to("cpu", dtype, copy=True) for state in self._runtime.stream(part)])
+                parts.append([state.to("cpu", copy=True) for state in self._runtime.stream(part)])
         hidden = [torch.cat(states) for states in zip(*parts, strict=True)]
         return self.logit_lens(hidden[-1]), {"hidden_states": hidden, "token_embeddings": hidden[-1]}
 
@@ -148,7 +152,7 @@ class SiglipEngine:
         """
         batch, batched = check_hidden(hidden, self.config.hidden_size)
         with memory_errors():
-            pooled = read_head(self._vision, batch.to(self.device, DTYPES[self.dtype])).cpu()
+            pooled = read_head(self._vision, batch.to(self.device, torch.float32)).cpu()
         return pooled if batched else pooled[0]
 
     def embed_text(self, texts: str | Sequence[str]) -> Tensor:
@@ -161,7 +165,7 @@ class SiglipEngine:
         if not isinstance(many, Sequence) or not all(isinstance(text, str) for text in many):
             raise InvalidArgumentError("texts", "expected a string or a list of strings")
         if not many:
-            return torch.empty((0, self.config.hidden_size), dtype=DTYPES[self.dtype])
+            return torch.empty((0, self.config.hidden_size))
         return self._encode_text(tokenize(self.processor.tokenizer, many)[0])
 
     def embed_images(self, images: Iterable[Any], batch_size: int = IMAGE_BATCH) -> Tensor:
@@ -172,7 +176,7 @@ class SiglipEngine:
         Raises:
             InvalidArgumentError: see `normalize`.
         """
-        rows = [torch.empty((0, self.config.hidden_size), dtype=DTYPES[self.dtype])]
+        rows = [torch.empty((0, self.config.hidden_size))]
         for batch in batches(images, batch_size, self._runtime.most_images):
             with memory_errors():
                 (last,) = deque(self._stream(batch), maxlen=1)
@@ -313,7 +317,7 @@ class SiglipEngine:
     def _check_last_layer(self) -> float:
         """Law 1 on one fixed picture, a colour ramp, at the time of loading."""
         with memory_errors():
-            return check_last_layer(self._vision, self._ramp().to(self.device, DTYPES[self.dtype]))
+            return check_last_layer(self._vision, self._ramp().to(self.device))
 
     def _ramp(self) -> Tensor:
         """Pixel values of a picture that has every brightness in every channel: two of it, turned."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 import torch
 
 from engine.residual import embed_patches
+from engine.runtimes.mixed import blocks_of
 from engine.shapes import Hidden, PixelValues
 
 LARGEST_BUCKET: Final = 512
@@ -21,16 +22,15 @@ class CompiledRuntime:
     name = "compiled"
     most_images: int | None = LARGEST_BUCKET
 
-    def __init__(self, vision: Any) -> None:
+    def __init__(self, vision: Any, dtype: str) -> None:
         self._vision = vision
-        self._blocks: list[Any] = [torch.compile(block, dynamic=False) for block in vision.encoder.layers]
+        self._blocks: list[Any] = [torch.compile(block, dynamic=False) for block in blocks_of(vision, dtype)]
 
     @torch.no_grad()
     def stream(self, pixel_values: PixelValues) -> Iterator[Hidden]:
         """hidden_states[0..L] as soon as each exists; memory holds one of them."""
-        weight = self._vision.embeddings.patch_embedding.weight
         count = len(pixel_values)
-        hidden = embed_patches(self._vision, _fill_up(pixel_values.to(weight.device, weight.dtype)))
+        hidden = embed_patches(self._vision, _fill_up(pixel_values.to(self._vision.device)))
         yield hidden[:count]
         for block in self._blocks:
             hidden = block(hidden, None)

@@ -8,6 +8,7 @@ import numpy as np
 import openvino
 import torch
 
+from engine.residual import embed_patches
 from engine.runtimes.openvino_graph import build_graph
 from engine.shapes import Hidden, PixelValues
 
@@ -47,8 +48,7 @@ class OpenVinoRuntime:
     @torch.no_grad()
     def stream(self, pixel_values: PixelValues) -> Iterator[Hidden]:
         """hidden_states[0..L] float32, once the whole pass is done."""
-        embeddings = self._vision.embeddings
-        first = embeddings(pixel_values.to(embeddings.patch_embedding.weight.dtype)).float().contiguous()
+        first = embed_patches(self._vision, pixel_values).contiguous()
         with self._busy:
             self._request.infer({0: first.numpy()}, share_inputs=True)
             yield first

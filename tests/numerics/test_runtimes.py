@@ -50,7 +50,7 @@ def test_a_runtime_that_computes_something_else_is_replaced_and_that_is_said(
     # the wrong GELU is the smallest mistake that a formula of the tower can have, and must be seen
     gelu = opset15.gelu
     monkeypatch.setattr(opset15, "gelu", lambda inner, _: gelu(inner, "erf"))
-    with pytest.warns(RuntimeFallbackWarning, match="torch serves instead: openvino is .* from torch"):
+    with pytest.warns(RuntimeFallbackWarning, match="torch serves instead: openvino is .* off"):
         started = start_runtime("openvino", demo.model.vision_model, demo._folded, "float32", demo._ramp())
     assert started.runtime.name == "torch"
     assert started.fallback is not None
