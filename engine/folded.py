@@ -10,19 +10,24 @@ output projection and the residual MLP, is the checkpoint's own. All of it is in
 """
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from engine.shapes import (
-    Contributions,
+    Directions,
+    HeadDirections,
     Hidden,
+    LabelOffsets,
     MixedTokens,
-    PatchEmbeddings,
     Pooled,
     ProbeAttention,
+    TokenLengths,
     TokenVectors,
 )
+
+BLOCK_ROWS: Final = 144
+"""Of the triangle of a `_Triangle`: an eighth of so400m's, small enough to skip most zeros."""
 
 
 class FoldedHead:
@@ -42,11 +47,10 @@ class FoldedHead:
         self._values = value.reshape(heads, depth, width).transpose(1, 2).contiguous()
         self._value_bias = value_bias
         self._heads = heads
-        self._value = value.T.contiguous()
-        out, out_bias = head.attention.out_proj.weight, head.attention.out_proj.bias
-        self._moved = (out @ value).T.contiguous()
-        self._moved_bias = out @ value_bias + out_bias
-        self._out = out.T.contiguous()
+        self._out, out_bias = head.attention.out_proj.weight, head.attention.out_proj.bias
+        self._moved = self._out @ value
+        self._moved_bias = self._out @ value_bias + out_bias
+        self._lengths = _Triangle(self._moved, self._moved_bias)
 
     @torch.no_grad()
     def norm(self, hidden: Hidden) -> TokenVectors:
@@ -65,38 +69,44 @@ class FoldedHead:
 
         Rows of many layers at once cost little more than those of one: the weights are read once.
         """
+        attended, mlp = self.part(mixed)
+        return attended + mlp
+
+    @torch.no_grad()
+    def part(self, mixed: MixedTokens) -> tuple[Pooled, Pooled]:
+        """The two that an image embedding is the sum of: what attention moved, and what the MLP adds."""
         values = (mixed.transpose(0, 1) @ self._values).transpose(0, 1).flatten(1) + self._value_bias
         head = self._vision.head
-        attended = head.attention.out_proj(values)
-        embedding: torch.Tensor = attended + head.mlp(head.layernorm(attended))
-        return embedding
+        attended: Pooled = head.attention.out_proj(values)
+        mlp: Pooled = head.mlp(head.layernorm(attended))
+        return attended, mlp
 
     @torch.no_grad()
-    def move(self, tokens: TokenVectors) -> PatchEmbeddings:
-        """What attention would move of each token if it took nothing else, W_O (W_V z_n + b_V) + b_O.
+    def measure(self, tokens: TokenVectors) -> TokenLengths:
+        """|u_n| of what attention would move of each token alone, u_n = W_O (W_V z_n + b_V) + b_O.
 
-        Without the MLP that the head adds: to be compared among patches only, its zero means nothing.
+        By a QR decomposition, |W z + b| = |R (z, 1)| with R triangular: half the products, see `_Triangle`.
         """
-        moved: torch.Tensor = tokens @ self._moved + self._moved_bias
-        return moved
+        return self._lengths.measure(tokens)
 
     @torch.no_grad()
-    def contribute(self, tokens: TokenVectors, attention: ProbeAttention) -> Contributions:
-        """What the image embedding e is the sum of, divided by its norm: [batch, patch + 2, width].
+    def pull(self, directions: Directions) -> tuple[Directions, LabelOffsets]:
+        """Labels taken back to the tokens: (r, c) with <u_n, t> = <z_n, r> + c for each label t.
 
-        First each token's share, sum_h a_hn W_O,h W_V,h z_n; then that of the biases, W_O b_V + b_O; then the
-        MLP's, which no token can claim. Their products with a unit text vector add up to its cosine with e.
+        A product with each label costs far less than moving each token through a matrix, with the same sum.
         """
-        batch, count, width = tokens.shape
-        values = (tokens @ self._value).reshape(batch, count, self._heads, -1)
-        shares = (values * attention.transpose(1, 2)[..., None]).reshape(batch, count, width) @ self._out
-        bias = self._moved_bias.expand(batch, width)
-        attended = shares.sum(dim=1) + bias
-        head = self._vision.head
-        mlp = head.mlp(head.layernorm(attended))
-        parts = torch.cat([shares, bias[:, None], mlp[:, None]], dim=1)
-        norm: torch.Tensor = torch.linalg.vector_norm(attended + mlp, dim=-1)
-        return parts / norm[:, None, None]
+        return directions @ self._moved, directions @ self._moved_bias
+
+    @torch.no_grad()
+    def pull_by_head(self, directions: Directions) -> tuple[HeadDirections, LabelOffsets]:
+        """The same head by head, r [batch, kept, head, width]: sum_h a_hn <z_n, r_h> is a token's share.
+
+        c, what the biases W_O b_V + b_O give each label, belongs to no token.
+        """
+        values = directions @ self._out
+        by_head = values.unflatten(-1, (self._heads, -1)).movedim(-2, 0)
+        pulled = (by_head.flatten(1, 2) @ self._values.transpose(1, 2)).unflatten(1, by_head.shape[1:3])
+        return pulled.movedim(0, 2), directions @ self._moved_bias
 
     def mix(self, hidden: Hidden) -> MixedTokens:
         """What each head takes of the tokens of one layer: small, so that layers can wait for `finish`."""
@@ -106,3 +116,27 @@ class FoldedHead:
     def read(self, hidden: Hidden) -> Pooled:
         """The pooled lens of one layer: [batch, patch, width] -> [batch, width]."""
         return self.finish(self.mix(hidden))
+
+
+class _Triangle:
+    """|W z + b| of many z, from the triangle R of (W, b) = Q R, block of rows by block of rows.
+
+    The rows of a block begin with as many zeros as there are rows above it: those columns are left out.
+    """
+
+    def __init__(self, matrix: torch.Tensor, offset: torch.Tensor) -> None:
+        both = torch.cat([matrix, offset[:, None]], dim=1)
+        # in float64, once: the lengths are then as exact as their sums
+        triangle = torch.linalg.qr(both.double(), mode="r").R.float()
+        self._blocks = [
+            (first, rows[:, first:-1].T.contiguous(), rows[:, -1].contiguous())
+            for first, rows in zip(
+                range(0, len(triangle), BLOCK_ROWS), triangle.split(BLOCK_ROWS), strict=True
+            )
+        ]
+
+    def measure(self, vectors: TokenVectors) -> TokenLengths:
+        squares = torch.zeros(vectors.shape[:-1], device=vectors.device)
+        for first, columns, offset in self._blocks:
+            squares += (vectors[..., first:] @ columns + offset).square().sum(dim=-1)
+        return squares.sqrt()

@@ -101,6 +101,7 @@ def _check(ours: Tensor, own: Tensor) -> float:
     if not deviation <= MAX_DEVIATION and bool(own.isfinite().all()):
         raise LensUnsoundError(
             f"The folded head differs from the checkpoint's own by {deviation:.2g} in a cosine,"
-            f" {MAX_DEVIATION:g} is allowed: no score of this batch can be trusted. Please report it, with the checkpoint's name."
+            f" {MAX_DEVIATION:g} is allowed: no score of this batch can be trusted. Please report it, with"
+            " the checkpoint's name."
         )
     return deviation

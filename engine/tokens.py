@@ -14,13 +14,16 @@ from engine.plan import LensPlan
 from engine.residual import read_patches
 from engine.shapes import (
     AttentionMaps,
+    Directions,
     Hidden,
     KeptLabels,
     LabelParts,
     NormMaps,
     PatchEmbeddings,
     PatchScores,
+    ProbeAttention,
     TextEmbeddings,
+    TokenVectors,
 )
 
 
@@ -55,44 +58,70 @@ class TokenReader:
         self._vision = vision
         self._folded = folded
         self._plan = plan
+        self._by_value = plan.patch_method == "value" and "patch" in plan.outputs
         self._patches: list[PatchEmbeddings] = []
-        self._attention: list[Tensor] = []
+        self._tokens: list[TokenVectors] = []
+        self._lengths: list[Tensor] = []
+        self._attention: list[ProbeAttention] = []
         self._norms: list[Tensor] = []
-        self._contributions: list[Tensor] = []
 
     def take(self, hidden: Hidden) -> None:
         """Read one layer."""
         outputs, folded = self._plan.outputs, self._folded
         if "token_norms" in outputs:
-            self._norms.append(torch.linalg.vector_norm(hidden.float(), dim=-1))
-        if "patch" in outputs and self._plan.patch_method == "head":
+            self._norms.append(torch.linalg.vector_norm(hidden, dim=-1))
+        if "patch" in outputs and not self._by_value:
             self._patches.append(unit_rows(read_patches(self._vision, hidden)))
-        elif "patch" in outputs:
-            self._patches.append(unit_rows(folded.move(folded.norm(hidden))))
-        if "probe_attention" in outputs or "contribution" in outputs:
+        if self._by_value or outputs & {"probe_attention", "contribution"}:
             tokens = folded.norm(hidden)
-            attention = folded.attend(tokens)
-            if "probe_attention" in outputs:
-                self._attention.append(attention)
-            if "contribution" in outputs:
-                self._contributions.append(folded.contribute(tokens, attention))
+            if self._by_value:
+                self._lengths.append(folded.measure(tokens))
+            if outputs & {"probe_attention", "contribution"}:
+                self._attention.append(folded.attend(tokens))
+            if self._by_value or "contribution" in outputs:
+                self._tokens.append(tokens)
 
     def score(self, unit: TextEmbeddings, kept: KeptLabels) -> TokenMaps:
         """The maps of what was taken; `unit` [label, width] of norm 1, `kept` as in `engine.lens.Lens`."""
-        directions = unit[torch.from_numpy(kept).to(unit.device)]
+        # mostly the same for every picture
+        rows = kept[:1] if (kept == kept[:1]).all() else kept
+        directions = unit[torch.from_numpy(rows).to(unit.device)]
         found: dict[str, Any] = {}
         if self._patches:
             found["patch"] = self._on_grid([directions @ each.transpose(1, 2) for each in self._patches])
-        if self._attention:
+        if self._by_value:
+            found["patch"] = self._on_grid(self._value_maps(directions))
+        if "probe_attention" in self._plan.outputs:
             found["probe_attention"] = self._on_grid(self._attention)
         if self._norms:
             found["token_norms"] = self._on_grid([norms[:, None] for norms in self._norms])[:, :, 0]
-        if self._contributions:
-            parts = torch.stack([directions @ each.transpose(1, 2) for each in self._contributions], dim=1)
-            found["contribution"] = self._on_grid(list(parts[..., :-2].unbind(1)))
-            found["contribution_bias"] = parts[..., -2].cpu().numpy()
-            found["contribution_mlp"] = parts[..., -1].cpu().numpy()
+        if "contribution" in self._plan.outputs:
+            found |= self._contributions(directions)
         return TokenMaps(**found)
+
+    def _value_maps(self, directions: Directions) -> list[Tensor]:
+        pulled, offsets = self._folded.pull(directions)
+        return [
+            (pulled @ tokens.transpose(1, 2) + offsets[..., None]) / lengths[:, None]
+            for tokens, lengths in zip(self._tokens, self._lengths, strict=True)
+        ]
+
+    def _contributions(self, directions: Directions) -> dict[str, Any]:
+        """Shares of each token, of the biases and of the MLP, see `engine.lens.Contribution`."""
+        pulled, offsets = self._folded.pull_by_head(directions)
+        shares, biases, mlps = [], [], []
+        for tokens, attention in zip(self._tokens, self._attention, strict=True):
+            attended, mlp = self._folded.part(attention @ tokens)
+            norm = torch.linalg.vector_norm(attended + mlp, dim=-1)[:, None]
+            read = torch.einsum("bkhw,bnw->bkhn", pulled.expand(len(tokens), -1, -1, -1), tokens)
+            shares.append((read * attention[:, None]).sum(dim=2) / norm[..., None])
+            biases.append(offsets / norm)
+            mlps.append((directions @ mlp[..., None])[..., 0] / norm)
+        return {
+            "contribution": self._on_grid(shares),
+            "contribution_bias": torch.stack(biases, dim=1).cpu().numpy(),
+            "contribution_mlp": torch.stack(mlps, dim=1).cpu().numpy(),
+        }
 
     def _on_grid(self, maps: Sequence[Tensor]) -> Any:
         stacked = torch.stack(list(maps), dim=1)
