@@ -30,9 +30,16 @@ def worker_argv() -> list[str]:
     return [sys.executable, "-m", "worker"]
 
 
-def worker_env(model: str, device: str | None = None, dtype: str | None = None) -> dict[str, str]:
+def worker_env(
+    model: str, device: str | None = None, dtype: str | None = None, runtime: str | None = None
+) -> dict[str, str]:
     """What a worker is told by its environment."""
-    given = {"LENSQUEUE_MODEL": model, "LENSQUEUE_DEVICE": device, "LENSQUEUE_DTYPE": dtype}
+    given = {
+        "LENSQUEUE_MODEL": model,
+        "LENSQUEUE_DEVICE": device,
+        "LENSQUEUE_DTYPE": dtype,
+        "LENSQUEUE_RUNTIME": runtime,
+    }
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -47,6 +54,10 @@ def worker(
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None, typer.Option(help="float32 unless given.")
     ] = None,
+    runtime: Annotated[
+        Literal["auto", "torch", "compiled", "openvino"] | None,
+        typer.Option(help="What runs the vision tower; the fastest for the device unless given."),
+    ] = None,
 ) -> None:
     """Run the jobs of one model; exits with 3, saying why, when its checkpoint cannot be loaded.
 
@@ -56,7 +67,7 @@ def worker(
         read_settings(ServiceSettings).catalog().find(model)
     except EngineError as error:
         fail(str(error), EXIT_REFUSED)
-    _become(worker_argv(), worker_env(model, device, dtype))
+    _become(worker_argv(), worker_env(model, device, dtype, runtime))
 
 
 def migrate() -> None:

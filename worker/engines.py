@@ -26,7 +26,11 @@ def make_engine(settings: WorkerSettings) -> "SiglipEngine":
     module, _, name = settings.engine.partition(":")
     make = getattr(importlib.import_module(module), name)
     engine = make(
-        model_name=settings.model, device=settings.device, dtype=settings.dtype, catalog=settings.catalog()
+        model_name=settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        runtime=settings.runtime,
+        catalog=settings.catalog(),
     )
     return cast("SiglipEngine", engine)
 

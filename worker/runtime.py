@@ -96,7 +96,14 @@ def start(settings: WorkerSettings) -> bool:
             revision=runtime.provenance["revision"],
         )
     _loaded[:] = [runtime]
-    log.info("worker.online", model=settings.model, device=str(runtime.engine.device))
+    log.info(
+        "worker.online",
+        model=settings.model,
+        device=str(runtime.engine.device),
+        runtime=runtime.provenance.get("runtime"),
+    )
+    if reason := runtime.provenance.get("runtime_fallback"):
+        log.warning("worker.runtime_fallback", model=settings.model, reason=reason)
     return True
 
 

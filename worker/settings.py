@@ -18,6 +18,9 @@ class WorkerSettings(ServiceSettings):
     device: str | None = None
     """`cpu`, `cuda:0`, ...; a CUDA device if there is one, when absent."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the products in the vision tower; bfloat16 is faster, within law 3b of docs/architecture/3."""
+    runtime: Literal["auto", "torch", "compiled", "openvino"] = "auto"
+    """What runs the vision tower; the fastest for the device when `auto`, see `engine.runtimes.choice`."""
     engine: str = "engine.siglip:SiglipEngine"
     """What loads and runs the checkpoint: `module:name` of something that is called as SiglipEngine is."""
     worker_id: uuid.UUID = Field(default_factory=uuid.uuid4)

@@ -36,6 +36,8 @@ class OpenVinoRuntime:
             "INFERENCE_PRECISION_HINT": _PRECISIONS[dtype],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
+            # two workers of one machine would pin their threads to the same cores
+            "ENABLE_CPU_PINNING": False,
         }
         compiled = openvino.Core().compile_model(build_graph(vision, tokens), "CPU", self._settings)
         self._request = compiled.create_infer_request()

@@ -49,6 +49,8 @@ def test_it_is_loaded_by_its_name_and_its_config_is_read(loaded: Loaded) -> None
     engine, facts = loaded.engine, loaded.facts
     config = engine.config
     assert (engine.provenance["model"], engine.provenance["revision"]) == (facts.name, COMMIT)
+    # held against the library's own modules when it was loaded
+    assert (engine.runtime, engine.provenance["runtime_fallback"]) == ("openvino", None)
     assert (config.img_size, config.patch_size, config.grid) == (
         facts.image_size,
         facts.patch_size,
