@@ -1,7 +1,7 @@
 """The vision tower block by block, and the way out of it, by the checkpoint's own modules."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -57,10 +57,21 @@ def read_patches(vision: Any, hidden: Hidden) -> PatchEmbeddings:
     return embeddings
 
 
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What the library itself makes of some pictures: hidden_states[0..L], and its `pooler_output`."""
+
+    states: tuple[Hidden, ...]
+    pooled: Pooled
+
+
 @torch.no_grad()
-def check_last_layer(vision: Any, pixel_values: PixelValues) -> float:
+def run_stock(vision: Any, pixel_values: PixelValues) -> Stock:
+    """One pass of the vision tower as transformers runs it, untouched."""
+    found = vision(pixel_values=pixel_values, output_hidden_states=True)
+    return Stock(found.hidden_states, found.pooler_output)
+
+
+def check_last_layer(vision: Any, stock: Stock) -> float:
     """Largest difference of the last layer's lens from the library's own `pooler_output`: 0.0 when sound."""
-    (hidden,) = deque(stream(vision, pixel_values), maxlen=1)
-    own = read_head(vision, hidden)
-    stock = vision(pixel_values=pixel_values).pooler_output
-    return float((own - stock).abs().max())
+    return float((read_head(vision, stock.states[-1]) - stock.pooled).abs().max())

@@ -33,7 +33,7 @@ from engine.loading import choose, load
 from engine.plan import TOKEN_OUTPUTS, LensPlan
 from engine.preprocess import normalize, read_pixel_path
 from engine.readout import most_images, read_batch, score_embeddings
-from engine.residual import check_last_layer, read_head
+from engine.residual import check_last_layer, read_head, run_stock
 from engine.runtimes.choice import RUNTIMES, choose_runtime, start_runtime
 from engine.text import check_distinct, check_labels, fill_template, tokenize
 from pictures.convert import squash, to_rgb
@@ -88,7 +88,9 @@ class SiglipEngine:
         self._pixels = read_pixel_path(loaded.processor.image_processor, self.config.img_size)
         self._weights_sha256 = loaded.weights_sha256
         with memory_errors():
-            started = start_runtime(chosen, self._vision, self._folded, dtype, self._ramp())
+            ramp = self._ramp().to(self.device)
+            stock = run_stock(self._vision, ramp)
+            started = start_runtime(chosen, self._vision, dtype, self._folded, ramp, stock)
         self._runtime = started.runtime
         self.runtime = started.runtime.name
         self.provenance: dict[str, Any] = {
@@ -108,7 +110,7 @@ class SiglipEngine:
             "transformers": transformers.__version__,
             "logit_scale": self.config.logit_scale,
             "logit_bias": self.config.logit_bias,
-            "last_layer_self_check": self._check_last_layer(),
+            "last_layer_self_check": check_last_layer(self._vision, stock),
         }
 
     def normalize(self, image: object) -> Tensor:
@@ -314,15 +316,11 @@ class SiglipEngine:
             raise InvalidArgumentError("labels", "these directions were made by another checkpoint's weights")
         return labels
 
-    def _check_last_layer(self) -> float:
-        """Law 1 on one fixed picture, a colour ramp, at the time of loading."""
-        with memory_errors():
-            return check_last_layer(self._vision, self._ramp().to(self.device))
-
     def _ramp(self) -> Tensor:
-        """Pixel values of a picture that has every brightness in every channel: two of it, turned."""
-        ramp = Image.merge("RGB", [Image.linear_gradient("L").rotate(turn) for turn in (0, 90, 180)])
-        return self.normalize([ramp, ramp.rotate(45)])
+        """Pixel values of a picture that has every brightness in every channel, for checks at start-up."""
+        return self.normalize(
+            Image.merge("RGB", [Image.linear_gradient("L").rotate(turn) for turn in (0, 90, 180)])
+        )
 
 
 def _device_name(device: torch.device) -> str:

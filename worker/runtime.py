@@ -102,8 +102,8 @@ def start(settings: WorkerSettings) -> bool:
         device=str(runtime.engine.device),
         runtime=runtime.provenance.get("runtime"),
     )
-    if reason := runtime.provenance.get("runtime_fallback"):
-        log.warning("worker.runtime_fallback", model=settings.model, reason=reason)
+    if fallback := runtime.provenance.get("runtime_fallback"):
+        log.warning("worker.runtime_fallback", model=settings.model, reason=fallback)
     return True
 
 

@@ -11,10 +11,11 @@ import torch
 from engine.cosine import unit_rows
 from engine.errors import InvalidArgumentError, RuntimeFallbackWarning
 from engine.folded import FoldedHead
+from engine.residual import Stock
 from engine.runtimes.compiled import CompiledRuntime
 from engine.runtimes.eager import EagerRuntime
 from engine.runtimes.runtime import Runtime
-from engine.shapes import PixelValues
+from engine.shapes import PixelValues, Pooled
 
 RUNTIMES: Final = ("auto", "torch", "compiled", "openvino")
 
@@ -32,8 +33,8 @@ _START_FAULTS: Final = (RuntimeError, ImportError, OSError, ValueError, TypeErro
 class Started:
     """The runtime that serves, how far it is from the reference, and why it is not the one that was chosen.
 
-    `drift` is the largest distance of a layer's unit embedding from the reference's, 0.0 of the reference
-    itself; `fallback` None when the chosen one serves.
+    `drift` is the largest distance of a layer's unit embedding from the reference's; `fallback` None when the
+    chosen one serves.
     """
 
     runtime: Runtime
@@ -60,19 +61,16 @@ def choose_runtime(wanted: str, device: torch.device) -> str:
 
 
 def start_runtime(
-    name: str, vision: Any, folded: FoldedHead, dtype: str, pixel_values: PixelValues
+    name: str, vision: Any, dtype: str, folded: FoldedHead, pixel_values: PixelValues, stock: Stock
 ) -> Started:
-    """Start the runtime of this name, if it computes on `pixel_values` what the reference does.
+    """Start the runtime of this name, if it makes of `pixel_values` what the library itself did, `stock`.
 
     If it does not, or cannot be started here, the reference serves instead, a warning says so, and so does
     `Started.fallback`.
     """
-    reference = EagerRuntime(vision)
-    if name == reference.name and dtype == "float32":
-        return Started(reference, 0.0)
     try:
         runtime = _STARTERS[name](vision, dtype)
-        drift = measure_drift(runtime, reference, folded, pixel_values)
+        drift = measure_drift(runtime, folded, pixel_values, stock)
     except _START_FAULTS as fault:
         reason = f"{name} cannot be started: {type(fault).__name__}: {fault}"[:500]
         return _fall_back(EagerRuntime(vision, dtype), reason)
@@ -84,18 +82,16 @@ def start_runtime(
     return Started(runtime, drift)
 
 
-def measure_drift(
-    runtime: Runtime, reference: Runtime, folded: FoldedHead, pixel_values: PixelValues
-) -> float:
-    """Largest distance of two runtimes' unit embeddings, over layers and pictures."""
-    found, expected = (
-        [unit_rows(folded.read(hidden)) for hidden in each.stream(pixel_values)]
-        for each in (runtime, reference)
-    )
+def measure_drift(runtime: Runtime, folded: FoldedHead, pixel_values: PixelValues, stock: Stock) -> float:
+    """Largest distance of a runtime's unit embeddings from the library's, over layers and pictures."""
     return max(
-        float(torch.linalg.vector_norm(ours - theirs, dim=-1).max())
-        for ours, theirs in zip(found, expected, strict=True)
+        _distance(folded.read(ours), folded.read(theirs))
+        for ours, theirs in zip(runtime.stream(pixel_values), stock.states, strict=True)
     )
+
+
+def _distance(ours: Pooled, theirs: Pooled) -> float:
+    return float(torch.linalg.vector_norm(unit_rows(ours) - unit_rows(theirs), dim=-1).max())
 
 
 def _fall_back(instead: Runtime, reason: str) -> Started:

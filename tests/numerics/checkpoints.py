@@ -17,6 +17,10 @@ SENTENCES = [
 ]
 
 
+MOST_DRAWS = 1_000_003
+"""A prime: rows of a matrix then never begin at the same place of the stretch."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """The dimensions of a checkpoint; `vocabulary` None is as many entries as its small tokenizer has."""
@@ -116,12 +120,15 @@ def _save_model(folder: Path, sizes: Sizes, vocabulary: int, pad: int, dtype: to
         },
         vision_config={**tower, "image_size": sizes.image_size, "patch_size": sizes.patch_size},
     )
-    model = SiglipModel(config)
+    # the library's own initial weights, which would be overwritten, take longer than all the rest
+    with torch.device("meta"):
+        model = SiglipModel(config).to(dtype)
+    model.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(7)
     # As large as a trained model's, so that no term of a formula is too small to be missed.
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
+            noise = _noise(parameter.shape, generator)
             if "norm" in name and name.endswith("weight"):
                 parameter.copy_(1.0 + 0.3 * noise)
             elif parameter.ndim > 1:
@@ -130,7 +137,13 @@ def _save_model(folder: Path, sizes: Sizes, vocabulary: int, pad: int, dtype: to
                 parameter.copy_(0.2 * noise)
         model.logit_scale.fill_(4.7)
         model.logit_bias.fill_(-12.9)
-    model.to(dtype).save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+def _noise(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    """Normal chance; of large tensors a stretch of it over and over, since a billion draws take minutes."""
+    drawn = torch.randn(min(shape.numel(), MOST_DRAWS), generator=generator)
+    return drawn.repeat(-(-shape.numel() // len(drawn)))[: shape.numel()].reshape(shape)
 
 
 def _write_preprocessor(

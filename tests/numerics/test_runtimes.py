@@ -12,7 +12,8 @@ from PIL import Image
 
 from engine.catalog import DEMO_MODEL
 from engine.errors import InvalidArgumentError, RuntimeFallbackWarning
-from engine.runtimes.choice import MAX_DRIFT, choose_runtime, measure_drift, start_runtime
+from engine.residual import run_stock
+from engine.runtimes.choice import MAX_DRIFT, Started, choose_runtime, measure_drift, start_runtime
 from engine.runtimes.compiled import bucket
 from engine.runtimes.eager import EagerRuntime
 from engine.runtimes.openvino_runtime import OpenVinoRuntime
@@ -24,6 +25,12 @@ CPU = torch.device("cpu")
 needs_a_compiler = pytest.mark.skipif(
     shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU"
 )
+
+
+def start(engine: SiglipEngine) -> Started:
+    """OpenVINO on the checkpoint of this engine."""
+    vision, ramp = engine.model.vision_model, engine._ramp()
+    return start_runtime("openvino", vision, "float32", engine._folded, ramp, run_stock(vision, ramp))
 
 
 def test_a_cpu_gets_openvino_and_says_so() -> None:
@@ -51,7 +58,7 @@ def test_a_runtime_that_computes_something_else_is_replaced_and_that_is_said(
     gelu = opset15.gelu
     monkeypatch.setattr(opset15, "gelu", lambda inner, _: gelu(inner, "erf"))
     with pytest.warns(RuntimeFallbackWarning, match="torch serves instead: openvino is .* off"):
-        started = start_runtime("openvino", demo.model.vision_model, demo._folded, "float32", demo._ramp())
+        started = start(demo)
     assert started.runtime.name == "torch"
     assert started.fallback is not None
     assert "is allowed" in started.fallback
@@ -62,7 +69,7 @@ def test_a_runtime_that_cannot_be_started_is_replaced_and_that_is_said(
 ) -> None:
     monkeypatch.setattr("engine.runtimes.openvino_runtime._PRECISIONS", {"float32": "no precision"})
     with pytest.warns(RuntimeFallbackWarning, match="openvino cannot be started"):
-        started = start_runtime("openvino", demo.model.vision_model, demo._folded, "float32", demo._ramp())
+        started = start(demo)
     assert started.runtime.name == "torch"
 
 
@@ -124,7 +131,10 @@ def test_compiled_blocks_keep_the_law_whatever_a_batch_is_filled_up_with(
 def test_the_drift_of_a_sound_runtime_is_far_below_its_bound(dtype: str) -> None:
     engine = SiglipEngine(DEMO_MODEL, device="cpu", runtime="torch", dtype=dtype)
     vision = engine.model.vision_model
-    drift = measure_drift(
-        OpenVinoRuntime(vision, dtype), EagerRuntime(vision), engine._folded, engine._ramp()
-    )
-    assert 0 < drift < MAX_DRIFT[dtype] / 5
+    ramp = engine._ramp()
+    stock = run_stock(vision, ramp)
+    for runtime in (OpenVinoRuntime(vision, dtype), EagerRuntime(vision, dtype)):
+        drift = measure_drift(runtime, engine._folded, ramp, stock)
+        assert drift < MAX_DRIFT[dtype] / 5
+        # the library's modules one by one are the library
+        assert (drift == 0) == (runtime.name == "torch" and dtype == "float32")
