@@ -40,9 +40,14 @@ class ModelLoadFailedError(EngineError):
 
 
 class LabelError(EngineError):
-    """A set of labels that cannot be scored."""
+    """A set of labels that cannot be scored; `path` leads from the list to what is wrong in it."""
 
     code = "label-error"
+
+    def __init__(self, message: str, *, path: tuple[str | int, ...] = ()) -> None:
+        """Keep where the fault lies."""
+        super().__init__(message)
+        self.path = path
 
 
 class LabelsMissingError(LabelError):
@@ -64,14 +69,15 @@ class OutOfMemoryError(EngineError):
 
 
 class InvalidArgumentError(EngineError):
-    """An argument of a public method is unusable; `argument` names it."""
+    """An argument of a public method is unusable; `argument` names it, `path` leads on into it."""
 
     code = "invalid-argument"
 
-    def __init__(self, argument: str, problem: str) -> None:
+    def __init__(self, argument: str, problem: str, *, path: tuple[str | int, ...] = ()) -> None:
         """Keep the argument's name beside the message that begins with it."""
         super().__init__(f"{argument}: {problem}")
         self.argument = argument
+        self.path = path
 
 
 class LensUnsoundError(EngineError):

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 import torch
 
+from engine.labels import Prompts
 from engine.plan import LensPlan
 from engine.shapes import (
     AttentionMaps,
@@ -48,12 +49,17 @@ TOP_LABELS: Final = 5
 class LabelDirections:
     """Labels as unit vectors: computed once a label set, used for every picture.
 
-    `unit` is [label, width] float32 of norm 1, `prompts` the texts that were embedded, `truncated` tells
-    whose prompt was cut at 64 tokens. They belong to the weights named by `weights_sha256` and to no others.
+    `unit` is [label, width] float32 of norm 1. `prompts` are the texts that were embedded, of each label in
+    its form: a string that filled the template, a tuple of several, {"positive": tuple, "negative": tuple} of
+    a direction, None of a vector. `truncated` tells of which labels a text was cut at 64 tokens. They belong
+    to the weights named by `weights_sha256` and to no others.
+
+    The logit and match probability of a lens are fitted for single texts: of an ensemble they are near that,
+    of a direction or a vector they mean nothing, and only cosines are to be read.
     """
 
     names: tuple[str, ...]
-    prompts: tuple[str, ...]
+    prompts: tuple[Prompts, ...]
     unit: LabelVectors
     truncated: LabelFlags
     weights_sha256: str
@@ -135,7 +141,7 @@ class Contribution:
 class Lens:
     """A pooled lens over some pictures, and a patch lens when it was asked for.
 
-    - `labels`, `prompts`: name and embedded text of each label.
+    - `labels`, `prompts`: name and embedded texts of each label, see `LabelDirections`.
     - `layers`: the layers that were asked for, ascending; axis 1 of `cosine` and `top`.
     - `cosine` [image, layer, label] float32.
     - `final_logit` [image, label] = exp(logit_scale) * cosine at L + logit_bias, and its sigmoid
@@ -161,7 +167,7 @@ class Lens:
     """
 
     labels: tuple[str, ...]
-    prompts: tuple[str, ...]
+    prompts: tuple[Prompts, ...]
     layers: tuple[int, ...]
     cosine: LayerScores
     final_logit: FinalScores

@@ -3,10 +3,10 @@
 import platform
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 import transformers
 from PIL import Image
@@ -24,9 +24,10 @@ from engine.arguments import (
 )
 from engine.catalog import DEFAULT_MODEL, DEFAULT_TEMPLATE, Catalog
 from engine.config import EngineConfig, read_config
-from engine.cosine import unit_rows
+from engine.directions import TextStore, TextTower, embed_directions
 from engine.errors import InvalidArgumentError
 from engine.folded import FoldedHead
+from engine.labels import AnyLabel, check_template, read_labels
 from engine.layers import LayerChoice, resolve_layers
 from engine.lens import LabelDirections, Lens, join, summarize
 from engine.loading import choose, load
@@ -35,11 +36,10 @@ from engine.preprocess import normalize, read_pixel_path
 from engine.readout import most_images, read_batch, score_embeddings
 from engine.residual import check_last_layer, read_head, run_stock
 from engine.runtimes.choice import RUNTIMES, choose_runtime, start_runtime
-from engine.text import check_distinct, check_labels, fill_template, tokenize
+from engine.text import encode, tokenize
 from pictures.convert import squash, to_rgb
 
 DTYPES: Final = ("float32", "bfloat16")
-TEXT_BATCH: Final = 64
 IMAGE_BATCH: Final = 16
 
 
@@ -168,7 +168,7 @@ class SiglipEngine:
             raise InvalidArgumentError("texts", "expected a string or a list of strings")
         if not many:
             return torch.empty((0, self.config.hidden_size))
-        return self._encode_text(tokenize(self.processor.tokenizer, many)[0])
+        return torch.cat(list(self._encode_text(tokenize(self.processor.tokenizer, many)[0])))
 
     def embed_images(self, images: Iterable[Any], batch_size: int = IMAGE_BATCH) -> Tensor:
         """Image embeddings [n, width], unnormalised; memory does not grow with the number of images.
@@ -187,34 +187,37 @@ class SiglipEngine:
 
     def embed_labels(
         self,
-        labels: Sequence[str],
+        labels: Sequence[AnyLabel],
         template: str = DEFAULT_TEMPLATE,
         *,
         step: Callable[[], None] | None = None,
+        store: TextStore | None = None,
     ) -> LabelDirections:
-        """Label names as unit vectors, for any number of `lens` calls; `step` is called before each pass.
+        """Labels as unit vectors, for any number of `lens` calls; `step` is called before each pass.
+
+        A label is a string, which fills the template, an `engine.labels.Label`, or a mapping of its fields.
+        What `store` has is not embedded again, and what it has not is given to it.
 
         Raises:
-            LabelsMissingError: no label, or a blank one.
-            LabelsIndistinctError: two labels with equal token ids.
-            InvalidArgumentError: not strings, or a template without its one `{}`.
+            LabelsMissingError: no label, or a blank text.
+            LabelsIndistinctError: two labels of one name, or with equal token ids.
+            InvalidArgumentError: labels of another form or width, or a template without its one `{}`.
         """
-        names = check_labels(labels)
-        prompts = fill_template(template, names)
-        ids, cut = tokenize(self.processor.tokenizer, prompts)
-        check_distinct(names, ids)
-        return LabelDirections(
-            names=tuple(names),
-            prompts=tuple(prompts),
-            unit=unit_rows(self._encode_text(ids, step)).numpy(),
-            truncated=np.array(cut, dtype=bool),
+        tower = TextTower(
+            tokenizer=self.processor.tokenizer,
+            encode=partial(self._encode_text, step=step),
+            width=self.config.hidden_size,
             weights_sha256=self._weights_sha256,
+            runtime=self.runtime,
+            dtype=self.dtype,
+            float32_precision=torch.get_float32_matmul_precision(),
         )
+        return embed_directions(read_labels(labels), check_template(template), tower, store)
 
     def lens(
         self,
         images: Iterable[Any],
-        labels: Sequence[str] | LabelDirections,
+        labels: Sequence[AnyLabel] | LabelDirections,
         outputs: Sequence[str] = ("pooled",),
         layers: LayerChoice = "all",
         patch_layers: LayerChoice | None = None,
@@ -254,7 +257,7 @@ class SiglipEngine:
     def rescore(
         self,
         embeddings: object,
-        labels: Sequence[str] | LabelDirections,
+        labels: Sequence[AnyLabel] | LabelDirections,
         layers: LayerChoice = "all",
         *,
         template: str = DEFAULT_TEMPLATE,
@@ -298,18 +301,10 @@ class SiglipEngine:
     def _stream(self, batch: Sequence[Any]) -> Iterator[Tensor]:
         return self._runtime.stream(check_pixel_values(self.normalize(batch), self.config.img_size))
 
-    @torch.no_grad()
-    def _encode_text(self, ids: Tensor, step: Callable[[], None] | None = None) -> Tensor:
-        """[text, 64] -> [text, width]; input ids only, a mask would change what is pooled."""
-        rows = []
-        for part in torch.split(ids, TEXT_BATCH):
-            if step is not None:
-                step()
-            with memory_errors():
-                rows.append(self.model.text_model(input_ids=part.to(self.device)).pooler_output.cpu())
-        return torch.cat(rows)
+    def _encode_text(self, ids: Tensor, step: Callable[[], None] | None = None) -> Iterator[Tensor]:
+        return encode(self.model.text_model, ids, self.device, step)
 
-    def _directions(self, labels: Sequence[str] | LabelDirections, template: str) -> LabelDirections:
+    def _directions(self, labels: Sequence[AnyLabel] | LabelDirections, template: str) -> LabelDirections:
         if not isinstance(labels, LabelDirections):
             return self.embed_labels(labels, template)
         if labels.weights_sha256 != self._weights_sha256:

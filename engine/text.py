@@ -1,21 +1,17 @@
-"""Texts to token ids, and labels to prompts, exactly as SigLIP was trained to read them."""
+"""Texts to token ids and on to embeddings, exactly as SigLIP was trained to read them."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
 
-from engine.errors import (
-    InvalidArgumentError,
-    LabelsIndistinctError,
-    LabelsMissingError,
-    ModelLoadFailedError,
-    TextTruncatedWarning,
-)
-from engine.shapes import TokenIds
+from engine.arguments import memory_errors
+from engine.errors import ModelLoadFailedError, TextTruncatedWarning
+from engine.shapes import TextEmbeddings, TokenIds
 
 TEXT_POSITIONS: Final = 64
+TEXT_BATCH: Final = 64
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> tuple[TokenIds, list[bool]]:
@@ -44,7 +40,7 @@ def tokenize(tokenizer: Any, texts: Sequence[str]) -> tuple[TokenIds, list[bool]
     cut = [len(row) > TEXT_POSITIONS for row in whole["input_ids"]]
     if any(cut):
         # how many, not which: warnings end up in logs, and texts are their senders' own.
-        # stacklevel: tokenize <- embed_text or embed_labels <- the caller
+        # stacklevel: tokenize <- embed_directions <- embed_labels <- the caller
         warnings.warn(
             f"{sum(cut)} of {len(cut)} texts are longer than {TEXT_POSITIONS} tokens: the rest is left out.",
             TextTruncatedWarning,
@@ -53,57 +49,23 @@ def tokenize(tokenizer: Any, texts: Sequence[str]) -> tuple[TokenIds, list[bool]
     return ids, cut
 
 
-def fill_template(template: object, labels: Sequence[str]) -> list[str]:
-    """One prompt a label: the label in place of the template's only `{}`.
+@torch.no_grad()
+def encode(
+    tower: Any, ids: TokenIds, device: torch.device, step: Callable[[], None] | None = None
+) -> Iterator[TextEmbeddings]:
+    """Token ids [text, 64] through the text tower: embeddings [TEXT_BATCH or fewer, width], on the CPU.
+
+    `step` is called before each pass. Input ids only: a mask would change what is pooled.
 
     Raises:
-        InvalidArgumentError: `template` has not exactly one `{}`.
+        OutOfMemoryError: the device had no room.
     """
-    if not isinstance(template, str) or template.count("{}") != 1:
-        raise InvalidArgumentError(
-            "template", f"needs exactly one {{}} where the label goes, not {template!r}"
-        )
-    return [template.replace("{}", label) for label in labels]
-
-
-def check_labels(labels: object) -> list[str]:
-    """The labels as a list, once each of them is a text with something in it.
-
-    Raises:
-        LabelsMissingError: none, or a blank one.
-        InvalidArgumentError: not a sequence of strings.
-    """
-    if isinstance(labels, str) or not isinstance(labels, Sequence):
-        raise InvalidArgumentError("labels", "expected a list of strings, e.g. ['cat', 'dog']")
-    if len(labels) == 0:
-        raise LabelsMissingError("labels: give at least one.")
-    for index, label in enumerate(labels):
-        if not isinstance(label, str):
-            raise InvalidArgumentError(
-                "labels", f"label {index} is {type(label).__name__}, expected a string"
-            )
-        if not label.strip():
-            raise LabelsMissingError(f"labels: label {index} is blank.")
-    return list(labels)
-
-
-def check_distinct(labels: Sequence[str], ids: TokenIds) -> None:
-    """Refuse labels that the model cannot tell apart.
-
-    "Dog" and "dog!" are one text to a tokenizer that drops case and punctuation, and two labels beyond the
-    64th token too: their scores would tie at every layer and the winner would be the order of the list.
-
-    Raises:
-        LabelsIndistinctError: names the first such pair.
-    """
-    seen: dict[tuple[int, ...], int] = {}
-    for index, row in enumerate(ids.tolist()):
-        first = seen.setdefault(tuple(row), index)
-        if first != index:
-            raise LabelsIndistinctError(
-                f"labels: {labels[first]!r} (label {first}) and {labels[index]!r} (label {index}) have equal "
-                "token ids, so this model cannot tell them apart: remove or reword one."
-            )
+    for part in torch.split(ids, TEXT_BATCH):
+        if step is not None:
+            step()
+        with memory_errors():
+            rows = tower(input_ids=part.to(device)).pooler_output.cpu()
+        yield rows
 
 
 def _check_ids(tokenizer: Any, ids: torch.Tensor) -> None:

@@ -19,7 +19,14 @@ from models.session import sync_sessions
 
 # Installed before any test imports the engine: the axes that annotations name are checked at every call.
 install_import_hook(
-    ["engine.lens", "engine.preprocess", "engine.readout", "engine.residual", "engine.text"],
+    [
+        "engine.directions",
+        "engine.lens",
+        "engine.preprocess",
+        "engine.readout",
+        "engine.residual",
+        "engine.text",
+    ],
     "beartype.beartype",
 )
 

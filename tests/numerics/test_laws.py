@@ -71,7 +71,8 @@ def test_lens_scores_agree_with_the_formulas(
 ) -> None:
     labels = ["red circle", "blue star", "green heart"]
     lens = engine.lens(pictures, labels, batch_size=2)
-    ids = tokenize(engine.processor.tokenizer, list(lens.prompts))[0].numpy()
+    prompts = [f"This is a photo of {label}." for label in labels]
+    ids = tokenize(engine.processor.tokenizer, prompts)[0].numpy()
     text = unit(reference.text_embedding(ids))
     states = reference.hidden_states(engine.normalize(pictures).numpy().astype(np.float64))
     expected = np.stack([unit(reference.pooled(state)) @ text.T for state in states], axis=1)

@@ -9,8 +9,8 @@ import torch
 from transformers import AutoTokenizer
 
 from engine.errors import ModelLoadFailedError, TextTruncatedWarning
-from engine.siglip import TEXT_BATCH, SiglipEngine
-from engine.text import TEXT_POSITIONS, tokenize
+from engine.siglip import SiglipEngine
+from engine.text import TEXT_BATCH, TEXT_POSITIONS, tokenize
 from tests.numerics.checkpoints import save_siglip2
 
 TEXT = "This is a photo of a Red Circle."
