@@ -54,7 +54,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())
         try:
             with (
-                _maintained(settings.database_url, inviter, blobs),
+                _maintained(settings, inviter, blobs),
                 on_stop_signal(app.state.services.waiting.release),
             ):
                 yield
@@ -78,10 +78,10 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
 
 
 @contextmanager
-def _maintained(database_url: str, inviter: Inviter, blobs: BlobStore) -> Iterator[None]:
+def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> Iterator[None]:
     """Do the duties meanwhile: what brings work forward apart from what tidies up, which may be slow."""
     stop = threading.Event()
-    sessions = sync_sessions(database_url)
+    sessions = sync_sessions(settings.database_url)
 
     def start(name: str, duties: Sequence[Duty], every_seconds: float) -> threading.Thread:
         # a daemon: one that waits for the database must not hold up the end of the process
@@ -94,7 +94,7 @@ def _maintained(database_url: str, inviter: Inviter, blobs: BlobStore) -> Iterat
     threads = [
         start("expiry", expiring(), RECOVER_SECONDS),
         start("recovery", recovering(inviter), RECOVER_SECONDS),
-        start("tidying", tidying(blobs), TIDY_SECONDS),
+        start("tidying", tidying(blobs, settings.text_budget()), TIDY_SECONDS),
     ]
     try:
         yield

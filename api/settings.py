@@ -1,10 +1,13 @@
 """What the API process reads from the environment."""
 
+from datetime import timedelta
+
 from pydantic import Field
 
 from jobs.admission import Quota
 from jobs.settings import ServiceSettings
 from jobs.submit import Limits
+from jobs.text_cache import TextBudget
 
 
 class ApiSettings(ServiceSettings):
@@ -35,10 +38,18 @@ class ApiSettings(ServiceSettings):
     max_tenant_gflop: float = Field(Quota().gflop, gt=0)
     """Estimated work of one tenant that may wait or run, in GFLOP; an embedding of one picture takes some 10
     to 700, by its model. Without a limit unless given."""
+    text_cache_days: float = Field(TextBudget().unused / timedelta(days=1), ge=0)
+    """A label's text that was not used for so long is embedded again."""
+    text_cache_bytes: int = Field(TextBudget().tenant_bytes, ge=0)
+    """Vectors of labels' texts that are kept for one tenant; looked at every ten minutes."""
 
     def limits(self) -> Limits:
         """How large one inline job may be."""
         return Limits(items=self.max_job_items, labels=self.max_job_labels)
+
+    def text_budget(self) -> TextBudget:
+        """How many texts of labels are kept, and how long."""
+        return TextBudget(timedelta(days=self.text_cache_days), self.text_cache_bytes)
 
     def quota(self) -> Quota:
         """How much may wait or run at once."""

@@ -24,6 +24,7 @@ from jobs.idempotency import forget_keys
 from jobs.images import remove_dying
 from jobs.recovery import Expiry, fail_hopeless, judge_struck
 from jobs.retention import expire_results, forget_workers, remove_drafts
+from jobs.text_cache import BudgetRound, TextBudget, forget_unused
 
 log = structlog.get_logger()
 
@@ -67,7 +68,7 @@ def recovering(inviter: Inviter) -> list[Duty]:
     ]
 
 
-def tidying(blobs: BlobStore) -> list[Duty]:
+def tidying(blobs: BlobStore, texts: TextBudget) -> list[Duty]:
     """What removes what nobody needs any more."""
     return [
         Duty(3, partial(remove_dying, blobs=blobs)),
@@ -75,6 +76,8 @@ def tidying(blobs: BlobStore) -> list[Duty]:
         Duty(9, partial(expire_results, blobs=blobs)),
         Duty(10, forget_workers),
         Duty(11, partial(remove_drafts, blobs=blobs), exhausting=False),
+        Duty(12, partial(forget_unused, budget=texts)),
+        Duty(13, BudgetRound(texts)),
     ]
 
 

@@ -6,6 +6,7 @@ from models.idempotency_key import IdempotencyKey
 from models.image import Image
 from models.job import Job, JobInput, Result
 from models.queue import Flow, Queue
+from models.text_embedding import TextEmbedding
 from models.work import Attempt, Lease, Work
 from models.worker import Worker
 
@@ -21,6 +22,7 @@ __all__ = [
     "Lease",
     "Queue",
     "Result",
+    "TextEmbedding",
     "Work",
     "Worker",
 ]

@@ -74,7 +74,7 @@ def runtime_of(
         blobs=blobs,
         heartbeat=heartbeat,
         engine=engine,  # type: ignore[arg-type]  # the one substitute allowed: an engine that fails on order
-        labels=LabelCache(engine),  # type: ignore[arg-type]
+        labels=LabelCache(engine, sessions),  # type: ignore[arg-type]
         room=Room(settings.get("batch_items", 32), 2**31),
         checkpoint=Catalog().find(MODEL),
         running=RunningMark(heartbeat._worker_id),

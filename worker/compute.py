@@ -18,6 +18,7 @@ from models.types import JobType
 from worker.answers import TRIES, Answers, found_of, units_of
 from worker.claims import STORE_RETRY_SECONDS, Outcome
 from worker.decoding import DecodedItem, Decoding
+from worker.labels import shown_prompts
 from worker.maps import MappedPicture, store_maps
 from worker.passage import Passage
 from worker.payloads import embedding_payloads, lens_payloads
@@ -73,7 +74,7 @@ def _lens(
         )
     provenance["template"] = first.options["template"]
     # a poll carries the provenance: thousands of prompts would weigh more than the job
-    provenance["prompts"] = list(directions.prompts)[:PROMPTS_SHOWN]
+    provenance["prompts"] = shown_prompts(directions.prompts, PROMPTS_SHOWN)
     pictures = _decoded(claim, decodings, passage, answers)
     steps = _run(
         runtime, pictures, lambda part: _read(runtime, first.options, directions, part), passage, answers

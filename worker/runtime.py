@@ -187,7 +187,7 @@ def _load(settings: WorkerSettings, sessions: sessionmaker[Session], heartbeat: 
         blobs=blobs,
         heartbeat=heartbeat,
         engine=engine,
-        labels=LabelCache(engine),
+        labels=LabelCache(engine, sessions),
         room=Room(settings.batch_items, settings.batch_bytes or free_bytes(engine.device)),
         checkpoint=settings.catalog().find(settings.model),
         running=RunningMark(settings.worker_id),

@@ -15,6 +15,7 @@ from jobs.blobs import BlobStore
 from jobs.broker import Inviter
 from jobs.maintenance import Duty, expiring, invite_workers, keep, recovering, run_alone, run_out, tidying
 from jobs.submit import Terms
+from jobs.text_cache import TextBudget
 from models.types import JobState, Priority
 from tests.faults import cancel_job, change, do
 from tests.ledger import MODEL, claim, read, scalar, submit_texts
@@ -48,14 +49,14 @@ def until(done: threading.Event) -> None:
 
 
 def test_no_two_duties_share_a_lock(inviter: Inviter, blobs: BlobStore) -> None:
-    locks = [duty.lock for duty in recovering(inviter) + tidying(blobs)]
+    locks = [duty.lock for duty in recovering(inviter) + tidying(blobs, TextBudget())]
     assert len(locks) == len(set(locks))
 
 
 def test_every_duty_finds_nothing_in_an_empty_ledger(
     sessions: Sessions, inviter: Inviter, blobs: BlobStore
 ) -> None:
-    for duty in expiring() + recovering(inviter) + tidying(blobs):
+    for duty in expiring() + recovering(inviter) + tidying(blobs, TextBudget()):
         with sessions.begin() as session:
             assert run_alone(session, duty.lock, duty.run) == 0
 
@@ -144,7 +145,7 @@ def test_the_loops_bring_a_ledger_forward_and_end_when_told(
     with (
         kept(sessions, *expiring()),
         kept(sessions, *recovering(inviter)),
-        kept(sessions, *tidying(blobs)),
+        kept(sessions, *tidying(blobs, TextBudget())),
     ):
         ends = time.monotonic() + 10
         while time.monotonic() < ends and read(sessions, cancelled).state != JobState.CANCELLED:
