@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from api.schemas.labels import FORMS
 from engine.errors import EngineError
 from jobs.errors import DomainError, InvalidRequestError
 from pictures.errors import PictureError
@@ -220,4 +221,6 @@ def _message(fault: Mapping[str, Any]) -> str:
 def _pointer(location: Sequence[str | int]) -> str:
     # what stands first in pydantic's location is no part of the input: the union's tag, or "query"
     parts = location[1:] if location and location[0] in NOT_IN_INPUT else location
+    # nor are the forms that something may have, wherever they stand
+    parts = [part for part in parts if part not in FORMS]
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)

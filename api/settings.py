@@ -25,6 +25,10 @@ class ApiSettings(ServiceSettings):
     """Images or texts in one inline job."""
     max_job_labels: int = Limits().labels
     """Labels of one job."""
+    max_job_prompts: int = Limits().prompts
+    """Texts of all labels of one job."""
+    max_job_numbers: int = Limits().numbers
+    """Numbers in all vectors among the labels of one job: every claim of its work reads them."""
     max_wait_seconds: float = 60
     """How long a poll with `Prefer: wait` may last."""
     max_waiters: int = 2_000
@@ -45,7 +49,12 @@ class ApiSettings(ServiceSettings):
 
     def limits(self) -> Limits:
         """How large one inline job may be."""
-        return Limits(items=self.max_job_items, labels=self.max_job_labels)
+        return Limits(
+            items=self.max_job_items,
+            labels=self.max_job_labels,
+            prompts=self.max_job_prompts,
+            numbers=self.max_job_numbers,
+        )
 
     def text_budget(self) -> TextBudget:
         """How many texts of labels are kept, and how long."""

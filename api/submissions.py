@@ -45,7 +45,8 @@ def submission_of(
     """What a request asks for, its pictures not yet stored."""
     options: dict[str, Any] = wanted.options.model_dump()
     if isinstance(wanted, LensRequest):
-        options["labels"] = wanted.labels
+        # as they are, but in one way: what means the same is the same submission, and may share a pass
+        options["labels"] = [each if isinstance(each, str) else each.model_dump() for each in wanted.labels]
     pending = [upload.pending() for upload in uploads]
     return Submission(
         type=JobType(wanted.type),

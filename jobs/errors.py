@@ -37,19 +37,19 @@ class TooManyInputsError(InvalidRequestError):
 
 
 class NoLabelsError(InvalidRequestError):
-    """A logit lens needs at least one label: give `labels` a list of strings."""
+    """A logit lens needs at least one label: give `labels` a list, of strings for example."""
 
     code = "no-labels"
 
 
 class TooManyLabelsError(InvalidRequestError):
-    """The job names more labels than one job may."""
+    """The job names more labels than one job may, or more prompts or numbers in them."""
 
     code = "too-many-labels"
 
 
 class DuplicateLabelsError(InvalidRequestError):
-    """Two labels are the same text."""
+    """Two labels have the same name."""
 
     code = "duplicate-labels"
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from engine.catalog import Checkpoint, Dimensions
+from engine.labels import count_prompts
 from engine.layers import LayerChoice, resolve_layers
 from models.types import JobType
 
@@ -40,15 +41,15 @@ def price(type_: JobType, options: Mapping[str, Any], kind: str, checkpoint: Che
     if kind == "text":
         return Price(_tower_gflop(sizes, TEXT_TOKENS), _tower_bytes(sizes, TEXT_TOKENS))
     gflop, memory = _tower_gflop(sizes, sizes.patch_tokens), _tower_bytes(sizes, sizes.patch_tokens)
-    labels = len(options.get("labels", ()))
+    labels = options.get("labels", ())
     if type_ is JobType.LOGIT_LENS:
         gflop += _head_gflop(sizes) + _count(options["layers"], sizes.layers) * _folded_gflop(sizes)
         if "patch" in options["outputs"]:
             maps = _count(options["patch_layers"] or [sizes.layers], sizes.layers)
             gflop += maps * _patch_gflop(sizes, options["patch_method"])
-            kept = min(labels, SCORED_LABELS)
+            kept = min(len(labels), SCORED_LABELS)
             memory += maps * sizes.patch_tokens * (sizes.hidden_size + kept) * _FLOAT_BYTES
-    return Price(gflop, memory, labels * _tower_gflop(sizes, TEXT_TOKENS))
+    return Price(gflop, memory, count_prompts(labels) * _tower_gflop(sizes, TEXT_TOKENS))
 
 
 def _count(layers: LayerChoice, depth: int) -> int:

@@ -13,7 +13,8 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog, Checkpoint
-from engine.errors import InvalidArgumentError
+from engine.errors import InvalidArgumentError, LabelError, LabelsIndistinctError
+from engine.labels import count_prompts, read_labels
 from engine.layers import resolve_layers
 from jobs import images
 from jobs.errors import (
@@ -41,6 +42,8 @@ class Limits:
 
     items: int = 1_000
     labels: int = 10_000
+    prompts: int = 20_000
+    numbers: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,8 @@ def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
 
     Raises:
         EngineError: the model is unknown, does not exist on the hub, or is not supported.
-        DomainError: no items or too many; no labels, too many, or two alike; layers that the model has not.
+        DomainError: no items or too many; no labels, too many, two alike, or one of no use; layers that the
+            model has not.
     """
     checkpoint = catalog.find(submission.model)
     if not submission.items:
@@ -107,7 +111,8 @@ def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
             pointer="/input",
         )
     if submission.type is JobType.LOGIT_LENS:
-        _check_lens(submission, limits)
+        _check_items(submission.items)
+        _check_labels(submission.options["labels"], checkpoint, limits)
         _check_layers(submission.options, checkpoint)
 
 
@@ -165,24 +170,45 @@ def submit(
     return job
 
 
-def _check_lens(submission: Submission, limits: Limits) -> None:
-    if any(isinstance(item, TextItem) for item in submission.items):
+def _check_items(items: Sequence[Item]) -> None:
+    if any(isinstance(item, TextItem) for item in items):
         raise InvalidRequestError("A logit lens reads images: give `input.images`.", pointer="/input/texts")
-    labels = submission.options["labels"]
+
+
+def _check_labels(labels: Sequence[str | Mapping[str, Any]], checkpoint: Checkpoint, limits: Limits) -> None:
     if not labels:
         raise NoLabelsError(pointer="/labels")
-    if len(labels) > limits.labels:
+    _check_count("labels", len(labels), limits.labels)
+    try:
+        read = read_labels(labels)
+    except (InvalidArgumentError, LabelError) as error:
+        kind = DuplicateLabelsError if isinstance(error, LabelsIndistinctError) else InvalidRequestError
+        raise kind(str(error).partition(": ")[2], pointer=_pointer(error.path)) from None
+    _check_count("prompts of labels", count_prompts(labels), limits.prompts)
+    vectors = {index: len(label.vector) for index, label in enumerate(read) if label.vector is not None}
+    _check_count("numbers in vectors", sum(vectors.values()), limits.numbers)
+    if checkpoint.dimensions is None:
+        # a folder that only the workers can read: they will say
+        return
+    width = checkpoint.dimensions.hidden_size
+    for index, numbers in vectors.items():
+        if numbers != width:
+            raise InvalidRequestError(
+                f"The vector has {numbers} numbers; embeddings of {checkpoint.name} have {width}.",
+                pointer=_pointer((index, "vector")),
+            )
+
+
+def _check_count(what: str, count: int, most: int) -> None:
+    if count > most:
         raise TooManyLabelsError(
-            f"{len(labels)} labels; one job takes {limits.labels} at most: split them over several jobs.",
+            f"{count} {what}; one job takes {most} at most: split the labels over several jobs.",
             pointer="/labels",
         )
-    seen: set[str] = set()
-    for index, label in enumerate(labels):
-        if not label.strip():
-            raise InvalidRequestError("A label must not be empty.", pointer=f"/labels/{index}")
-        if label in seen:
-            raise DuplicateLabelsError(f"The label {label!r} is given twice.", pointer=f"/labels/{index}")
-        seen.add(label)
+
+
+def _pointer(path: Sequence[str | int]) -> str:
+    return "/labels" + "".join(f"/{part}" for part in path)
 
 
 def _check_layers(options: dict[str, Any], checkpoint: Checkpoint) -> None:

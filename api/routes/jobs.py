@@ -1,5 +1,6 @@
 """Jobs: submit, poll, fetch."""
 
+import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated
@@ -94,7 +95,8 @@ async def submit_job(
     key = idempotency.check_key(request.headers.getlist("Idempotency-Key"))
     wanted, uploads = await bodies.read_job(request, _body_limits(services.settings))
     submission = submission_of(wanted, uploads, services.settings.default_model)
-    submit.check(submission, services.catalog, services.settings.limits())
+    # in a thread: there may be thousands of labels, and vectors among them
+    await asyncio.to_thread(submit.check, submission, services.catalog, services.settings.limits())
     check_priority(submission)
     accepted = await accept(services, tenant, submission, uploads, key)
     job, online = accepted.job, accepted.online

@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     PlainValidator,
@@ -15,28 +14,20 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from api.schemas.labels import Label, Prompt
+from api.schemas.wire import Wire, storable
 from engine.catalog import DEFAULT_TEMPLATE
 from jobs.admission import INTERACTIVE_ITEMS
 from models.types import Priority
 
 MAX_TEXT = 10_000
 MAX_CUSTOM_ID = 500
-MAX_LABEL = 1_000
 MAX_MODEL_NAME = 300
 MAX_IMAGE_ID = 100
 MAX_LAYERS = 1_000
 """No checkpoint has so many."""
 MAX_WAIT_S = 30 * 86_400
 MAX_KEPT_S = 10 * 366 * 86_400
-
-
-def _storable(value: str) -> str:
-    # Postgres holds neither
-    if "\x00" in value:
-        raise ValueError("the character NUL is not allowed")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("lone surrogates are not allowed")
-    return value
 
 
 def _template(value: str) -> str:
@@ -79,14 +70,13 @@ def sanitised(filename: str | None) -> str | None:
     return kept[:MAX_CUSTOM_ID] or None
 
 
-Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_storable)]
-CustomId = Annotated[str, Field(max_length=MAX_CUSTOM_ID), AfterValidator(_storable)]
-Label = Annotated[str, Field(max_length=MAX_LABEL), AfterValidator(_storable)]
-ModelName = Annotated[str, Field(max_length=MAX_MODEL_NAME), AfterValidator(_storable)]
+Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(storable)]
+CustomId = Annotated[str, Field(max_length=MAX_CUSTOM_ID), AfterValidator(storable)]
+ModelName = Annotated[str, Field(max_length=MAX_MODEL_NAME), AfterValidator(storable)]
 ImageId = Annotated[str, Field(max_length=MAX_IMAGE_ID)]
 Wait = Annotated[int, Field(ge=1, le=MAX_WAIT_S)]
 Kept = Annotated[int, Field(ge=1, le=MAX_KEPT_S)]
-Template = Annotated[Label, AfterValidator(_template)]
+Template = Annotated[Prompt, AfterValidator(_template)]
 Outputs = Annotated[
     list[Literal["pooled", "patch"]], Field(min_length=1, max_length=2), AfterValidator(_outputs)
 ]
@@ -115,12 +105,6 @@ Layers = Annotated[
         }
     ),
 ]
-
-
-class Wire(BaseModel):
-    """What clients send: unknown fields and loose types are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
 
 
 class ImageInput(Wire):
@@ -208,7 +192,9 @@ class LensRequest(Request):
     """A logit lens: every layer of every picture, scored against the labels."""
 
     type: Literal["logit_lens"]
-    labels: list[Label] = Field(default_factory=list)
+    labels: list[Label] = Field(
+        default_factory=list, description="Results tell them by their names, which differ."
+    )
     options: LensOptions = Field(default_factory=LensOptions)
     interventions: list[dict[str, Any]] = Field(
         default_factory=list, max_length=0, description="Reserved; must be empty."

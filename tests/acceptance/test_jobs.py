@@ -119,6 +119,29 @@ def test_labels_that_the_tokenizer_cannot_tell_apart_fail_the_job(
     assert (job["state"], job["error"]["code"]) == ("failed", "labels-indistinct")
 
 
+def test_labels_of_every_form_are_scored_as_the_engine_does(
+    service: RunningService, engine: SiglipEngine, pictures: list[tuple[str, bytes]]
+) -> None:
+    vector = [float(number % 7 - 3) for number in range(engine.config.hidden_size)]
+    labels: list[Any] = [
+        "cyan ring",
+        {"name": "diamond", "prompts": ["a red diamond", "a blue diamond"]},
+        {"name": "red, not cyan", "positive": ["a red ring", "a red heart"], "negative": "a cyan ring"},
+        {"name": "given", "vector": vector},
+    ]
+    job = service.finish(service.submit(lens(labels=labels), pictures[:3]))
+    assert job["state"] == "succeeded"
+    assert job["provenance"]["prompts"][1:] == [
+        ["a red diamond", "a blue diamond"],
+        {"positive": ["a red ring", "a red heart"], "negative": ["a cyan ring"]},
+        None,
+    ]
+    expected = engine.lens(opened(pictures[:3]), labels)
+    for row, item in enumerate(service.items(job)):
+        assert item["pooled"]["labels"] == ["cyan ring", "diamond", "red, not cyan", "given"]
+        np.testing.assert_allclose(item["pooled"]["cosine"], expected.cosine[row], atol=1e-5)
+
+
 def test_of_many_labels_the_best_are_returned(
     service: RunningService, pictures: list[tuple[str, bytes]]
 ) -> None:

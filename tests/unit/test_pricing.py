@@ -79,6 +79,12 @@ def test_labels_are_paid_once_a_job_and_their_maps_by_memory() -> None:
     one, ten = lens(), lens(labels=[f"label {index}" for index in range(10)])
     assert ten[0] == one[0]
     assert ten[2] == pytest.approx(10 * one[2])
+    forms = [
+        {"name": "a", "prompts": ["one", "two"]},
+        {"name": "b", "positive": ["three"], "negative": ["four", "five"]},
+        {"name": "c", "vector": [1.0] * 768},
+    ]
+    assert lens(labels=forms)[2] == pytest.approx(5 * one[2])
     patch: dict[str, Any] = {"outputs": ["patch"]}
     few, many, more = (
         lens(labels=[f"label {index}" for index in range(count)], **patch)[1] for count in (2, 100, 5_000)
