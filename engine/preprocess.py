@@ -1,16 +1,17 @@
 """Pictures to pixel values: Pillow's resize and a table, bit for bit the checkpoint's own processor."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import PIL
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from engine.errors import InvalidArgumentError, ModelLoadFailedError
-from engine.shapes import PixelBytes, PixelTable, PixelValues
+from engine.shapes import PixelBatch, PixelTable, PixelValues
 from pictures.convert import squash, to_rgb
 
 _EXPECTED: Final = "expected a PIL image, a list of them, or a uint8 or float tensor [3, height, width]"
@@ -34,6 +35,7 @@ class PixelPath:
         """For provenance: whatever changes a pixel."""
         return {
             "backend": "pillow",
+            "mode": "exact",
             "pillow": PIL.__version__,
             "resample": Image.Resampling(self.resample).name.lower(),
             "image_size": self.side,
@@ -79,45 +81,79 @@ def normalize(path: PixelPath, image: object) -> PixelValues:
     Raises:
         InvalidArgumentError: anything else.
     """
+    pictures = _listed(image)
+    batch = torch.empty((len(pictures), 3, path.side, path.side), dtype=torch.float32)
+    table = path.table.numpy()
+    for row, picture in zip(batch, pictures, strict=True):
+        if isinstance(picture, torch.Tensor) and picture.is_floating_point():
+            row.copy_(_normalize_floats(path, _checked(picture).to(torch.float32)))
+        else:
+            look_up(table, _bytes_of(path, picture), row.numpy())
+    return batch
+
+
+def pixel_bytes(path: PixelPath, image: object) -> PixelBatch:
+    """The RGB bytes [batch, 3, side, side] that `normalize` looks up: a quarter of what they become.
+
+    `look_up_batch` makes the same pixel values of them, on the device that they were copied to.
+
+    Raises:
+        InvalidArgumentError: what `normalize` refuses, and float tensors, which are no bytes.
+    """
+    pictures = _listed(image)
+    batch = torch.empty((len(pictures), 3, path.side, path.side), dtype=torch.uint8)
+    for row, picture in zip(batch, pictures, strict=True):
+        row.numpy()[...] = _bytes_of(path, picture)
+    return batch
+
+
+def look_up_batch(table: PixelTable, pixels: PixelBatch) -> PixelValues:
+    """Pixel values [batch, 3, side, side] of RGB bytes, in the table's dtype; both on one device, any."""
+    # a channel's row begins at 256 times its number
+    rows = 256 * torch.arange(3, dtype=torch.int32, device=pixels.device)[:, None, None]
+    places = pixels.to(torch.int32) + rows
+    return table.flatten().index_select(0, places.flatten()).reshape(pixels.shape)
+
+
+def look_up(table: NDArray[np.float32], pixels: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+    """Write the pixel values of RGB bytes [3, side, side], in any memory order, into `out`."""
+    for channel in range(3):
+        # no byte is out of range; `wrap` is the mode that numpy checks fastest
+        np.take(table[channel], pixels[channel], out=out[channel], mode="wrap")
+
+
+def _listed(image: object) -> Sequence[object]:
     if isinstance(image, (Image.Image, torch.Tensor)):
-        return _one(path, image)[None]
+        return [image]
     if isinstance(image, Iterable) and not isinstance(image, (str, bytes)):
-        rows = [_one(path, each) for each in image]
-        return torch.stack(rows) if rows else torch.empty((0, 3, path.side, path.side))
+        return image if isinstance(image, Sequence) else list(image)
     raise InvalidArgumentError("image", f"{_EXPECTED}, not {type(image).__name__}")
 
 
-def look_up(path: PixelPath, pixels: PixelBytes) -> torch.Tensor:
-    """Pixel values [3, side, side] of RGB bytes that already have the checkpoint's size."""
-    indices = pixels.to(torch.int64)
-    return torch.stack([path.table[channel][indices[channel]] for channel in range(3)])
-
-
-def _one(path: PixelPath, image: object) -> torch.Tensor:
-    if isinstance(image, Image.Image):
-        return look_up(path, _bytes_of(path, image))
-    if not isinstance(image, torch.Tensor):
-        raise InvalidArgumentError("image", f"{_EXPECTED}, not {type(image).__name__}")
+def _checked(image: torch.Tensor) -> torch.Tensor:
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:  # noqa: PLR2004 - [3, height, width]
         raise InvalidArgumentError("image", f"{_EXPECTED}, not a tensor of shape {list(image.shape)}")
-    image = image.detach().cpu()
-    if image.dtype == torch.uint8:
+    return image.detach().cpu()
+
+
+def _bytes_of(path: PixelPath, image: object) -> NDArray[np.uint8]:
+    """RGB bytes [3, side, side]; a view of those that a picture holds as [side, side, 3]."""
+    if isinstance(image, torch.Tensor):
+        image = _checked(image)
+        if image.dtype != torch.uint8:
+            raise InvalidArgumentError("image", f"{_EXPECTED}, not a tensor of {image.dtype}")
         if image.shape[1:] == (path.side, path.side):
-            return look_up(path, image)
-        return look_up(path, _bytes_of(path, Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())))
-    if not image.is_floating_point():
-        raise InvalidArgumentError("image", f"{_EXPECTED}, not a tensor of {image.dtype}")
-    return _normalize_floats(path, image.to(torch.float32))
-
-
-def _bytes_of(path: PixelPath, image: Image.Image) -> torch.Tensor:
+            return image.numpy()
+        image = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    if not isinstance(image, Image.Image):
+        raise InvalidArgumentError("image", f"{_EXPECTED}, not {type(image).__name__}")
     if 0 in image.size:
         raise InvalidArgumentError("image", "has no pixels")
     try:
         square = squash(to_rgb(image), path.side, path.resample)
     except (OSError, ValueError) as fault:
         raise InvalidArgumentError("image", f"cannot be made RGB: {fault}") from fault
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+    return np.asarray(square).transpose(2, 0, 1)
 
 
 def _normalize_floats(path: PixelPath, image: torch.Tensor) -> torch.Tensor:

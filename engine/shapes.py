@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-PixelBytes = UInt8[Tensor, "3 side side"]
+PixelBatch = UInt8[Tensor, "batch 3 side side"]
 PixelValues = Float[Tensor, "batch 3 side side"]
 PixelTable = Float[Tensor, "3 256"]
 Hidden = Float[Tensor, "batch patch width"]

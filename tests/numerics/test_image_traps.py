@@ -6,6 +6,8 @@ import torch
 from PIL import Image
 from transformers import SiglipImageProcessorPil
 
+from engine.errors import InvalidArgumentError
+from engine.preprocess import PixelPath, look_up_batch, normalize, pixel_bytes
 from engine.siglip import SiglipEngine
 from tests.numerics.checkpoints import SMALL
 
@@ -25,6 +27,33 @@ def test_pixels_are_the_stock_processor_s_bit_for_bit(
     ours = engine.normalize(pictures)
     assert ours.dtype == torch.float32
     assert torch.equal(ours, stock)
+
+
+def test_bytes_copied_to_a_device_become_the_same_pixel_values(
+    siglip: SiglipEngine, pictures: list[Image.Image]
+) -> None:
+    path = siglip._pixels
+    tensor = torch.from_numpy(np.array(pictures[0])).permute(2, 0, 1)
+    mixed = [*pictures, tensor, tensor[:, :SIDE, :SIDE]]
+    held = pixel_bytes(path, mixed)
+    assert (held.dtype, held.shape) == (torch.uint8, (len(mixed), 3, SIDE, SIDE))
+    assert torch.equal(look_up_batch(path.table, held), siglip.normalize(mixed))
+    assert torch.equal(look_up_batch(path.table.bfloat16(), held), siglip.normalize(mixed).bfloat16())
+    assert look_up_batch(path.table, pixel_bytes(path, [])).shape == siglip.normalize([]).shape
+
+
+def test_each_channel_is_looked_up_in_its_own_row() -> None:
+    table = torch.arange(768, dtype=torch.float32).reshape(3, 256)
+    path = PixelPath(SIDE, Image.Resampling.BICUBIC, table, (0.0,) * 3, (1.0,) * 3)
+    noise = torch.randint(0, 256, (2, 3, SIDE, SIDE), dtype=torch.uint8)
+    expected = noise.float() + torch.tensor([0.0, 256.0, 512.0])[:, None, None]
+    assert torch.equal(normalize(path, list(noise)), expected)
+    assert torch.equal(look_up_batch(table, pixel_bytes(path, list(noise))), expected)
+
+
+def test_floats_are_no_bytes(siglip: SiglipEngine) -> None:
+    with pytest.raises(InvalidArgumentError, match="image"):
+        pixel_bytes(siglip._pixels, [torch.zeros(3, SIDE, SIDE)])
 
 
 def test_every_byte_has_its_own_value_between_minus_one_and_one(siglip: SiglipEngine) -> None:
