@@ -3,10 +3,23 @@
 import struct
 from typing import Final
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 _WIDE_GREY: Final = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _SIXTEEN_BIT_MAX: Final = 65535
+_SIDEWAYS: Final = range(5, 9)
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture upright, by its EXIF orientation (EXIF 2.32, table 4)."""
+_ORIENTING: Final = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+"""Where Pillow reads an orientation from."""
 _EXIF_FAULTS: Final = (
     KeyError,
     OSError,
@@ -20,7 +33,9 @@ _EXIF_FAULTS: Final = (
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The picture in mode RGB, turned upright by its EXIF orientation; the argument is not changed.
+    """The picture in mode RGB, turned upright by its EXIF orientation.
+
+    The argument is not changed; where it is upright RGB already, it is what is returned.
 
     Alpha is dropped, not composited: that is what Pillow's `convert("RGB")` does, and with it the reference
     preprocessing of SigLIP. Grey of 16 or 32 bits and floats are scaled to 0..255 (Pillow's own conversion
@@ -28,6 +43,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Raises:
         ValueError: Pillow knows no way from this mode to RGB.
+        OSError: a picture that was opened and not loaded cannot be.
     """
     image = _upright(image)
     if image.mode in _WIDE_GREY:
@@ -51,12 +67,29 @@ def squash(image: Image.Image, side: int, resample: int) -> Image.Image:
     return image.resize((side, side), resample=Image.Resampling(resample))
 
 
+def lies_sideways(image: Image.Image) -> bool:
+    """Whether the width of a loaded picture is the height of the upright one."""
+    return _orientation(image) in _SIDEWAYS
+
+
 def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    for name in _ORIENTING:
+        # it must not be turned again
+        turned.info.pop(name, None)
+    return turned
+
+
+def _orientation(image: Image.Image) -> int:
     try:
-        return ImageOps.exif_transpose(image)
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _EXIF_FAULTS:
         # A damaged EXIF block says nothing about orientation; the pixels are still good.
-        return image
+        return 1
 
 
 def _scale_integers(image: Image.Image) -> Image.Image:

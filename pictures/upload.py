@@ -3,16 +3,13 @@
 from collections.abc import Callable
 from typing import Final
 
+from pictures import gif
 from pictures.errors import ImageEmptyError, ImageTooLargeError, ImageTruncatedError, NotAnImageError
 from pictures.sniff import ends_early, sniff
 
 _MARKER: Final = 0xFF
 _START_OF_SCAN: Final = 0xDA
 _UNCOMPRESSED: Final = 0
-_GIF_HEADER_BYTES: Final = 13
-_GIF_TRAILER: Final = 0x3B
-_GIF_EXTENSION: Final = 0x21
-_GIF_PICTURE: Final = 0x2C
 
 
 MAX_STEPS: Final = 200_000
@@ -69,30 +66,11 @@ def _jpeg_has_end(data: bytes) -> bool:
 
 
 def _gif_has_end(data: bytes) -> bool:
-    """Whether the trailer is reached, block by block (GIF89a specification, appendix A)."""
-    if len(data) < _GIF_HEADER_BYTES:
-        return False
-    offset = _GIF_HEADER_BYTES + _colour_table_bytes(data[10])
-    in_blocks = False
-    for _ in range(MAX_STEPS):
-        if offset >= len(data):
-            return False
-        if in_blocks:
-            in_blocks = data[offset] != 0
-            offset += 1 + data[offset]
-        elif data[offset] == _GIF_TRAILER:
-            return True
-        elif data[offset] == _GIF_EXTENSION:
-            offset, in_blocks = offset + 2, True
-        elif data[offset] == _GIF_PICTURE and offset + 9 < len(data):
-            offset, in_blocks = offset + 11 + _colour_table_bytes(data[offset + 9]), True
-        else:
-            return False
-    return True
-
-
-def _colour_table_bytes(flags: int) -> int:
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+    """Whether the trailer is reached, block by block."""
+    last = None
+    for block in gif.walk(data, MAX_STEPS):
+        last = block
+    return last in (gif.Block.TRAILER, gif.Block.UNREAD)
 
 
 def _bitmap_has_end(data: bytes) -> bool:
