@@ -18,10 +18,11 @@ from models.types import JobType
 from worker.answers import TRIES, Answers, found_of, units_of
 from worker.claims import STORE_RETRY_SECONDS, Outcome
 from worker.decoding import DecodedItem, Decoding
+from worker.feed import pixel_mode
 from worker.labels import shown_prompts
 from worker.maps import MappedPicture, store_maps
 from worker.passage import Passage
-from worker.payloads import embedding_payloads, lens_payloads
+from worker.payloads import embedding_payloads, lens_payloads, with_frames
 from worker.runtime import Runtime
 from worker.steps import Steps, run_in_steps
 
@@ -46,6 +47,8 @@ def compute(
     """
     answers = Answers(claim)
     provenance = dict(runtime.provenance)
+    mode = pixel_mode(claim.units[0].options)
+    provenance["pixel_path"] = {**provenance.get("pixel_path", {}), "mode": mode}
     try:
         if claim.units[0].type == JobType.LOGIT_LENS:
             _lens(runtime, claim, decodings, passage, answers, provenance)
@@ -83,7 +86,8 @@ def _lens(
     maps = _store_maps(runtime, claim, steps, passage)
     for part, lens in steps.done:
         where = [maps[_key(unit.job_id, found)] for unit, found in part] if lens.patch is not None else None
-        answers.add(units_of(part), lens_payloads(found_of(part), lens, where))
+        found = found_of(part)
+        answers.add(units_of(part), with_frames(found, lens_payloads(found, lens, where)))
 
 
 def _read(
@@ -130,8 +134,9 @@ def _embed_images(
     )
     normalize = bool(claim.units[0].options["normalize"])
     for part, vectors in steps.done:
-        items = [found.item for _, found in part]
-        answers.add(units_of(part), embedding_payloads(items, vectors, normalize=normalize))
+        decoded = found_of(part)
+        results = embedding_payloads([found.item for found in decoded], vectors, normalize=normalize)
+        answers.add(units_of(part), with_frames(decoded, results))
 
 
 def _decoded(

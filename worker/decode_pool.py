@@ -50,11 +50,17 @@ class DecodePool:
             feeder.start()
 
     def submit(
-        self, loads: Sequence[Callable[[], bytes]], *, thumbnails: bool = False, urgent: bool = False
+        self,
+        loads: Sequence[Callable[[], bytes]],
+        *,
+        thumbnails: bool = False,
+        draft: bool = False,
+        urgent: bool = False,
     ) -> Pending:
         """Hand in pictures; `loads` read the bytes of one each, when a process is free for it.
 
-        Returns at once. What is urgent is decoded before all that is not.
+        Returns at once. What is urgent is decoded before all that is not. For `draft` see
+        `pictures.decode.read`.
 
         Raises:
             DecodingStoppedError: the pool is closed.
@@ -64,7 +70,7 @@ class DecodePool:
                 raise DecodingStoppedError
             pending = Pending(len(loads))
             for position, load in enumerate(loads):
-                task = Task(pending, position, load, thumbnails)
+                task = Task(pending, position, load, thumbnails, draft)
                 self._line.put(Place(URGENT if urgent else USUAL, next(self._numbers), task))
         return pending
 

@@ -14,9 +14,10 @@ from typing import BinaryIO, Final
 from PIL import AvifImagePlugin, Image
 
 from pictures.convert import squash
-from pictures.decode import Limits, decode
+from pictures.decode import Limits, read
 from pictures.errors import PictureError
-from pictures.thumbnail import thumbnail
+from pictures.jpeg import is_exact
+from pictures.thumbnail import THUMBNAIL_SIDE, thumbnail
 from worker.confinement import confine
 from worker.errors import DecoderCrashedError, ImageTooCostlyError
 from worker.frames import ANSWER, MAX_MESSAGE, REQUEST, Kind, Order
@@ -51,8 +52,9 @@ def main() -> None:
         kept = confine(order.memory_bytes, order.cpu_seconds, order.parent)
         answer(answers, Kind.READY, " ".join(kept).encode())
         while head := requests.read(REQUEST.size):
-            wants_thumbnail, length = REQUEST.unpack(head)
-            serve(answers, requests.read(length), slot, order, wants_thumbnail=wants_thumbnail)
+            wants_thumbnail, draft, length = REQUEST.unpack(head)
+            data = requests.read(length)
+            serve(answers, data, slot, order, wants_thumbnail=wants_thumbnail, draft=draft)
 
 
 def preload() -> None:
@@ -62,17 +64,29 @@ def preload() -> None:
         importlib.import_module(f"PIL.{module}")
     for codec in CODECS:
         "".encode(codec)
+    # decided once, on pictures of its own
+    is_exact()
     # one thread a picture: the worker has as many decoders as it was given processors
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     warnings.simplefilter("ignore")
 
 
-def serve(answers: BinaryIO, data: bytes, slot: mmap.mmap, order: Order, *, wants_thumbnail: bool) -> None:
+def serve(
+    answers: BinaryIO,
+    data: bytes,
+    slot: mmap.mmap,
+    order: Order,
+    *,
+    wants_thumbnail: bool,
+    draft: bool = False,
+) -> None:
     """Decode one picture into the slot, and say how it went."""
     try:
-        image = decode(data, Limits(order.image_bytes, order.pixels))
-        small = thumbnail(image) if wants_thumbnail else b""
-        bands = squash(image, order.side, order.resample).split()
+        limits = Limits(order.image_bytes, order.pixels, order.frames)
+        # the same with a thumbnail and without: what else is asked for changes no pixel
+        found = read(data, limits, draft_side=max(2 * order.side, THUMBNAIL_SIDE) if draft else None)
+        small = thumbnail(found.image) if wants_thumbnail else b""
+        bands = squash(found.image, order.side, order.resample).split()
         slot[:] = b"".join(band.tobytes() for band in bands)
     except PictureError as error:
         refuse(answers, _blame_memory(error))
@@ -81,7 +95,7 @@ def serve(answers: BinaryIO, data: bytes, slot: mmap.mmap, order: Order, *, want
     except Exception as error:  # noqa: BLE001 - none that `pictures` knows: the worker logs it
         refuse(answers, DecoderCrashedError(f"{type(error).__name__}: {error}"))
     else:
-        answer(answers, Kind.DECODED, small, image.size)
+        answer(answers, Kind.DECODED, small, (found.width, found.height, found.frames or 0))
 
 
 def refuse(answers: BinaryIO, error: PictureError) -> None:
@@ -89,9 +103,9 @@ def refuse(answers: BinaryIO, error: PictureError) -> None:
     answer(answers, Kind.REFUSED, f"{error.code}\n{error}"[:MAX_MESSAGE].encode(errors="replace"))
 
 
-def answer(answers: BinaryIO, kind: Kind, body: bytes, size: tuple[int, int] = (0, 0)) -> None:
-    """Write one answer to the worker."""
-    answers.write(ANSWER.pack(kind, *size, len(body)) + body)
+def answer(answers: BinaryIO, kind: Kind, body: bytes, numbers: tuple[int, int, int] = (0, 0, 0)) -> None:
+    """Write one answer to the worker; the numbers are width, height and frames."""
+    answers.write(ANSWER.pack(kind, *numbers, len(body)) + body)
     answers.flush()
 
 

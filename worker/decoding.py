@@ -21,7 +21,7 @@ class DecodedItem:
     """An item and its picture, squashed to what the model reads; width and height are upright, as sent.
 
     `pixels` are RGB bytes [3, side, side]; `thumbnail` is a small JPEG of it with its aspect kept, where one
-    was asked for.
+    was asked for. It is the first of so many `frames`, None where that could not be told.
     """
 
     item: dict[str, Any]
@@ -29,6 +29,12 @@ class DecodedItem:
     width: int
     height: int
     thumbnail: bytes | None = None
+    frames: int | None = 1
+
+    @property
+    def frame(self) -> dict[str, int | None] | None:
+        """For its result, which frame it is and of how many; None for a picture that has one alone."""
+        return None if self.frames == 1 else {"index": 0, "of": self.frames}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,9 @@ class Decoding:
             elif isinstance(found, Exception):
                 raise found
             else:
-                decoded.append(DecodedItem(item, found.pixels, found.width, found.height, found.thumbnail))
+                decoded.append(
+                    DecodedItem(item, found.pixels, found.width, found.height, found.thumbnail, found.frames)
+                )
         return decoded, failed
 
     def cancel(self) -> None:
@@ -76,11 +84,12 @@ def start_decoding(
     items: Sequence[dict[str, Any]],
     *,
     thumbnails: bool = False,
+    draft: bool = False,
     urgent: bool = False,
 ) -> Decoding:
     """Have the items' pictures decoded while the caller does something else; see `DecodePool.submit`."""
     loads = [partial(blobs.get, tenant, item["sha256"]) for item in items]
-    return Decoding(items, pool.submit(loads, thumbnails=thumbnails, urgent=urgent))
+    return Decoding(items, pool.submit(loads, thumbnails=thumbnails, draft=draft, urgent=urgent))
 
 
 def item_error(code: str, message: str, *, retryable: bool) -> dict[str, Any]:

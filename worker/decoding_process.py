@@ -71,12 +71,16 @@ class DecoderLateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """RGB bytes `pixels` [3, side, side]; width and height of the upright original; a small JPEG if asked."""
+    """RGB bytes `pixels` [3, side, side]; width and height of the upright original; a small JPEG if asked.
+
+    They are the first of so many `frames`, None where that could not be told.
+    """
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
     thumbnail: bytes | None
+    frames: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ class DecodingProcess:
         finally:
             os.close(descriptor)
         try:
-            kind, _, _, names = self._answer(time.monotonic() + START_SECONDS)
+            kind, _, names = self._answer(time.monotonic() + START_SECONDS)
         except (OSError, DecoderDiedError) as error:
             raise DecoderStartError(f"a decoder did not start: status {self.end()}") from error
         assert kind is Kind.READY
@@ -131,8 +135,8 @@ class DecodingProcess:
         """Whether it ended by itself, or worked for as long as one may."""
         return self._process.poll() is not None or self._busy_seconds > LIFE_SECONDS
 
-    def decode(self, data: bytes, *, thumbnail: bool) -> Picture:
-        """The picture, squashed.
+    def decode(self, data: bytes, *, thumbnail: bool, draft: bool = False) -> Picture:
+        """The picture, squashed; a `draft` is decoded at less than its size, see `pictures.decode.read`.
 
         Raises:
             PictureError: what is wrong with it.
@@ -142,9 +146,9 @@ class DecodingProcess:
         began, began_cpu = time.monotonic(), self._cpu_seconds()
         try:
             self._line.settimeout(seconds)
-            self._line.sendall(REQUEST.pack(thumbnail, len(data)))
+            self._line.sendall(REQUEST.pack(thumbnail, draft, len(data)))
             self._line.sendall(data)
-            kind, width, height, body = self._answer(began + seconds)
+            kind, (width, height, frames), body = self._answer(began + seconds)
         except TimeoutError:
             raise DecoderLateError(starved=self._cpu_seconds() - began_cpu < seconds / 2) from None
         except OSError as error:
@@ -158,7 +162,7 @@ class DecodingProcess:
         side = self._terms.side
         # copied: the slot takes the next picture, and torch wants memory that nobody else writes to
         pixels = np.frombuffer(self._slot, dtype=np.uint8).reshape(3, side, side).copy()
-        return Picture(pixels, width, height, body or None)
+        return Picture(pixels, width, height, body or None, frames or None)
 
     def kill(self) -> None:
         """Kill it, whatever it does; another thread's `decode` then ends with DecoderDiedError."""
@@ -172,11 +176,11 @@ class DecodingProcess:
         self._slot.close()
         return status
 
-    def _answer(self, deadline: float) -> tuple[Kind, int, int, bytes]:
-        number, width, height, length = ANSWER.unpack(self._receive(ANSWER.size, deadline))
+    def _answer(self, deadline: float) -> tuple[Kind, tuple[int, int, int], bytes]:
+        number, width, height, frames, length = ANSWER.unpack(self._receive(ANSWER.size, deadline))
         if number not in _KINDS or length > MAX_ANSWER_BYTES:
             raise DecoderDiedError
-        return Kind(number), width, height, self._receive(length, deadline)
+        return Kind(number), (width, height, frames), self._receive(length, deadline)
 
     def _receive(self, length: int, deadline: float) -> bytes:
         received = bytearray(length)
@@ -205,6 +209,7 @@ def _order(terms: Terms, descriptor: int) -> Order:
         resample=terms.resample,
         image_bytes=terms.limits.image_bytes,
         pixels=terms.limits.pixels,
+        frames=terms.limits.frames,
         memory_bytes=terms.memory_bytes,
         # only for a worker that no longer looks: twice its life, since a codec may use two processors
         cpu_seconds=math.ceil(2 * (LIFE_SECONDS + terms.seconds_per_picture)),

@@ -1,12 +1,15 @@
 """The pictures of a claim on their way to the model: begun with the claim, and waited for later."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from jobs.leases import Claim, Unit
 from models.types import JobType
 from worker.decoding import Decoding, start_decoding
 from worker.runtime import Runtime
+
+EXACT: Final = "exact"
+DRAFT: Final = "draft"
 
 
 def begin_decoding(runtime: Runtime, claim: Claim, *, urgent: bool = False) -> list[Decoding | None]:
@@ -19,6 +22,11 @@ def pictures_of(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [item for item in items if item["kind"] == "image"]
 
 
+def pixel_mode(options: Mapping[str, Any]) -> str:
+    """How a job's pictures are decoded; those that were sent before there was a choice are exact."""
+    return str(options.get("pixels", EXACT))
+
+
 def _begin(runtime: Runtime, unit: Unit, *, urgent: bool) -> Decoding | None:
     items = pictures_of(unit.items)
     if not items:
@@ -26,5 +34,11 @@ def _begin(runtime: Runtime, unit: Unit, *, urgent: bool) -> Decoding | None:
     assert runtime.decoders is not None
     thumbnails = unit.type == JobType.LOGIT_LENS and "patch" in unit.options["outputs"]
     return start_decoding(
-        runtime.decoders, runtime.blobs, unit.tenant, items, thumbnails=thumbnails, urgent=urgent
+        runtime.decoders,
+        runtime.blobs,
+        unit.tenant,
+        items,
+        thumbnails=thumbnails,
+        draft=pixel_mode(unit.options) == DRAFT,
+        urgent=urgent,
     )

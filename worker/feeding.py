@@ -67,6 +67,7 @@ class Task:
     position: int
     load: Callable[[], bytes]
     thumbnail: bool
+    draft: bool
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -113,14 +114,14 @@ class Feeder(threading.Thread):
         try:
             if self._stopping or task.pending.cancelled:
                 return DecodingStoppedError()
-            return self._decode(task.load(), thumbnail=task.thumbnail)
+            return self._decode(task.load(), thumbnail=task.thumbnail, draft=task.draft)
         except Exception as error:  # noqa: BLE001 - it is the caller's, who waits in another thread
             return error
 
-    def _decode(self, data: bytes, *, thumbnail: bool, again: bool = False) -> Picture:
+    def _decode(self, data: bytes, *, thumbnail: bool, draft: bool, again: bool = False) -> Picture:
         """The picture; one that ends or outwaits its decoder has a second, fresh one before it is blamed."""
         try:
-            return self._ready().decode(data, thumbnail=thumbnail)
+            return self._ready().decode(data, thumbnail=thumbnail, draft=draft)
         except DecoderCrashedError as fault:
             log.exception("decoder.fault", error=str(fault))
             raise DecoderCrashedError from fault
@@ -134,7 +135,7 @@ class Feeder(threading.Thread):
             self._check_stopping()
             if again or not late.starved:
                 raise ImageTooSlowError(f"The limit is {self._terms.seconds_per_picture:g} s.") from late
-        return self._decode(data, thumbnail=thumbnail, again=True)
+        return self._decode(data, thumbnail=thumbnail, draft=draft, again=True)
 
     def _check_stopping(self) -> None:
         if self._stopping:

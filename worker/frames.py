@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-REQUEST: Final = struct.Struct("!?I")
-"""Whether a thumbnail is wanted, and how many bytes of a picture follow."""
-ANSWER: Final = struct.Struct("!BIII")
-"""What it is, width, height, and how many bytes follow."""
+REQUEST: Final = struct.Struct("!??I")
+"""Whether a thumbnail is wanted, whether a draft will do, and how many bytes of a picture follow."""
+ANSWER: Final = struct.Struct("!BIIII")
+"""What it is, width, height, how many frames there are (0 where nobody knows), and how many bytes follow."""
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 """No thumbnail and no message is longer; a decoder that was taken over may claim anything."""
@@ -40,6 +40,7 @@ class Order:
     resample: int
     image_bytes: int
     pixels: int
+    frames: int
     memory_bytes: int
     cpu_seconds: int
     parent: int

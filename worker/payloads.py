@@ -1,6 +1,7 @@
 """What is stored of a result: the shapes that the API hands out, from the engine's arrays."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,16 @@ def embedding_payloads(
     if normalize:
         wide = torch.nn.functional.normalize(wide, dim=-1)
     return [_embedding_payload(item, row) for item, row in zip(items, wide.numpy(), strict=True)]
+
+
+def with_frames(decoded: Sequence[DecodedItem], results: Sequence[ItemResult]) -> list[ItemResult]:
+    """The results, each saying of a picture with several frames which of them was read."""
+    return [
+        replace(result, payload=result.payload | {"frame": found.frame})
+        if found.frame is not None and result.payload is not None
+        else result
+        for found, result in zip(decoded, results, strict=True)
+    ]
 
 
 def _lens_payload(found: DecodedItem, lens: Lens, row: int, maps: dict[str, Any] | None) -> ItemResult:

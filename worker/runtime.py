@@ -203,7 +203,7 @@ def open_decoders(settings: WorkerSettings, pixel_path: dict[str, Any]) -> "Deco
     return DecodePool(
         pixel_path["image_size"],
         Image.Resampling[pixel_path["resample"].upper()],
-        Limits(image_bytes=settings.max_image_bytes, pixels=settings.max_image_pixels),
+        Limits(settings.max_image_bytes, settings.max_image_pixels, settings.max_image_frames),
         processes=settings.decoders,
         seconds_per_picture=settings.decode_seconds,
         memory_bytes=settings.decode_memory_bytes,

@@ -39,6 +39,8 @@ class WorkerSettings(ServiceSettings):
     """Estimated memory of a batch; half of what is free on a GPU and 2 GiB on a CPU, when absent."""
     max_image_bytes: int = DEFAULT_LIMITS.image_bytes
     max_image_pixels: int = DEFAULT_LIMITS.pixels
+    max_image_frames: int = DEFAULT_LIMITS.frames
+    """A file with more is refused, although the first alone is decoded."""
     decoders: int = Field(2, ge=1)
     """Decoding processes beside the model."""
     decode_seconds: float = Field(20.0, gt=0)

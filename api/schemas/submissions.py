@@ -105,6 +105,13 @@ Layers = Annotated[
         }
     ),
 ]
+Pixels = Annotated[
+    Literal["exact", "draft"],
+    Field(
+        description="`exact`: bit for bit what the checkpoint's own processor reads. `draft`: large JPEGs are"
+        " decoded at a fraction of their size, several times faster and some levels of 255 off."
+    ),
+]
 
 
 class ImageInput(Wire):
@@ -158,12 +165,14 @@ class LensOptions(Wire):
         description="Each patch through the whole head; or `value`, without its MLP: far cheaper, to compare"
         " patches with each other only.",
     )
+    pixels: Pixels = "exact"
 
 
 class EmbeddingOptions(Wire):
     """How embeddings are returned."""
 
     normalize: bool = Field(True, description="L2-normalise each embedding.")
+    pixels: Pixels = "exact"
 
 
 class Request(Wire):

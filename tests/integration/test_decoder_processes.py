@@ -69,7 +69,7 @@ import io, pathlib, sys
 from worker.decoder import preload, serve
 from worker.frames import Order
 pictures = [path.read_bytes() for path in pathlib.Path(sys.argv[1]).iterdir()]
-order = Order(48, 3, 1 << 24, 1 << 24, 0, 0, 0, 0)
+order = Order(48, 3, 1 << 24, 1 << 24, 100, 0, 0, 0, 0)
 preload()
 before = set(sys.modules)
 for data in pictures:

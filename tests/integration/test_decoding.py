@@ -64,6 +64,7 @@ def test_a_decoder_reads_what_this_process_would(pool: DecodePool, name: str) ->
     image = decode(data)
     assert isinstance(found, Picture), found
     assert (found.width, found.height) == image.size
+    assert found.frames == (2 if "several" in name else 1)
     assert found.thumbnail == thumbnail(image)
     square = np.array(squash(image, SIDE, BICUBIC))
     np.testing.assert_array_equal(found.pixels, square.transpose(2, 0, 1))

@@ -41,6 +41,7 @@ def test_every_option_is_stored_with_its_default(api: TestClient, sessions: sess
         "layers": "all",
         "patch_layers": None,
         "patch_method": "head",
+        "pixels": "exact",
     }
 
 
