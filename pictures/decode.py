@@ -38,6 +38,7 @@ _DECODER_FAULTS: Final = (
     struct.error,
     zlib.error,
 )
+_LEAST_DRAFT: Final = 384
 _BOMBS: Final = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
@@ -113,6 +114,15 @@ def read(data: bytes, limits: Limits = DEFAULT_LIMITS, *, draft_side: int | None
         if "truncated" in str(fault).lower() or isinstance(fault, EOFError) or ends_early(data, media_type):
             raise ImageTruncatedError from fault
         raise ImageUnreadableError(f"{media_type}: {fault}") from fault
+
+
+def side_of_draft(side: int) -> int:
+    """The `draft_side` of `read` for a checkpoint's square: twice its side, since a draft is squashed again.
+
+    Never so small that a thumbnail of the draft would not be worth looking at; with a thumbnail or without,
+    the draft is the same.
+    """
+    return max(2 * side, _LEAST_DRAFT)
 
 
 def _read(data: bytes, media_type: str, limits: Limits, draft_side: int | None) -> Decoded:

@@ -14,10 +14,10 @@ from typing import BinaryIO, Final
 from PIL import AvifImagePlugin, Image
 
 from pictures.convert import squash
-from pictures.decode import Limits, read
+from pictures.decode import Limits, read, side_of_draft
 from pictures.errors import PictureError
 from pictures.jpeg import is_exact
-from pictures.thumbnail import THUMBNAIL_SIDE, thumbnail
+from pictures.thumbnail import thumbnail
 from worker.confinement import confine
 from worker.errors import DecoderCrashedError, ImageTooCostlyError
 from worker.frames import ANSWER, MAX_MESSAGE, REQUEST, Kind, Order
@@ -83,8 +83,7 @@ def serve(
     """Decode one picture into the slot, and say how it went."""
     try:
         limits = Limits(order.image_bytes, order.pixels, order.frames)
-        # the same with a thumbnail and without: what else is asked for changes no pixel
-        found = read(data, limits, draft_side=max(2 * order.side, THUMBNAIL_SIDE) if draft else None)
+        found = read(data, limits, draft_side=side_of_draft(order.side) if draft else None)
         small = thumbnail(found.image) if wants_thumbnail else b""
         bands = squash(found.image, order.side, order.resample).split()
         slot[:] = b"".join(band.tobytes() for band in bands)

@@ -17,8 +17,8 @@ from jobs.blobs import BlobStore
 from jobs.images import Content
 from models.types import JobType
 from pictures.convert import squash
-from pictures.decode import decode, read
-from pictures.thumbnail import THUMBNAIL_SIDE, thumbnail
+from pictures.decode import decode, read, side_of_draft
+from pictures.thumbnail import thumbnail
 from tests.encoded import PICTURES, encode
 from tests.ledger import MODEL, TENANT, admit_and_submit, claim
 from tests.ledger import read as read_job
@@ -70,7 +70,7 @@ def test_a_decoder_drafts_where_it_is_asked_to_and_says_the_original_s_size(
     assert isinstance(draft, Picture)
     assert isinstance(with_thumbnail, Picture)
     assert (draft.width, draft.height) == (exact.width, exact.height) == (1300, 1100)
-    expected = read(large, draft_side=THUMBNAIL_SIDE).image
+    expected = read(large, draft_side=side_of_draft(SIDE)).image
     assert expected.size == (650, 550)
     square = np.asarray(squash(expected, SIDE, BICUBIC)).transpose(2, 0, 1)
     np.testing.assert_array_equal(draft.pixels, square)

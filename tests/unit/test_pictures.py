@@ -236,3 +236,72 @@ def test_noise_behind_any_header_gives_only_picture_errors() -> None:
 def test_torn_is_said_as_torn() -> None:
     with pytest.raises(ImageTruncatedError, match="send the whole file again"):
         decode(encode(noise(size=(100, 100)), "JPEG")[:2000])
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+def test_every_format_that_holds_an_orientation_is_turned_once(form: str, orientation: int) -> None:
+    """A picture whose left upper corner alone is bright: where it ends up says how it was turned."""
+    stored = Image.new("RGB", (64, 32))
+    stored.paste((255, 255, 255), (0, 0, 16, 16))
+    corners = {2: (1, 0), 3: (1, 1), 6: (1, 0), 8: (0, 1)}
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    image = decode(encode(stored, form, exif=exif))
+    assert image.size == ((32, 64) if orientation > 4 else (64, 32))
+    right, bottom = corners[orientation]
+    for x, y in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        place = (4 + x * (image.width - 9), 4 + y * (image.height - 9))
+        assert (image.convert("L").getpixel(place) > 128) == ((x, y) == (right, bottom))  # type: ignore[operator]  # one band gives a number
+
+
+def test_a_cmyk_jpeg_has_the_colours_that_its_maker_saw() -> None:
+    for colour in ((255, 0, 0), (0, 128, 255), (250, 250, 250), (0, 0, 0)):
+        ink = Image.new("RGB", (16, 16), colour).convert("CMYK")
+        found = decode(encode(ink, "JPEG", quality=100)).getpixel((8, 8))
+        assert found == pytest.approx(colour, abs=3)
+
+
+@pytest.mark.parametrize("form", ["WEBP", "AVIF", "PNG", "TIFF"])
+def test_alpha_is_dropped_in_every_format_that_has_it(form: str) -> None:
+    options = {"lossless": True, "exact": True} if form == "WEBP" else {}
+    half = Image.new("RGBA", (16, 16), (200, 100, 50, 128))
+    assert decode(encode(half, form, **options)).getpixel((8, 8)) == pytest.approx((200, 100, 50), abs=4)
+
+
+def png_of(bits: int, colour: int, row: bytes, width: int) -> bytes:
+    """A PNG of one row, as it is laid out in the file (PNG specification, 11.2)."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, 1, bits, colour, 0, 0, 0)
+    table = chunk(b"PLTE", bytes((9, 8, 7, 200, 100, 50))) if colour == 3 else b""
+    body = chunk(b"IDAT", zlib.compress(b"\x00" + row))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + table + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "row", "expected"),
+    [
+        (1, 0, b"\x40", [(0, 0, 0), (255, 255, 255)]),
+        (2, 0, b"\x60", [(85, 85, 85), (170, 170, 170)]),
+        (4, 0, b"\x3c", [(51, 51, 51), (204, 204, 204)]),
+        (1, 3, b"\x40", [(9, 8, 7), (200, 100, 50)]),
+        (4, 3, b"\x01", [(9, 8, 7), (200, 100, 50)]),
+        (16, 0, struct.pack(">2H", 0x8080, 0xFFFF), [(128, 128, 128), (255, 255, 255)]),
+        (
+            16,
+            2,
+            struct.pack(">6H", 0x0000, 0x8080, 0xFFFF, 0x1010, 0x2020, 0x3030),
+            [(0, 128, 255), (16, 32, 48)],
+        ),
+        (16, 4, struct.pack(">4H", 0x8080, 0, 0xFFFF, 0x8000), [(128, 128, 128), (255, 255, 255)]),
+        (16, 6, struct.pack(">8H", *(0x0000, 0x8080, 0xFFFF, 0) * 2), [(0, 128, 255)] * 2),
+    ],
+)
+def test_every_depth_of_a_png_is_scaled_to_bytes(
+    bits: int, colour: int, row: bytes, expected: list[tuple[int, int, int]]
+) -> None:
+    image = decode(png_of(bits, colour, row, 2))
+    assert [image.getpixel((x, 0)) for x in range(2)] == expected
