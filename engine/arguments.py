@@ -41,7 +41,13 @@ def check_choice(argument: str, value: object, choices: Iterable[str]) -> None:
         raise InvalidArgumentError(argument, f"{value!r} is not offered; there are {offered}")
 
 
-def check_outputs(outputs: object, patch_layers: object, patch_method: object) -> None:
+def check_outputs(
+    outputs: object,
+    patch_layers: object,
+    patch_method: object,
+    activation_layers: object = None,
+    activation_tokens: object = None,
+) -> None:
     """Refuse outputs that this version does not compute, and settings of outputs that were not asked for."""
     if isinstance(outputs, str) or not isinstance(outputs, Sequence) or not outputs:
         raise InvalidArgumentError("outputs", f"expected some of {list(OUTPUTS)}, e.g. ('pooled',)")
@@ -55,6 +61,17 @@ def check_outputs(outputs: object, patch_layers: object, patch_method: object) -
             f"belongs to what is read of patches: add one of {list(TOKEN_OUTPUTS)} to the outputs",
         )
     check_choice("patch_method", patch_method, PATCH_METHODS)
+    settings = {"activation_layers": activation_layers, "activation_tokens": activation_tokens}
+    for argument, value in settings.items():
+        if value is not None and "activations" not in outputs:
+            raise InvalidArgumentError(argument, "belongs to the activations: add them to the outputs")
+
+
+def check_flags(**flags: object) -> None:
+    """Refuse what is neither True nor False."""
+    for argument, value in flags.items():
+        if not isinstance(value, bool):
+            raise InvalidArgumentError(argument, f"expected True or False, not {value!r}")
 
 
 def check_pixel_values(pixel_values: object, img_size: int) -> torch.Tensor:

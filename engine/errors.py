@@ -80,6 +80,12 @@ class InvalidArgumentError(EngineError):
         self.path = path
 
 
+class OutputTooLargeError(EngineError):
+    """What was asked for is larger than one call hands out; the message says what to take less of."""
+
+    code = "output-too-large"
+
+
 class LensUnsoundError(EngineError):
     """The fast reading of a layer differs from the checkpoint's own by more than the laws allow."""
 

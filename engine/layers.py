@@ -1,4 +1,4 @@
-"""Which layers a lens reads; imports no torch, so that a job can be checked before it is queued."""
+"""Which layers and tokens a lens reads; imports no torch, so that a job can be checked first."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
@@ -6,6 +6,7 @@ from typing import Any, TypeGuard
 from engine.errors import InvalidArgumentError
 
 LayerChoice = str | Mapping[str, int] | Sequence[int]
+TokenChoice = str | Sequence[int]
 
 
 def resolve_layers(layers: LayerChoice, depth: int, argument: str = "layers") -> tuple[int, ...]:
@@ -35,6 +36,29 @@ def resolve_layers(layers: LayerChoice, depth: int, argument: str = "layers") ->
         argument,
         f'expected "all", {{"every": k}} with k >= 1, or a list of layers in 0..{depth}, not {layers!r}',
     )
+
+
+def resolve_tokens(
+    tokens: TokenChoice, count: int, argument: str = "activation_tokens"
+) -> tuple[int, ...] | None:
+    """The asked tokens of `count`, ascending, row by row from the top left; None for "all" of them.
+
+    Raises:
+        InvalidArgumentError: neither "all" nor a list, or a token outside 0..count-1.
+    """
+    if isinstance(tokens, str) and tokens == "all":
+        return None
+    if not _is_list(tokens) or isinstance(tokens, str) or not tokens or not all(map(_is_integer, tokens)):
+        raise InvalidArgumentError(
+            argument, f'expected "all" or a list of tokens in 0..{count - 1}, not {tokens!r}'
+        )
+    chosen = sorted({int(token) for token in tokens})
+    outside = [token for token in chosen if not 0 <= token < count]
+    if outside:
+        raise InvalidArgumentError(
+            argument, f"{outside[0]} is not a token; this checkpoint has 0..{count - 1}"
+        )
+    return tuple(chosen)
 
 
 def _is_list(value: object) -> TypeGuard[Sequence[Any]]:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
 
 from engine.labels import Prompts
 from engine.plan import LensPlan
+from engine.scores import logits, rank_labels, sigmoid, softmax
 from engine.shapes import (
     AttentionMaps,
     FinalScores,
@@ -30,11 +30,13 @@ from engine.shapes import (
     KeptLabels,
     LabelFlags,
     LabelParts,
+    LabelRanks,
     LabelVectors,
     LayerScores,
     LayerVectors,
     NormMaps,
     PatchScores,
+    TokenStates,
     TopLabels,
 )
 from engine.tokens import TokenMaps, join_maps
@@ -133,8 +135,41 @@ class Contribution:
     @property
     def mlp_share(self) -> LabelParts:
         """How much of the absolute parts is the MLP's."""
-        parts = np.stack([self.patches.sum(axis=(3, 4)), self.bias, self.mlp])
-        return np.asarray(np.abs(self.mlp) / np.abs(parts).sum(axis=0), dtype=np.float32)
+        own = np.abs(self.mlp)
+        whole = np.abs(self.patches.sum(axis=(3, 4))) + np.abs(self.bias) + own
+        # where all parts are 0, so is each one's share
+        share: LabelParts = np.divide(own, whole, out=np.zeros_like(own), where=whole != 0)
+        return share
+
+
+@dataclass(frozen=True)
+class Activations:
+    """The hidden states themselves, before the final norm.
+
+    - `layers`: those that were asked for, ascending. `grid` as in `PatchLens`.
+    - `tokens`: of which tokens, ascending, token n being at row n // cols and column n % cols; None: all.
+    - `values` [image, layer, token, width] float32: an engine that computes in bfloat16 has them in that
+      precision, and here they are widened, which changes nothing.
+    """
+
+    layers: tuple[int, ...]
+    grid: tuple[int, int]
+    tokens: tuple[int, ...] | None
+    values: TokenStates
+
+
+@dataclass(frozen=True)
+class Uncalibrated:
+    """The numbers of layer L's formulas at every layer of `Lens.layers`: to look at, not to believe.
+
+    exp(logit_scale) and logit_bias were fitted to cosines at layer L; those of the layers below have another
+    spread. `logit`, its sigmoid `match_probability`, and its `softmax` across all labels if that was asked
+    for: [image, layer, label] float32.
+    """
+
+    logit: LayerScores
+    match_probability: LayerScores
+    softmax: LayerScores | None
 
 
 @dataclass(frozen=True)
@@ -147,6 +182,11 @@ class Lens:
     - `final_logit` [image, label] = exp(logit_scale) * cosine at L + logit_bias, and its sigmoid
       `final_match_probability`: at layer L only, where scale and bias were fitted. The probability that this
       pair matches under training's prior, not a confidence.
+    - `final_softmax` [image, label]: the softmax of `final_logit` across all labels, on request: shares among
+      the labels that compete, which are as large when none of them fits. SigLIP was not trained for it.
+    - `uncalibrated`: logits below layer L, on request; see there.
+    - `rank` [image, layer, kept]: the place of each kept label among all at a layer, 1 is the best; of labels
+      that tie the lower index comes first, 0 is what is not a number.
     - `top` [image, layer]: index of the best label; a tie goes to the lower index.
     - `final_top` [image]: the same at layer L, whether it was asked for or not.
     - `tied` [image]: whether the best label at L shares its score.
@@ -161,7 +201,7 @@ class Lens:
       the tokens it sums to 1. Below L it is the final probe reading that layer, no attention the model paid.
     - `token_norms` [image, layer, row, col]: the length of each token's hidden state, before the final norm.
       Some tokens are long in every picture: where maps glow there, that is why.
-    - `contribution`: see there. `embeddings` [image, layer, width]: e_l of `layers`.
+    - `contribution`, `activations`: see there. `embeddings` [image, layer, width]: e_l of `layers`.
     - `head_deviation`: how far, at layer L, a cosine of the folded head that read the other layers is from
       that of the checkpoint's own head, at most; None where no layer was read, see `rescore`.
     """
@@ -172,6 +212,9 @@ class Lens:
     cosine: LayerScores
     final_logit: FinalScores
     final_match_probability: FinalScores
+    final_softmax: FinalScores | None
+    uncalibrated: Uncalibrated | None
+    rank: LabelRanks
     top: TopLabels
     final_top: ImageLabels
     tied: ImageFlags
@@ -184,6 +227,7 @@ class Lens:
     token_norms: TokenMap | None
     contribution: Contribution | None
     embeddings: LayerVectors | None
+    activations: Activations | None
     head_deviation: float | None
 
 
@@ -214,11 +258,22 @@ def join(parts: Sequence[Scores]) -> Scores:
 
 
 def summarize(
-    directions: LabelDirections, plan: LensPlan, scores: Scores, *, scale: float, bias: float
+    directions: LabelDirections,
+    plan: LensPlan,
+    scores: Scores,
+    *,
+    scale: float,
+    bias: float,
+    across_labels: bool = False,
+    uncalibrated: bool = False,
 ) -> Lens:
-    """Everything a lens says, from its cosines; `scale` is exp(logit_scale)."""
+    """Everything a lens says, from its cosines; `scale` is exp(logit_scale).
+
+    `across_labels` asks for the softmax, `uncalibrated` for logits of all layers.
+    """
     final, top = scores.final, scores.cosine.argmax(axis=2)
-    logit = np.float32(scale) * final + np.float32(bias)
+    logit = logits(final, scale, bias)
+    lower = logits(scores.cosine, scale, bias) if uncalibrated else None
     best = final.max(axis=1, keepdims=True)
     ranked = np.sort(final, axis=1)
     return Lens(
@@ -227,7 +282,10 @@ def summarize(
         layers=plan.layers,
         cosine=scores.cosine,
         final_logit=logit,
-        final_match_probability=_sigmoid(logit),
+        final_match_probability=sigmoid(logit),
+        final_softmax=softmax(logit) if across_labels else None,
+        uncalibrated=_uncalibrated(lower, across_labels=across_labels),
+        rank=rank_labels(scores.cosine, scores.kept),
         top=top,
         final_top=final.argmax(axis=1),
         tied=(final == best).sum(axis=1) > 1,
@@ -240,6 +298,7 @@ def summarize(
         token_norms=_token_map(plan, scores.tokens.token_norms),
         contribution=_contribution(plan, scores.tokens),
         embeddings=scores.embeddings,
+        activations=_activations(plan, scores.tokens.activations),
         head_deviation=scores.head_deviation,
     )
 
@@ -273,6 +332,13 @@ def _contribution(plan: LensPlan, maps: TokenMaps) -> Contribution | None:
     return Contribution(plan.patch_layers, plan.grid, patches, bias, mlp)
 
 
-def _sigmoid(logit: FinalScores) -> FinalScores:
-    result = torch.sigmoid(torch.from_numpy(np.ascontiguousarray(logit))).numpy()
-    return np.asarray(result, dtype=np.float32)
+def _activations(plan: LensPlan, values: TokenStates | None) -> Activations | None:
+    if plan.activation_layers is None or values is None:
+        return None
+    return Activations(plan.activation_layers, plan.grid, plan.activation_tokens, values)
+
+
+def _uncalibrated(logit: LayerScores | None, *, across_labels: bool) -> Uncalibrated | None:
+    if logit is None:
+        return None
+    return Uncalibrated(logit, sigmoid(logit), softmax(logit) if across_labels else None)

@@ -1,11 +1,11 @@
-"""What a lens is asked for, once it was checked."""
+"""What a lens is asked for, once it was checked; imports no torch, so that a job can be quoted."""
 
 from dataclasses import dataclass
 from typing import Final
 
 TOKEN_OUTPUTS: Final = ("patch", "probe_attention", "contribution", "token_norms")
 """Read of each token, at the patch layers."""
-OUTPUTS: Final = ("pooled", *TOKEN_OUTPUTS, "embeddings")
+OUTPUTS: Final = ("pooled", *TOKEN_OUTPUTS, "embeddings", "activations")
 """What a lens can give; the pooled one is always there, since it says which label is on top."""
 PATCH_METHODS: Final = ("head", "value")
 
@@ -15,7 +15,9 @@ class LensPlan:
     """What to read of every picture.
 
     `depth` is L, `grid` [rows, cols] of patches. `layers` are those of the pooled lens, `patch_layers` those
-    at which tokens are read, both ascending in 0..L; None: no output of TOKEN_OUTPUTS was asked for.
+    at which tokens are read, `activation_layers` those whose hidden states are handed out, all ascending in
+    0..L; None: no such output was asked for. `activation_tokens` are of which tokens, ascending, row by row
+    from the top left; None is all of them.
     """
 
     depth: int
@@ -24,3 +26,11 @@ class LensPlan:
     patch_layers: tuple[int, ...] | None
     patch_method: str
     outputs: frozenset[str] = frozenset({"pooled"})
+    activation_layers: tuple[int, ...] | None = None
+    activation_tokens: tuple[int, ...] | None = None
+
+    @property
+    def patch_tokens(self) -> int:
+        """How many tokens a picture has."""
+        rows, cols = self.grid
+        return rows * cols

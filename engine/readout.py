@@ -54,6 +54,8 @@ def read_batch(
     for layer, hidden in enumerate(states):
         if layer in (plan.patch_layers or ()):
             tokens.take(hidden)
+        if layer in (plan.activation_layers or ()):
+            tokens.keep(hidden)
         if layer in plan.layers and layer < plan.depth:
             mixed.append(folded.mix(hidden))
     # what came last is layer L

@@ -3,7 +3,8 @@
 image, batch: pictures. layer: 0..L, see `engine.lens`. patch: image tokens, row by row from the top left
 (SigLIP has no CLS); row, col: the same on their grid. width: the model's hidden size, also that of text and
 pooled embeddings. head: of the pooling attention. kept: the labels of an image whose scores are handed out.
-patch_layer: the layers of a patch lens, by choice others than those of the pooled one.
+patch_layer: the layers of a patch lens, by choice others than those of the pooled one. activation_layer,
+token: those whose hidden states are handed out.
 """
 
 import numpy as np
@@ -33,6 +34,8 @@ AttentionMaps = Float[np.ndarray, "image patch_layer head row col"]
 NormMaps = Float[np.ndarray, "image patch_layer row col"]
 LabelParts = Float[np.ndarray, "image patch_layer kept"]
 LayerVectors = Float[np.ndarray, "image layer width"]
+TokenStates = Float[np.ndarray, "image activation_layer token width"]
+LabelRanks = Int[np.ndarray, "image layer kept"]
 FinalScores = Float[np.ndarray, "image label"]
 LabelVectors = Float[np.ndarray, "label width"]
 TextVector = Float[np.ndarray, " width"]

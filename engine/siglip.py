@@ -2,7 +2,7 @@
 
 import platform
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from engine.arguments import (
     batches,
     check_choice,
     check_embeddings,
+    check_flags,
     check_hidden,
     check_outputs,
     check_pixel_values,
@@ -28,7 +29,7 @@ from engine.directions import TextStore, TextTower, embed_directions
 from engine.errors import InvalidArgumentError
 from engine.folded import FoldedHead
 from engine.labels import AnyLabel, check_template, read_labels
-from engine.layers import LayerChoice, resolve_layers
+from engine.layers import LayerChoice, TokenChoice, resolve_layers, resolve_tokens
 from engine.lens import LabelDirections, Lens, join, summarize
 from engine.loading import choose, load
 from engine.plan import TOKEN_OUTPUTS, LensPlan
@@ -36,6 +37,7 @@ from engine.preprocess import normalize, read_pixel_path
 from engine.readout import most_images, read_batch, score_embeddings
 from engine.residual import check_last_layer, read_head, run_stock
 from engine.runtimes.choice import RUNTIMES, choose_runtime, start_runtime
+from engine.sizes import check_activations
 from engine.text import encode, tokenize
 from pictures.convert import squash, to_rgb
 
@@ -223,36 +225,56 @@ class SiglipEngine:
         patch_layers: LayerChoice | None = None,
         patch_method: str = "head",
         *,
+        activation_layers: LayerChoice | None = None,
+        activation_tokens: TokenChoice | None = None,
+        softmax: bool = False,
+        uncalibrated: bool = False,
         template: str = DEFAULT_TEMPLATE,
         batch_size: int = IMAGE_BATCH,
     ) -> Lens:
         """The pooled lens of pictures against labels, and whatever else `outputs` names, see `engine.plan`.
 
         Shapes are in `engine.lens.Lens`. `patch_layers`, at which tokens are read, None is the last layer:
-        maps of all of them by the whole head cost most of another forward pass. `template` is not used when
-        `labels` are directions already. Scores are float32 in every dtype.
+        maps of all of them by the whole head cost most of another forward pass. `activation_layers` None is
+        the last layer too, `activation_tokens` None or "all" are all tokens. `softmax` asks for shares across
+        the labels, `uncalibrated` for logits below layer L. `template` is not used when `labels` are
+        directions already. Scores are float32 in every dtype.
 
         Layers are read as the pass goes by, so that memory holds one hidden state of one batch, and its patch
         embeddings within `engine.readout.PATCH_BYTES`: for them a batch may be smaller than `batch_size`.
+        What is handed out grows with the pictures, hidden states up to `engine.sizes.ACTIVATION_BYTES`.
 
         Raises:
             LabelError: see `embed_labels`.
             LensUnsoundError: a batch on which the folded head and the checkpoint's own disagree.
+            OutputTooLargeError: more activations than one call hands out.
             InvalidArgumentError: an output this version lacks, a layer outside 0..L, no picture.
         """
-        check_outputs(outputs, patch_layers, patch_method)
-        plan = self._plan(outputs, layers, patch_layers, patch_method)
+        check_outputs(outputs, patch_layers, patch_method, activation_layers, activation_tokens)
+        check_flags(softmax=softmax, uncalibrated=uncalibrated)
+        plan = self._plan(outputs, layers, patch_layers, patch_method, activation_layers, activation_tokens)
+        width, taken = self.config.hidden_size, 0
+        check_activations(plan, width, len(images) if isinstance(images, Sized) else 1)
         directions = self._directions(labels, template)
         unit = torch.from_numpy(directions.unit).to(self.device)
         parts = []
-        most = [most_images(plan, self.config.hidden_size), self._runtime.most_images]
-        for batch in batches(images, batch_size, *most):
+        for batch in batches(images, batch_size, most_images(plan, width), self._runtime.most_images):
+            taken += len(batch)
+            check_activations(plan, width, taken)
             with memory_errors():
                 parts.append(read_batch(self._vision, self._folded, self._stream(batch), unit, plan))
         if not parts:
             raise InvalidArgumentError("images", "give at least one picture")
         config = self.config
-        return summarize(directions, plan, join(parts), scale=config.logit_scale, bias=config.logit_bias)
+        return summarize(
+            directions,
+            plan,
+            join(parts),
+            scale=config.logit_scale,
+            bias=config.logit_bias,
+            across_labels=softmax,
+            uncalibrated=uncalibrated,
+        )
 
     def rescore(
         self,
@@ -260,6 +282,8 @@ class SiglipEngine:
         labels: Sequence[AnyLabel] | LabelDirections,
         layers: LayerChoice = "all",
         *,
+        softmax: bool = False,
+        uncalibrated: bool = False,
         template: str = DEFAULT_TEMPLATE,
     ) -> Lens:
         """The pooled lens of layer embeddings that were kept, against other labels: no picture, no pass.
@@ -271,24 +295,39 @@ class SiglipEngine:
             LabelError: see `embed_labels`.
             InvalidArgumentError: another shape, numbers that are not finite, layers without the last.
         """
-        plan = self._plan(("pooled",), layers, None, "head")
+        check_flags(softmax=softmax, uncalibrated=uncalibrated)
+        plan = self._plan(("pooled",), layers)
         if plan.depth not in plan.layers:
             raise InvalidArgumentError("layers", f"must hold the last, {plan.depth}: it says what is on top")
         checked = check_embeddings(embeddings, len(plan.layers), self.config.hidden_size)
         directions = self._directions(labels, template)
         scores = score_embeddings(checked, torch.from_numpy(directions.unit))
         config = self.config
-        return summarize(directions, plan, scores, scale=config.logit_scale, bias=config.logit_bias)
+        return summarize(
+            directions,
+            plan,
+            scores,
+            scale=config.logit_scale,
+            bias=config.logit_bias,
+            across_labels=softmax,
+            uncalibrated=uncalibrated,
+        )
 
     def _plan(
         self,
         outputs: Sequence[str],
         layers: LayerChoice,
-        patch_layers: LayerChoice | None,
-        patch_method: str,
+        patch_layers: LayerChoice | None = None,
+        patch_method: str = "head",
+        activation_layers: LayerChoice | None = None,
+        activation_tokens: TokenChoice | None = None,
     ) -> LensPlan:
-        depth = self.config.layers
-        wanted = (depth,) if patch_layers is None else resolve_layers(patch_layers, depth, "patch_layers")
+        depth, (rows, cols) = self.config.layers, self.config.grid
+        # the last layer unless told
+        wanted = resolve_layers([depth] if patch_layers is None else patch_layers, depth, "patch_layers")
+        kept = [depth] if activation_layers is None else activation_layers
+        states = resolve_layers(kept, depth, "activation_layers")
+        tokens = resolve_tokens("all" if activation_tokens is None else activation_tokens, rows * cols)
         return LensPlan(
             depth=depth,
             grid=self.config.grid,
@@ -296,6 +335,8 @@ class SiglipEngine:
             patch_layers=wanted if set(outputs) & set(TOKEN_OUTPUTS) else None,
             patch_method=patch_method,
             outputs=frozenset(outputs) | {"pooled"},
+            activation_layers=states if "activations" in outputs else None,
+            activation_tokens=tokens,
         )
 
     def _stream(self, batch: Sequence[Any]) -> Iterator[Tensor]:

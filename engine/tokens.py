@@ -23,6 +23,7 @@ from engine.shapes import (
     PatchScores,
     ProbeAttention,
     TextEmbeddings,
+    TokenStates,
     TokenVectors,
 )
 
@@ -37,6 +38,7 @@ class TokenMaps:
     contribution: PatchScores | None = None
     contribution_bias: LabelParts | None = None
     contribution_mlp: LabelParts | None = None
+    activations: TokenStates | None = None
 
 
 def join_maps(parts: Sequence[TokenMaps]) -> TokenMaps:
@@ -64,6 +66,7 @@ class TokenReader:
         self._lengths: list[Tensor] = []
         self._attention: list[ProbeAttention] = []
         self._norms: list[Tensor] = []
+        self._states: list[Tensor] = []
 
     def take(self, hidden: Hidden) -> None:
         """Read one layer."""
@@ -81,6 +84,11 @@ class TokenReader:
             if self._by_value or "contribution" in outputs:
                 self._tokens.append(tokens)
 
+    def keep(self, hidden: Hidden) -> None:
+        """Keep one layer itself, of the chosen tokens, away from the device."""
+        chosen = self._plan.activation_tokens
+        self._states.append((hidden if chosen is None else hidden[:, list(chosen)]).cpu())
+
     def score(self, unit: TextEmbeddings, kept: KeptLabels) -> TokenMaps:
         """The maps of what was taken; `unit` [label, width] of norm 1, `kept` as in `engine.lens.Lens`."""
         # mostly the same for every picture
@@ -97,6 +105,8 @@ class TokenReader:
             found["token_norms"] = self._on_grid([norms[:, None] for norms in self._norms])[:, :, 0]
         if "contribution" in self._plan.outputs:
             found |= self._contributions(directions)
+        if self._states:
+            found["activations"] = torch.stack(self._states, dim=1).numpy()
         return TokenMaps(**found)
 
     def _value_maps(self, directions: Directions) -> list[Tensor]:

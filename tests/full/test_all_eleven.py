@@ -19,7 +19,7 @@ from tests.full.conftest import COMMIT
 ELEVEN = read_facts()
 LABELS = ["red circle", "blue star", "green heart"]
 TEXTS = ["this is a photo of a red circle", "yes"]
-EVERYTHING = ["patch", "probe_attention", "contribution", "token_norms", "embeddings"]
+EVERYTHING = ["patch", "probe_attention", "contribution", "token_norms", "embeddings", "activations"]
 TOLERANCE = 1e-5
 
 
@@ -111,6 +111,9 @@ def test_every_output_of_the_lens_and_the_same_bits_again(loaded: Loaded) -> Non
     assert np.abs(whole[:, 0] - lens.cosine[:, -1]).max() < TOLERANCE
     np.testing.assert_array_equal(lens.cosine, again.cosine)
     np.testing.assert_array_equal(lens.patch.cosine, again.patch.cosine if again.patch else None)
+    _, states = engine.forward(engine.normalize([loaded.picture]))
+    assert lens.activations is not None
+    np.testing.assert_array_equal(lens.activations.values[:, 0], states["token_embeddings"].numpy())
     rescored = engine.rescore(lens.embeddings, LABELS)
     assert np.abs(rescored.cosine - lens.cosine).max() < TOLERANCE
     embedded = engine.embed_images([loaded.picture])

@@ -79,11 +79,31 @@ CALLS: list[tuple[str, Call]] = [
     ("embeddings", lambda e: e.rescore(np.ones((0, 4, 32)), LABELS)),
     ("layers", lambda e: e.rescore(np.ones((1, 1, 32)), LABELS, layers=[0])),
     ("images", lambda e: e.lens([], LABELS, outputs=("patch",))),
+    ("activation_layers", lambda e: e.lens([PICTURE], LABELS, activation_layers=[1])),
+    ("activation_layers", lambda e: e.lens([PICTURE], LABELS, outputs=("patch",), activation_layers="all")),
+    ("activation_layers", lambda e: activations(e, activation_layers=[4])),
+    ("activation_layers", lambda e: activations(e, activation_layers=[])),
+    ("activation_tokens", lambda e: e.lens([PICTURE], LABELS, activation_tokens="all")),
+    ("activation_tokens", lambda e: activations(e, activation_tokens=[9])),
+    ("activation_tokens", lambda e: activations(e, activation_tokens=[-1])),
+    ("activation_tokens", lambda e: activations(e, activation_tokens=[])),
+    ("activation_tokens", lambda e: activations(e, activation_tokens=[True])),
+    ("activation_tokens", lambda e: activations(e, activation_tokens="first")),
+    ("activation_tokens", lambda e: activations(e, activation_tokens=0)),
+    ("activation_tokens", lambda e: activations(e, activation_tokens={"every": 2})),
+    ("activation_tokens", lambda e: activations(e, activation_tokens=np.array([1]))),
+    ("softmax", lambda e: e.lens([PICTURE], LABELS, softmax=1)),
+    ("uncalibrated", lambda e: e.lens([PICTURE], LABELS, uncalibrated=None)),
+    ("softmax", lambda e: e.rescore(np.ones((1, 4, 32), np.float32), LABELS, softmax="yes")),
 ]
 
 
 def patch_lens(engine: SiglipEngine, **settings: Any) -> Any:
     return engine.lens([PICTURE], LABELS, outputs=("pooled", "patch"), **settings)
+
+
+def activations(engine: SiglipEngine, **settings: Any) -> Any:
+    return engine.lens([PICTURE], LABELS, outputs=("activations",), **settings)
 
 
 @pytest.mark.parametrize(("argument", "call"), CALLS)
