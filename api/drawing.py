@@ -1,4 +1,4 @@
-"""Patch maps as a client asks for them: numbers, a heatmap, or an overlay on the stored thumbnail."""
+"""Maps of patches as a client asks for them: numbers, a heatmap, or an overlay on the stored thumbnail."""
 
 import io
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jobs.blobs import BlobStore
 from jobs.errors import InvalidRequestError
-from jobs.maps import Maps, Scores, label_axis, layer_axis, read_scores, read_thumbnail
+from jobs.maps import KINDS, Maps, Scores, label_axis, layer_axis, read_scores, read_thumbnail
 from pictures.colours import Scale
 from pictures.heatmap import display_size, heatmap, overlay
 from pictures.legend import Legend, draw_legend
@@ -107,9 +107,10 @@ def _narrowed(blobs: BlobStore, maps: Maps, layer: int | None, label: str | None
 def _choose(blobs: BlobStore, maps: Maps, choice: Choice) -> Chosen:
     layer, label = layer_axis(maps, choice.layer), label_axis(maps, choice.label)
     scores = read_scores(blobs, maps)
-    name = caption(maps.labels[label], label)
+    kind = KINDS[maps.output]
+    name = kind.caption or caption(maps.labels[label], label)
     if choice.contrast is None:
-        shown, unit = scores[:, label], "cosine"
+        shown, unit = scores[:, label], kind.unit
         scale = _scale(maps, choice)
     else:
         if choice.low is not None or choice.high is not None:
@@ -117,7 +118,7 @@ def _choose(blobs: BlobStore, maps: Maps, choice: Choice) -> Chosen:
                 "A contrast has 0 in the middle of its scale: give no `low` and `high`.", pointer="/contrast"
             )
         other = label_axis(maps, choice.contrast, pointer="/contrast")
-        shown, unit = scores[:, label] - scores[:, other], "difference of cosines"
+        shown, unit = scores[:, label] - scores[:, other], f"difference of {kind.unit}s"
         scale = Scale.spanning(shown, diverging=True)
         name = f"{name} - {caption(maps.labels[other], other)}"
     drawn = shown[layer]
@@ -128,7 +129,7 @@ def _choose(blobs: BlobStore, maps: Maps, choice: Choice) -> Chosen:
 
 def _scale(maps: Maps, choice: Choice) -> Scale:
     if choice.low is None and choice.high is None:
-        return Scale(maps.low, maps.high)
+        return Scale(maps.low, maps.high, diverging=KINDS[maps.output].diverging)
     low = maps.low if choice.low is None else choice.low
     high = maps.high if choice.high is None else choice.high
     if low >= high:

@@ -29,6 +29,8 @@ class ApiSettings(ServiceSettings):
     """Texts of all labels of one job."""
     max_job_numbers: int = Limits().numbers
     """Numbers in all vectors among the labels of one job: every claim of its work reads them."""
+    max_job_output_bytes: int = Field(Limits().output_bytes, ge=0)
+    """Of the arrays that one job keeps: maps, embeddings, activations. A larger job is answered 422."""
     max_wait_seconds: float = 60
     """How long a poll with `Prefer: wait` may last."""
     max_waiters: int = 2_000
@@ -54,6 +56,7 @@ class ApiSettings(ServiceSettings):
             labels=self.max_job_labels,
             prompts=self.max_job_prompts,
             numbers=self.max_job_numbers,
+            output_bytes=self.max_job_output_bytes,
         )
 
     def text_budget(self) -> TextBudget:

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from engine.labels import Prompts
-from engine.plan import LensPlan
+from engine.plan import MAX_SCORED_LABELS, TOP_LABELS, LensPlan
 from engine.scores import logits, rank_labels, sigmoid, softmax
 from engine.shapes import (
     AttentionMaps,
@@ -42,9 +42,6 @@ from engine.shapes import (
 from engine.tokens import TokenMaps, join_maps
 
 MLP_SHARE: Final = 0.3
-MAX_SCORED_LABELS: Final = 100
-TOP_LABELS: Final = 5
-"""With more labels than MAX_SCORED_LABELS, the scores of so many are kept: the best at the last layer."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,15 @@ OUTPUTS: Final = ("pooled", *TOKEN_OUTPUTS, "embeddings", "activations")
 """What a lens can give; the pooled one is always there, since it says which label is on top."""
 PATCH_METHODS: Final = ("head", "value")
 
+MAX_SCORED_LABELS: Final = 100
+TOP_LABELS: Final = 5
+"""With more labels than MAX_SCORED_LABELS, the scores of so many are kept: the best at the last layer."""
+
+
+def count_kept(labels: int) -> int:
+    """Of how many labels the scores are handed out."""
+    return labels if labels <= MAX_SCORED_LABELS else TOP_LABELS
+
 
 @dataclass(frozen=True)
 class LensPlan:

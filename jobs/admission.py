@@ -20,6 +20,8 @@ INTERACTIVE_ITEMS: Final = 64
 UNIT_SECONDS: Final = 1.0
 """A unit of a bulk job is about so much work: what a crash recomputes, and what one claim pays for."""
 MAX_UNIT_ITEMS: Final = 128
+UNIT_OUTPUT_BYTES: Final = 256 * 2**20
+"""A unit's arrays take no more, unless one item's do: a worker holds them until it stores them all."""
 ASSUMED_SECONDS_PER_GFLOP: Final = 1 / 200
 """Of a model that no worker has measured yet: two cores of a server."""
 
@@ -116,4 +118,5 @@ def _unit_items(session: Session, flow: FlowKey, asked: Price) -> int:
         return 1
     measured = session.scalar(queries.seconds_per_gflop(flow.model)) or ASSUMED_SECONDS_PER_GFLOP
     item_seconds = asked.item_gflop * measured
-    return max(1, min(MAX_UNIT_ITEMS, round(UNIT_SECONDS / item_seconds)))
+    most = min(MAX_UNIT_ITEMS, UNIT_OUTPUT_BYTES // max(asked.output_bytes, 1))
+    return max(1, min(most, round(UNIT_SECONDS / item_seconds)))

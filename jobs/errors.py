@@ -54,6 +54,12 @@ class DuplicateLabelsError(InvalidRequestError):
     code = "duplicate-labels"
 
 
+class OutputsTooLargeError(InvalidRequestError):
+    """The arrays that the job asks for are larger than one job may keep."""
+
+    code = "outputs-too-large"
+
+
 class UnknownImageError(InvalidRequestError):
     """There is no image of this id for this key: send the picture to /v1/images first."""
 
@@ -127,9 +133,15 @@ class ItemDroppedError(NotFoundError):
 
 
 class NoMapsError(NotFoundError):
-    """This item has no patch maps: it failed, or its job has no `patch` among its `outputs`."""
+    """This item has no maps: it failed, or its job has none of patches among its `outputs`."""
 
     code = "no-maps"
+
+
+class NoOutputError(NotFoundError):
+    """This item has no such output: it failed, or its job did not ask for it."""
+
+    code = "no-output"
 
 
 class UnauthenticatedError(DomainError):

@@ -1,10 +1,10 @@
-"""The patch maps of one item, read back from the store."""
+"""The maps of one item that can be drawn, read back from the store."""
 
 import io
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,36 @@ LABELS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """What maps of an output show: the stored part they are made of, the unit of their scores.
+
+    `caption` is what stands for a label where there are none; of `diverging` ones 0 is the middle.
+    """
+
+    part: str
+    unit: str
+    caption: str | None = None
+    diverging: bool = False
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "patch": Kind("scores", "cosine"),
+    "contribution": Kind("patches", "cosine share", diverging=True),
+    "probe_attention": Kind("array", "attention", "probe attention, mean of heads"),
+    "token_norms": Kind("array", "length", "token norms"),
+}
+"""By output."""
+
+
+@dataclass(frozen=True, slots=True)
 class Maps:
     """Where the maps of an item lie, and what they are of.
 
-    Scores are cosines [layer, label, row, col]; the colour scale runs from `low`, the median of them all, to
-    `high`, the greatest; `top_label` is the best at the last layer.
+    Scores are [layer, label, row, col], with one label in its place where there are none (`labels` is empty).
+    The colour scale runs from `low` to `high`; `top_label` is the best at the last layer.
     """
 
+    output: str
     object: ObjectName
     scores: Span
     thumbnail: Span
@@ -37,38 +60,47 @@ class Maps:
     high: float
 
 
-def maps_of(tenant: str, job_id: uuid.UUID, payload: Mapping[str, Any] | None) -> Maps:
-    """What the payload of one of a tenant's items says of its maps.
+def maps_of(
+    tenant: str, job_id: uuid.UUID, payload: Mapping[str, Any] | None, output: str | None = None
+) -> Maps:
+    """What the payload of one of a tenant's items says of its maps of an output; None is the first it has.
 
     Raises:
-        NoMapsError: its job did not ask for any, or it failed.
+        NoMapsError: its job did not ask for them, or it failed.
     """
-    if payload is None or "patch" not in payload:
+    there = [name for name in KINDS if name in (payload or {})]
+    if payload is None or not there:
         raise NoMapsError
-    patch, stored = payload["patch"], payload["patch"]["stored"]
-    rows, cols = patch["grid"]
+    output = output or there[0]
+    if output not in there:
+        raise NoMapsError(f"This item has no maps of {output}; there are: {', '.join(there)}.")
+    found, stored = payload[output], payload[output]["stored"]
+    rows, cols = found["grid"]
     return Maps(
+        output=output,
         object=ObjectName(tenant, job_id, uuid.UUID(stored["object"])),
-        scores=Span(*stored["scores"]),
+        scores=Span(*stored[KINDS[output].part]),
         thumbnail=Span(*stored["thumbnail"]),
-        layers=tuple(patch["layers"]),
-        labels=tuple(payload["pooled"]["labels"]),
+        layers=tuple(found["layers"]),
+        labels=() if KINDS[output].caption else tuple(payload["pooled"]["labels"]),
         top_label=payload["top"]["label"],
-        grid=PatchGrid(rows=rows, cols=cols, patch_size=patch["patch_size"], image_size=patch["image_size"]),
-        low=patch["scale"]["low"],
-        high=patch["scale"]["high"],
+        grid=PatchGrid(rows=rows, cols=cols, patch_size=found["patch_size"], image_size=found["image_size"]),
+        low=found["scale"]["low"],
+        high=found["scale"]["high"],
     )
 
 
 def read_scores(blobs: BlobStore, maps: Maps) -> Scores:
-    """All scores of the item, [layer, label, row, col].
+    """All scores of the item, [layer, label, row, col]; of attention the mean of all heads.
 
     Raises:
         BlobMissingError: they were removed.
     """
     stored = read_span(blobs, maps.object, maps.scores)
     scores: Scores = np.load(io.BytesIO(stored), allow_pickle=False)
-    return scores
+    if maps.output == "probe_attention":
+        return np.asarray(scores.mean(axis=1, keepdims=True))
+    return scores[:, None] if maps.output == "token_norms" else scores
 
 
 def read_thumbnail(blobs: BlobStore, maps: Maps) -> bytes:
@@ -98,8 +130,12 @@ def label_axis(maps: Maps, label: str | None, *, pointer: str = "/label") -> int
     """Where a label stands on the scores' second axis; the one on top at the last layer when None.
 
     Raises:
-        InvalidRequestError: there are no maps of that label.
+        InvalidRequestError: there are no maps of that label, or none of any.
     """
+    if not maps.labels:
+        if label is not None:
+            raise InvalidRequestError(f"Maps of {maps.output} are of no label: name none.", pointer=pointer)
+        return 0
     name = maps.top_label if label is None else label
     if name not in maps.labels:
         shown = ", ".join(repr(each) for each in maps.labels[:LABELS_SHOWN])

@@ -4,15 +4,19 @@ A worker that comes back late writes under its own token, so it can never overwr
 whatever it left behind goes with the folder of the job.
 """
 
+import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Final
 
 from jobs.blobs import BlobStore
 from jobs.errors import BlobMissingError
+
+PIECE_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +36,24 @@ class ObjectName:
     token: uuid.UUID
 
 
-def put_object(blobs: BlobStore, name: ObjectName, parts: Sequence[bytes]) -> list[Span]:
+def put_object(blobs: BlobStore, name: ObjectName, parts: Iterable[bytes]) -> list[Span]:
     """Store the parts of a unit, end to end, as its object; durable when this returns.
+
+    Each part is read when it is written, and let go.
 
     Raises:
         BlobStoreFullError: the disk or its quota is full.
     """
     spans: list[Span] = []
-    end = 0
-    for part in parts:
-        spans.append(Span(end, len(part)))
-        end += len(part)
-    blobs.write(_path(blobs, name), parts)
+
+    def measured() -> Iterator[bytes]:
+        end = 0
+        for part in parts:
+            spans.append(Span(end, len(part)))
+            end += len(part)
+            yield part
+
+    blobs.write(_path(blobs, name), measured())
     return spans
 
 
@@ -54,16 +64,28 @@ def read_span(blobs: BlobStore, name: ObjectName, span: Span) -> bytes:
         BlobMissingError: there is no such object, or it ends before the part does.
         BlobStoreMissingError: the store is not there.
     """
-    try:
-        with _path(blobs, name).open("rb") as file:
-            file.seek(span.offset)
-            part = file.read(span.length)
-    except FileNotFoundError:
-        blobs.check()
-        raise BlobMissingError from None
+    with _open(blobs, name) as file:
+        file.seek(span.offset)
+        part = file.read(span.length)
     if len(part) != span.length:
         raise BlobMissingError
     return part
+
+
+def stream_span(blobs: BlobStore, name: ObjectName, span: Span) -> Iterator[bytes]:
+    """One part of an object piece by piece: some are too large to be held.
+
+    Whether it is there is found out before the first piece.
+
+    Raises:
+        BlobMissingError: there is no such object, or it ends before the part does.
+        BlobStoreMissingError: the store is not there.
+    """
+    file = _open(blobs, name)
+    if os.fstat(file.fileno()).st_size < span.offset + span.length:
+        file.close()
+        raise BlobMissingError
+    return _pieces(file, span)
 
 
 def remove_objects(blobs: BlobStore, tenant: str, job_id: uuid.UUID) -> None:
@@ -71,6 +93,23 @@ def remove_objects(blobs: BlobStore, tenant: str, job_id: uuid.UUID) -> None:
     # there are none where no lens was asked for; any other fault is told, or they would stay for ever
     with suppress(FileNotFoundError):
         shutil.rmtree(_folder(blobs, tenant, job_id))
+
+
+def _open(blobs: BlobStore, name: ObjectName) -> BinaryIO:
+    try:
+        return _path(blobs, name).open("rb")
+    except FileNotFoundError:
+        blobs.check()
+        raise BlobMissingError from None
+
+
+def _pieces(file: BinaryIO, span: Span) -> Iterator[bytes]:
+    with file:
+        file.seek(span.offset)
+        left = span.length
+        while left and (piece := file.read(min(left, PIECE_BYTES))):
+            left -= len(piece)
+            yield piece
 
 
 def _path(blobs: BlobStore, name: ObjectName) -> Path:

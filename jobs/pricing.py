@@ -7,6 +7,8 @@ from typing import Any, Final
 from engine.catalog import Checkpoint, Dimensions
 from engine.labels import count_prompts
 from engine.layers import LayerChoice, resolve_layers
+from engine.plan import TOKEN_OUTPUTS, LensPlan, count_kept
+from engine.sizes import activation_bytes, output_bytes
 from models.types import JobType
 
 BASE_224: Final = Dimensions(
@@ -23,11 +25,15 @@ _LIVE_STATES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """An estimate for one item: work in GFLOP, memory in a batch in bytes; and for the whole job's labels."""
+    """An estimate for one item: work in GFLOP, memory in a batch in bytes; and for the whole job's labels.
+
+    `output_bytes` are those of an item's arrays, which a worker holds until its whole unit is stored.
+    """
 
     item_gflop: float
     item_bytes: int
     label_gflop: float = 0.0
+    output_bytes: int = 0
 
 
 def price(type_: JobType, options: Mapping[str, Any], kind: str, checkpoint: Checkpoint) -> Price:
@@ -43,18 +49,72 @@ def price(type_: JobType, options: Mapping[str, Any], kind: str, checkpoint: Che
     gflop, memory = _tower_gflop(sizes, sizes.patch_tokens), _tower_bytes(sizes, sizes.patch_tokens)
     labels = options.get("labels", ())
     if type_ is JobType.LOGIT_LENS:
-        gflop += _head_gflop(sizes) + _count(options["layers"], sizes.layers) * _folded_gflop(sizes)
-        if "patch" in options["outputs"]:
-            maps = _count(options["patch_layers"] or [sizes.layers], sizes.layers)
-            gflop += maps * _patch_gflop(sizes, options["patch_method"])
-            kept = min(len(labels), SCORED_LABELS)
-            memory += maps * sizes.patch_tokens * (sizes.hidden_size + kept) * _FLOAT_BYTES
-    return Price(gflop, memory, count_prompts(labels) * _tower_gflop(sizes, TEXT_TOKENS))
+        plan = plan_of(options, sizes)
+        gflop += _head_gflop(sizes) + len(plan.layers) * _folded_gflop(sizes) + _token_gflop(plan, sizes, len(labels))
+        memory += _reading_bytes(plan, sizes, min(len(labels), SCORED_LABELS))
+    kept = sum(stored_bytes(type_, options, checkpoint).values())
+    return Price(gflop, memory, count_prompts(labels) * _tower_gflop(sizes, TEXT_TOKENS), kept)
 
 
-def _count(layers: LayerChoice, depth: int) -> int:
-    # a list is counted as it is: of a folder that only the workers can read, the depth here is a guess
-    return len(set(layers)) if isinstance(layers, list) else len(resolve_layers(layers, depth))
+def plan_of(options: Mapping[str, Any], sizes: Dimensions) -> LensPlan:
+    """What the options of a lens come to for a checkpoint of these sizes."""
+    outputs, last = frozenset(options["outputs"]), [sizes.layers]
+    # jobs of an earlier version have no word of activations
+    tokens = options.get("activation_tokens")
+    return LensPlan(
+        depth=sizes.layers,
+        grid=sizes.grid,
+        layers=_chosen(options["layers"], sizes.layers),
+        patch_layers=_chosen(options["patch_layers"] or last, sizes.layers)
+        if outputs & set(TOKEN_OUTPUTS)
+        else None,
+        patch_method=options["patch_method"],
+        outputs=outputs,
+        activation_layers=_chosen(options.get("activation_layers") or last, sizes.layers)
+        if "activations" in outputs
+        else None,
+        activation_tokens=tuple(sorted(set(tokens))) if isinstance(tokens, list) else None,
+    )
+
+
+def stored_bytes(type_: JobType, options: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, int]:
+    """The bytes of one item's arrays in the store, by output; what rows hold, and thumbnails, not counted."""
+    if type_ is not JobType.LOGIT_LENS:
+        return {}
+    sizes = checkpoint.dimensions or BASE_224
+    return output_bytes(
+        plan_of(options, sizes),
+        width=sizes.hidden_size,
+        heads=sizes.attention_heads,
+        kept=count_kept(len(options.get("labels", ()))),
+    )
+
+
+def _chosen(layers: LayerChoice, depth: int) -> tuple[int, ...]:
+    # a list is taken as it is: of a folder that only the workers can read, the depth here is a guess
+    return tuple(sorted(set(layers))) if isinstance(layers, list) else resolve_layers(layers, depth)
+
+
+def _token_gflop(plan: LensPlan, sizes: Dimensions, labels: int) -> float:
+    """What is read of each token at the patch layers; lengths of tokens cost next to nothing."""
+    a_layer = 0.0
+    if "patch" in plan.outputs:
+        a_layer += _patch_gflop(sizes, plan.patch_method)
+    if plan.outputs & {"probe_attention", "contribution"}:
+        a_layer += _folded_gflop(sizes) / 2
+    if "contribution" in plan.outputs:
+        pulled = sizes.attention_heads * count_kept(labels)
+        a_layer += 2 * sizes.patch_tokens * sizes.hidden_size * pulled / GIGA
+    return len(plan.patch_layers or ()) * a_layer
+
+
+def _reading_bytes(plan: LensPlan, sizes: Dimensions, kept: int) -> int:
+    """What a lens holds of an image: vectors that wait for labels, and its arrays."""
+    vectors = len(plan.outputs & {"patch", "contribution"}) * len(plan.patch_layers or ())
+    arrays = sum(output_bytes(plan, width=sizes.hidden_size, heads=sizes.attention_heads, kept=kept).values())
+    # hidden states once more: they are gathered, then put together
+    arrays += activation_bytes(plan, sizes.hidden_size)
+    return vectors * sizes.patch_tokens * sizes.hidden_size * _FLOAT_BYTES + arrays
 
 
 def _tower_gflop(sizes: Dimensions, tokens: int) -> float:

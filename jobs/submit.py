@@ -15,18 +15,21 @@ from sqlalchemy.orm import Session
 from engine.catalog import Catalog, Checkpoint
 from engine.errors import InvalidArgumentError, LabelError, LabelsIndistinctError
 from engine.labels import count_prompts, read_labels
-from engine.layers import resolve_layers
+from engine.layers import resolve_layers, resolve_tokens
+from engine.plan import TOKEN_OUTPUTS
 from jobs import images
 from jobs.errors import (
     DuplicateLabelsError,
     InvalidRequestError,
     NoInputError,
     NoLabelsError,
+    OutputsTooLargeError,
     TooManyInputsError,
     TooManyLabelsError,
     UnknownImageError,
 )
 from jobs.images import Content
+from jobs.pricing import stored_bytes
 from jobs.units import Admission, store_units
 from models.image import Image
 from models.job import Job
@@ -38,12 +41,13 @@ MAX_POINTERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large one inline job may be."""
+    """How large one inline job may be; `output_bytes` are those of the arrays that are stored of it."""
 
     items: int = 1_000
     labels: int = 10_000
     prompts: int = 20_000
     numbers: int = 1_000_000
+    output_bytes: int = 16 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +103,8 @@ def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
 
     Raises:
         EngineError: the model is unknown, does not exist on the hub, or is not supported.
-        DomainError: no items or too many; no labels, too many, two alike, or one of no use; layers that the
-            model has not.
+        DomainError: no items or too many; no labels, too many, two alike, or one of no use; layers or tokens
+            that the model has not; arrays that are too large.
     """
     checkpoint = catalog.find(submission.model)
     if not submission.items:
@@ -114,6 +118,7 @@ def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
         _check_items(submission.items)
         _check_labels(submission.options["labels"], checkpoint, limits)
         _check_layers(submission.options, checkpoint)
+        _check_outputs(submission, checkpoint, limits)
 
 
 def check_images(session: Session, tenant: str, items: Sequence[Item]) -> dict[uuid.UUID, Image]:
@@ -212,21 +217,48 @@ def _pointer(path: Sequence[str | int]) -> str:
 
 
 def _check_layers(options: dict[str, Any], checkpoint: Checkpoint) -> None:
-    if options["patch_layers"] is not None and "patch" not in options["outputs"]:
+    outputs = set(options["outputs"])
+    if options["patch_layers"] is not None and not outputs & set(TOKEN_OUTPUTS):
         raise InvalidRequestError(
-            '`patch_layers` belongs to the patch lens: add "patch" to `outputs`.',
+            "`patch_layers` belongs to what is read of patches: add one of"
+            f" {', '.join(TOKEN_OUTPUTS)} to `outputs`.",
             pointer="/options/patch_layers",
         )
+    for name in ("activation_layers", "activation_tokens"):
+        if options.get(name) is not None and "activations" not in outputs:
+            raise InvalidRequestError(
+                f'`{name}` belongs to the activations: add "activations" to `outputs`.',
+                pointer=f"/options/{name}",
+            )
     if checkpoint.dimensions is None:
         # a folder that only the workers can read: they will say
         return
-    for name in ("layers", "patch_layers"):
-        if options[name] is not None:
-            try:
-                resolve_layers(options[name], checkpoint.dimensions.layers)
-            except InvalidArgumentError as error:
-                message = str(error).partition(": ")[2]
-                raise InvalidRequestError(message, pointer=f"/options/{name}") from None
+    sizes = checkpoint.dimensions
+    try:
+        for name in ("layers", "patch_layers", "activation_layers"):
+            if options.get(name) is not None:
+                resolve_layers(options[name], sizes.layers, name)
+        if options.get("activation_tokens") is not None:
+            resolve_tokens(options["activation_tokens"], sizes.patch_tokens)
+    except InvalidArgumentError as error:
+        message = str(error).partition(": ")[2]
+        raise InvalidRequestError(message, pointer=f"/options/{error.argument}") from None
+
+
+def _check_outputs(submission: Submission, checkpoint: Checkpoint, limits: Limits) -> None:
+    items = len(submission.items)
+    stored = stored_bytes(submission.type, submission.options, checkpoint)
+    needed = items * sum(stored.values())
+    if needed <= limits.output_bytes:
+        return
+    largest = sorted(stored.items(), key=lambda each: -each[1])
+    shares = ", ".join(f"{name} {size}" for name, size in largest)
+    raise OutputsTooLargeError(
+        f"These outputs would take about {needed} bytes, {sum(stored.values())} for each of {items} items"
+        f" ({shares}), and one job may keep {limits.output_bytes}: ask for fewer items, outputs or labels, or"
+        " fewer `patch_layers`, `activation_layers` or `activation_tokens`.",
+        pointer="/options/outputs",
+    )
 
 
 def _hold_images(session: Session, tenant: str, items: Sequence[Item]) -> dict[Content | uuid.UUID, Image]:

@@ -11,18 +11,20 @@ import torch
 
 from engine.errors import EngineError, OutOfMemoryError
 from engine.lens import LabelDirections, Lens
+from engine.sizes import ACTIVATION_BYTES
 from jobs.errors import BlobStoreFullError
 from jobs.leases import Claim, Unit
 from jobs.objects import ObjectName
+from jobs.pricing import stored_bytes
 from models.types import JobType
 from worker.answers import TRIES, Answers, found_of, units_of
 from worker.claims import STORE_RETRY_SECONDS, Outcome
 from worker.decoding import DecodedItem, Decoding
 from worker.feed import pixel_mode
 from worker.labels import shown_prompts
-from worker.maps import MappedPicture, store_maps
+from worker.outputs import Pictured, has_arrays, store_outputs
 from worker.passage import Passage
-from worker.payloads import embedding_payloads, lens_payloads, with_frames
+from worker.payloads import embedding_payloads, is_finite, lens_payloads, with_frames
 from worker.runtime import Runtime
 from worker.steps import Steps, run_in_steps
 
@@ -30,6 +32,8 @@ log = structlog.get_logger()
 
 PROMPTS_SHOWN: Final = 100
 LOOK_SECONDS: Final = 0.02
+NEWER_OPTIONS: Final = ("activation_layers", "activation_tokens", "softmax", "uncalibrated")
+"""Jobs of an earlier version that still wait do not name these."""
 
 Picture = tuple[Unit, DecodedItem]
 Text = tuple[Unit, dict[str, Any]]
@@ -80,14 +84,20 @@ def _lens(
     provenance["prompts"] = shown_prompts(directions.prompts, PROMPTS_SHOWN)
     pictures = _decoded(claim, decodings, passage, answers)
     steps = _run(
-        runtime, pictures, lambda part: _read(runtime, first.options, directions, part), passage, answers
+        runtime,
+        pictures,
+        lambda part: _read(runtime, first.options, directions, part),
+        passage,
+        answers,
+        most=_most_pictures(runtime, first.options),
     )
     provenance["head_deviation"] = max((lens.head_deviation or 0.0 for _, lens in steps.done), default=None)
-    maps = _store_maps(runtime, claim, steps, passage)
+    stored = _store_outputs(runtime, claim, steps, passage)
     for part, lens in steps.done:
-        where = [maps[_key(unit.job_id, found)] for unit, found in part] if lens.patch is not None else None
+        keys = [_key(unit.job_id, found) for unit, found in part]
+        outputs = {row: stored[key] for row, key in enumerate(keys) if key in stored}
         found = found_of(part)
-        answers.add(units_of(part), with_frames(found, lens_payloads(found, lens, where)))
+        answers.add(units_of(part), with_frames(found, lens_payloads(found, lens, outputs)))
 
 
 def _read(
@@ -101,7 +111,14 @@ def _read(
         patch_layers=options["patch_layers"],
         patch_method=options["patch_method"],
         batch_size=len(part),
+        **{name: options[name] for name in NEWER_OPTIONS if name in options},
     )
+
+
+def _most_pictures(runtime: Runtime, options: dict[str, Any]) -> int | None:
+    """How many pictures' activations one call of the engine hands out; None where none are asked for."""
+    each = stored_bytes(JobType.LOGIT_LENS, options, runtime.checkpoint).get("activations")
+    return None if each is None else max(1, ACTIVATION_BYTES // each)
 
 
 def _pixels(part: Sequence[Picture]) -> list[torch.Tensor]:
@@ -164,12 +181,19 @@ def _run(
     run: Callable[[Sequence[tuple[Unit, Found]]], Answer],
     passage: Passage,
     answers: Answers,
+    most: int | None = None,
 ) -> Steps[tuple[Unit, Found], Answer]:
     item_bytes = max((unit.item_bytes for unit, _ in entries), default=0)
     # in the end all are tried, for the sake of good items that come after bad ones
     thorough = all(unit.attempt >= TRIES for unit, _ in entries)
     steps = run_in_steps(
-        entries, run, room=runtime.room, item_bytes=item_bytes, step=passage.step, thorough=thorough
+        entries,
+        run,
+        room=runtime.room,
+        item_bytes=item_bytes,
+        step=passage.step,
+        most=most,
+        thorough=thorough,
     )
     ran = {(unit.job_id, unit.unit) for part, _ in steps.done for unit, _ in part}
     for (unit, found), error in steps.failed:
@@ -178,35 +202,35 @@ def _run(
     return steps
 
 
-def _store_maps(
+def _store_outputs(
     runtime: Runtime, claim: Claim, steps: Steps[Picture, Lens], passage: Passage
 ) -> dict[Key, dict[str, Any]]:
-    """Where the maps of each picture lie: one object a job."""
-    pictures: dict[tuple[str, uuid.UUID], list[MappedPicture]] = defaultdict(list)
+    """Where the arrays of each picture lie: one object a job."""
+    pictures: dict[tuple[str, uuid.UUID], list[Pictured]] = defaultdict(list)
     for part, lens in steps.done:
         for row, (unit, found) in enumerate(part):
-            if lens.patch is not None:
-                pictures[unit.tenant, unit.job_id].append((found, lens.patch, row))
-    maps = {}
+            if has_arrays(lens) and is_finite(lens, row):
+                pictures[unit.tenant, unit.job_id].append(Pictured(found, lens, row))
+    outputs = {}
     for (tenant, job_id), of_job in pictures.items():
         stored = _keep_storing(runtime, ObjectName(tenant, job_id, claim.token), of_job, passage)
-        maps.update({_key(job_id, found): where for (found, _, _), where in zip(of_job, stored, strict=True)})
-    return maps
+        outputs.update({_key(job_id, each.found): where for each, where in zip(of_job, stored, strict=True)})
+    return outputs
 
 
 def _keep_storing(
-    runtime: Runtime, name: ObjectName, pictures: Sequence[MappedPicture], passage: Passage
+    runtime: Runtime, name: ObjectName, pictures: Sequence[Pictured], passage: Passage
 ) -> list[dict[str, Any]]:
-    """Store the maps; they are kept and tried again while the disk is full, as long as a lease may last."""
+    """Store the arrays; they are kept and tried again while the disk is full, as long as a lease may last."""
     deadline = time.monotonic() + runtime.settings.hard_limit_seconds
     while True:
         passage.step()
         try:
-            return store_maps(runtime.blobs, name, pictures, runtime.engine.config)
+            return store_outputs(runtime.blobs, name, pictures, runtime.engine.config)
         except BlobStoreFullError:
             if time.monotonic() > deadline:
                 raise
-            log.warning("maps.wait_for_room", folder=str(runtime.blobs.folder))
+            log.warning("outputs.wait_for_room", folder=str(runtime.blobs.folder))
             time.sleep(STORE_RETRY_SECONDS)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from engine.plan import TOKEN_OUTPUTS
 from jobs.leases import Claim, Unit
 from models.types import JobType
 from worker.decoding import Decoding, start_decoding
@@ -32,7 +33,7 @@ def _begin(runtime: Runtime, unit: Unit, *, urgent: bool) -> Decoding | None:
     if not items:
         return None
     assert runtime.decoders is not None
-    thumbnails = unit.type == JobType.LOGIT_LENS and "patch" in unit.options["outputs"]
+    thumbnails = unit.type == JobType.LOGIT_LENS and bool(set(TOKEN_OUTPUTS) & set(unit.options["outputs"]))
     return start_decoding(
         runtime.decoders,
         runtime.blobs,

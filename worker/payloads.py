@@ -1,13 +1,13 @@
 """What is stored of a result: the shapes that the API hands out, from the engine's arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from engine.lens import Lens
+from engine.lens import Lens, Uncalibrated
 from jobs.leases import ItemResult
 from worker.decoding import DecodedItem, item_error
 
@@ -17,10 +17,34 @@ NOT_FINITE = item_error(
 
 
 def lens_payloads(
-    decoded: Sequence[DecodedItem], lens: Lens, maps: Sequence[dict[str, Any]] | None
+    decoded: Sequence[DecodedItem], lens: Lens, outputs: Mapping[int, dict[str, Any]]
 ) -> list[ItemResult]:
-    """One result a picture: pooled scores [layer, label], what is on top at each layer, where maps lie."""
-    return [_lens_payload(found, lens, row, maps[row] if maps else None) for row, found in enumerate(decoded)]
+    """One result a picture: pooled scores [layer, label], what is on top at each layer, where arrays lie.
+
+    `outputs` say the last, by row; a picture whose numbers are not all finite fails, and has none.
+    """
+    return [
+        _lens_payload(found, lens, row, outputs.get(row, {}))
+        if is_finite(lens, row)
+        else ItemResult(found.item, error=NOT_FINITE)
+        for row, found in enumerate(decoded)
+    ]
+
+
+def is_finite(lens: Lens, row: int) -> bool:
+    """Whether all that is stored of a picture are numbers: nothing of it is stored else."""
+    found: list[np.ndarray[Any, Any]] = [lens.cosine[row], lens.final_logit[row]]
+    if lens.patch is not None:
+        found.append(lens.patch.cosine[row])
+    found += [each.values[row] for each in (lens.probe_attention, lens.token_norms) if each is not None]
+    if lens.contribution is not None:
+        parts = lens.contribution
+        found += [parts.patches[row], parts.bias[row], parts.mlp[row]]
+    if lens.embeddings is not None:
+        found.append(lens.embeddings[row])
+    if lens.activations is not None:
+        found.append(lens.activations.values[row])
+    return all(bool(np.isfinite(numbers).all()) for numbers in found)
 
 
 def embedding_payloads(
@@ -43,27 +67,29 @@ def with_frames(decoded: Sequence[DecodedItem], results: Sequence[ItemResult]) -
     ]
 
 
-def _lens_payload(found: DecodedItem, lens: Lens, row: int, maps: dict[str, Any] | None) -> ItemResult:
-    scores = [lens.cosine[row], lens.final_logit[row]]
-    if lens.patch is not None:
-        scores.append(lens.patch.cosine[row])
-    if not all(np.isfinite(numbers).all() for numbers in scores):
-        return ItemResult(found.item, error=NOT_FINITE)
+def _lens_payload(found: DecodedItem, lens: Lens, row: int, outputs: dict[str, Any]) -> ItemResult:
     scored = [int(label) for label in lens.kept[row]]
     names = lens.labels
     top = lens.top[row]
+    final = {
+        "logit": _kept(lens.final_logit[row], scored),
+        "match_probability": _kept(lens.final_match_probability[row], scored),
+    }
+    if lens.final_softmax is not None:
+        final["softmax"] = _kept(lens.final_softmax[row], scored)
+    pooled: dict[str, Any] = {
+        "layers": list(lens.layers),
+        "labels": [names[label] for label in scored],
+        "cosine": _kept(lens.cosine[row], scored),
+        "rank": np.ascontiguousarray(lens.rank[row]),
+        "final": final,
+    }
+    if lens.uncalibrated is not None:
+        pooled["uncalibrated"] = _uncalibrated(lens.uncalibrated, row, scored)
     payload = {
         "width": found.width,
         "height": found.height,
-        "pooled": {
-            "layers": list(lens.layers),
-            "labels": [names[label] for label in scored],
-            "cosine": np.ascontiguousarray(lens.cosine[row][:, scored]),
-            "final": {
-                "logit": np.ascontiguousarray(lens.final_logit[row][scored]),
-                "match_probability": np.ascontiguousarray(lens.final_match_probability[row][scored]),
-            },
-        },
+        "pooled": pooled,
         "top": {
             "label": names[lens.final_top[row]],
             "tied": bool(lens.tied[row]),
@@ -72,9 +98,22 @@ def _lens_payload(found: DecodedItem, lens: Lens, row: int, maps: dict[str, Any]
             "label_by_layer": [names[label] for label in top],
         },
     }
-    if maps is not None:
-        payload["patch"] = maps
-    return ItemResult(found.item, payload=payload)
+    return ItemResult(found.item, payload={**payload, **outputs})
+
+
+def _uncalibrated(numbers: Uncalibrated, row: int, scored: list[int]) -> dict[str, Any]:
+    found = {
+        "logit": _kept(numbers.logit[row], scored),
+        "match_probability": _kept(numbers.match_probability[row], scored),
+    }
+    if numbers.softmax is not None:
+        found["softmax"] = _kept(numbers.softmax[row], scored)
+    return found
+
+
+def _kept(scores: np.ndarray[Any, Any], scored: list[int]) -> np.ndarray[Any, Any]:
+    """Of scores [..., label] those that are handed out."""
+    return np.ascontiguousarray(scores[..., scored])
 
 
 def _embedding_payload(item: dict[str, Any], vector: np.ndarray[Any, np.dtype[np.float32]]) -> ItemResult:

@@ -34,15 +34,17 @@ def run_in_steps(
     room: Room,
     item_bytes: int,
     step: Callable[[], None],
+    most: int | None = None,
     thorough: bool = False,
 ) -> Steps[Entry, Answer]:
     """Run all entries, as many at once as there is room for; `step` is called before each pass.
 
+    `most` bounds a pass where something else than the device's memory does.
     Unless it is to be `thorough`, it gives up where the first items fail, each alone, and none succeeds.
     Whatever `step` raises ends it all.
     """
     steps: Steps[Entry, Answer] = Steps()
-    size = room.at_once(item_bytes)
+    size = min(room.at_once(item_bytes), most or len(entries) or 1)
     waiting = deque(entries[first : first + size] for first in range(0, len(entries), size))
     while waiting:
         part = waiting.popleft()

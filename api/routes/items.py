@@ -1,10 +1,11 @@
-"""One item of a job: its result, and its patch maps as numbers and as pictures."""
+"""One item of a job: its result, its arrays as files, and its maps as numbers and as pictures."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.responses import StreamingResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import drawing
@@ -16,18 +17,28 @@ from api.schemas import results as schema
 from jobs import queries
 from jobs.errors import ItemDroppedError, NoResultYetError, NotFoundError
 from jobs.maps import Maps, maps_of, read_thumbnail
+from jobs.objects import stream_span
+from jobs.outputs import PARTS, array_of
 from models.job import Result
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/items/{index}", tags=["items"])
 
 PNG, JPEG, NPY, JSON = "image/png", "image/jpeg", "application/x-npy", "application/json"
+BYTES = "application/octet-stream"
 KEPT = "private, max-age=300"
 """What an item's result says never changes: whoever moves a slider over it need not ask again."""
 
 Index = Annotated[int, Path(ge=0, le=2**31 - 1, description="The item's place in its job, from 0.")]
-Layer = Annotated[
-    int | None, Query(description="A layer of the patch lens. Absent: the last one, of scores all.")
+MapOf = Annotated[
+    Literal["patch", "contribution", "probe_attention", "token_norms"] | None,
+    Query(
+        alias="map",
+        description="Which output is drawn; absent, the first of these that the item has. Of"
+        " `probe_attention` the mean of its heads. A lens asks what the final head reads at a layer; low"
+        " scores do not show absence, no lens is causal evidence.",
+    ),
 ]
+Layer = Annotated[int | None, Query(description="A layer of the maps. Absent: the last one, of scores all.")]
 Label = Annotated[
     str | None, Query(description="A label with scores. Absent: the one on top at the end, of scores all.")
 ]
@@ -52,8 +63,8 @@ def _binary(*media_types: str) -> dict[int | str, dict[str, Any]]:
     return {
         200: {"content": content},
         304: {"description": "It is as the client knows it."},
-        404: {"description": "There is no such item, or it has no maps."},
-        410: {"description": "Its maps were removed, or the results of its job were."},
+        404: {"description": "There is no such item, or it has none of this."},
+        410: {"description": "Its arrays were removed, or the results of its job were."},
     }
 
 
@@ -98,7 +109,7 @@ async def read_scores(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Cosines [layer, label, row, col] of the patch lens as JSON, or float32 as npy."""
-    maps = await _find_maps(services, tenant, job_id, index)
+    maps = await _find_maps(services, tenant, job_id, index, output)
     write, media_type = (drawing.scores_npy, NPY) if format == "npy" else (drawing.scores_json, JSON)
     return await _answer(
         if_none_match,
@@ -108,6 +119,32 @@ async def read_scores(
     )
 
 
+@router.get("/outputs/{name}", summary="Fetch an output", responses=_binary(BYTES), response_class=Response)
+async def fetch_output(
+    job_id: str,
+    index: Index,
+    name: Annotated[str, Path(max_length=100, description=f"One of {', '.join(PARTS)}.")],
+    tenant: Tenant,
+    services: ServicesDep,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """An item's array as it was stored: float32 as .npy, the activations as .safetensors.
+
+    Activations are a tensor [token, width] a layer, `hidden_states.<layer>`. The item's result says which
+    axes and layers an array has.
+    """
+    async with services.sessions() as session:
+        result = await _find_result(session, tenant, job_id, index)
+    array = array_of(tenant, result.job_id, index, result.payload, name)
+    headers = _headers(etag_of(repr(array)))
+    if matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    pieces = await asyncio.to_thread(stream_span, services.blobs, array.object, array.span)
+    headers["Content-Length"] = str(array.span.length)
+    headers["Content-Disposition"] = f'attachment; filename="{array.file_name}"'
+    return StreamingResponse(pieces, media_type=BYTES, headers=headers)
+
+
 @router.get("/heatmap.png", summary="Draw a heatmap", responses=_binary(PNG), response_class=Response)
 async def draw_heatmap(
     job_id: str,
@@ -115,10 +152,11 @@ async def draw_heatmap(
     tenant: Tenant,
     services: ServicesDep,
     choice: ChoiceDep,
+    of: MapOf = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A layer to lay over the picture: opaque where patches cover it, transparent elsewhere."""
-    maps = await _find_maps(services, tenant, job_id, index)
+    maps = await _find_maps(services, tenant, job_id, index, of)
     return await _answer(
         if_none_match,
         (maps, drawing.VERSION, "heatmap", choice),
@@ -134,12 +172,13 @@ async def draw_overlay(
     tenant: Tenant,
     services: ServicesDep,
     choice: ChoiceDep,
+    of: MapOf = None,
     opacity: Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)] = 0.6,
     legend: bool = True,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The picture under its heatmap, with the scale below; one scale for all layers and labels of an item."""
-    maps = await _find_maps(services, tenant, job_id, index)
+    maps = await _find_maps(services, tenant, job_id, index, of)
     return await _answer(
         if_none_match,
         (maps, drawing.VERSION, "overlay", choice, opacity, legend),
@@ -159,11 +198,13 @@ async def fetch_thumbnail(
     )
 
 
-async def _find_maps(services: Services, tenant: str, job_id: str, index: int) -> Maps:
+async def _find_maps(
+    services: Services, tenant: str, job_id: str, index: int, output: str | None = None
+) -> Maps:
     # a session of its own: no connection is held while a picture is drawn
     async with services.sessions() as session:
         result = await _find_result(session, tenant, job_id, index)
-    return maps_of(tenant, result.job_id, result.payload)
+    return maps_of(tenant, result.job_id, result.payload, output)
 
 
 async def _find_result(session: AsyncSession, tenant: str, job_id: str, index: int) -> Result:
@@ -179,8 +220,11 @@ async def _find_result(session: AsyncSession, tenant: str, job_id: str, index: i
 async def _answer(
     if_none_match: list[str] | None, identity: tuple[object, ...], media_type: str, make: Callable[[], bytes]
 ) -> Response:
-    etag = etag_of(repr(identity))
-    headers = {"ETag": etag, "Cache-Control": KEPT, "X-Content-Type-Options": "nosniff"}
-    if matches(if_none_match, etag):
+    headers = _headers(etag_of(repr(identity)))
+    if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(await asyncio.to_thread(make), media_type=media_type, headers=headers)
+
+
+def _headers(etag: str) -> dict[str, str]:
+    return {"ETag": etag, "Cache-Control": KEPT, "X-Content-Type-Options": "nosniff"}

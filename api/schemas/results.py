@@ -12,12 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.schemas.ids import image_id, job_id
 from api.schemas.jobs import ItemError
 from jobs.errors import InvalidRequestError
+from jobs.maps import KINDS
+from jobs.outputs import PARTS
 from models.job import Result
 from models.types import ItemState
 
 
 class ItemView(BaseModel):
-    """One item; beside these fields, the payload of the job's type (`pooled` and `top`, or `embedding`)."""
+    """One item; beside these fields, the payload of the job's type.
+
+    That is `embedding`, or `pooled`, `top` and every other output under its own name, with what its array
+    holds and where it is fetched. A lens asks what the final head reads at a layer; low scores do not show
+    absence, no lens is causal evidence.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -50,8 +57,8 @@ def item(result: Result) -> ItemView:
     """What the wire shows of one result."""
     submitted = result.item
     stored: dict[str, Any] = dict(result.payload or {})
-    if "patch" in stored:
-        stored["patch"] = _maps(result, stored)
+    for output in dict.fromkeys(output for output, _ in PARTS.values() if output in stored):
+        stored[output] = _output(result, stored, output)
     if "image_id" in submitted:
         stored["image_id"] = image_id(uuid.UUID(submitted["image_id"]))
     if result.error:
@@ -65,18 +72,24 @@ def item(result: Result) -> ItemView:
     )
 
 
-def _maps(result: Result, payload: dict[str, Any]) -> dict[str, Any]:
-    """What the wire shows of an item's patch maps: where they lie in the store is our own affair."""
+def _output(result: Result, payload: dict[str, Any], output: str) -> dict[str, Any]:
+    """What the wire shows of an item's arrays: where they lie in the store is our own affair."""
     here = f"/v1/jobs/{job_id(result.job_id)}/items/{result.index}"
-    shown = {name: value for name, value in payload["patch"].items() if name != "stored"}
-    return {
-        **shown,
-        "labels": payload["pooled"]["labels"],
-        "scores_url": f"{here}/scores",
-        "heatmap_url": f"{here}/heatmap.png",
-        "overlay_url": f"{here}/overlay.png",
-        "thumbnail_url": f"{here}/thumbnail.jpg",
-    }
+    shown = {name: value for name, value in payload[output].items() if name != "stored"}
+    for name, (owner, _) in PARTS.items():
+        if owner == output:
+            # a part of it is called as the output, an underscore and its own name
+            shown[f"{name.removeprefix(output)}_url".lstrip("_")] = f"{here}/outputs/{name}"
+    if output in KINDS:
+        choice = "" if output == "patch" else f"?map={output}"
+        shown["heatmap_url"] = f"{here}/heatmap.png{choice}"
+        shown["overlay_url"] = f"{here}/overlay.png{choice}"
+        shown["thumbnail_url"] = f"{here}/thumbnail.jpg"
+        if KINDS[output].caption is None:
+            shown["labels"] = payload["pooled"]["labels"]
+    if output == "patch":
+        shown["scores_url"] = f"{here}/scores"
+    return shown
 
 
 def encode_token(after: int) -> str:

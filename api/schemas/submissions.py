@@ -17,6 +17,7 @@ from pydantic.json_schema import SkipJsonSchema
 from api.schemas.labels import Label, Prompt
 from api.schemas.wire import Wire, storable
 from engine.catalog import DEFAULT_TEMPLATE
+from engine.plan import OUTPUTS
 from jobs.admission import INTERACTIVE_ITEMS
 from models.types import Priority
 
@@ -26,6 +27,8 @@ MAX_MODEL_NAME = 300
 MAX_IMAGE_ID = 100
 MAX_LAYERS = 1_000
 """No checkpoint has so many."""
+MAX_TOKENS = 10_000
+"""Nor so many patches."""
 MAX_WAIT_S = 30 * 86_400
 MAX_KEPT_S = 10 * 366 * 86_400
 
@@ -39,7 +42,8 @@ def _template(value: str) -> str:
 def _outputs(value: list[str]) -> list[str]:
     if len(set(value)) < len(value):
         raise ValueError("an output is named twice")
-    return ["pooled", "patch"] if "patch" in value else ["pooled"]
+    # in one order: single items that ask for the same may share a forward pass
+    return [output for output in OUTPUTS if output == "pooled" or output in value]
 
 
 def _layers(value: Any) -> Any:
@@ -53,6 +57,14 @@ def _layers(value: Any) -> Any:
     raise ValueError('give "all", {"every": k} with k from 1, or a list of layers like [0, 6, 12]')
 
 
+def _tokens(value: Any) -> Any:
+    if value == "all":
+        return value
+    if isinstance(value, list) and 1 <= len(value) <= MAX_TOKENS and all(map(_is_token, value)):
+        return value
+    raise ValueError('give "all" or a list of tokens like [0, 364], row by row from the top left')
+
+
 def _without_default(schema: dict[str, Any]) -> None:
     # null is what a field has that was not sent: to be told apart from it, and no value to send
     schema.pop("default", None)
@@ -60,6 +72,10 @@ def _without_default(schema: dict[str, Any]) -> None:
 
 def _is_layer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_LAYERS
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_TOKENS
 
 
 def sanitised(filename: str | None) -> str | None:
@@ -77,8 +93,28 @@ ImageId = Annotated[str, Field(max_length=MAX_IMAGE_ID)]
 Wait = Annotated[int, Field(ge=1, le=MAX_WAIT_S)]
 Kept = Annotated[int, Field(ge=1, le=MAX_KEPT_S)]
 Template = Annotated[Prompt, AfterValidator(_template)]
-Outputs = Annotated[
-    list[Literal["pooled", "patch"]], Field(min_length=1, max_length=2), AfterValidator(_outputs)
+Output = Literal[
+    "pooled", "patch", "probe_attention", "contribution", "token_norms", "embeddings", "activations"
+]
+Outputs = Annotated[list[Output], Field(min_length=1, max_length=len(OUTPUTS)), AfterValidator(_outputs)]
+Tokens = Annotated[
+    str | list[int],
+    PlainValidator(_tokens),
+    WithJsonSchema(
+        {
+            "title": "Tokens",
+            "description": "All of them, or a list; token n is the patch of row n // cols, column n % cols.",
+            "anyOf": [
+                {"const": "all"},
+                {
+                    "type": "array",
+                    "items": {"type": "integer", "minimum": 0, "maximum": MAX_TOKENS - 1},
+                    "minItems": 1,
+                    "maxItems": MAX_TOKENS,
+                },
+            ],
+        }
+    ),
 ]
 Layers = Annotated[
     str | dict[str, int] | list[int],
@@ -152,20 +188,40 @@ class JobInput(Wire):
 
 
 class LensOptions(Wire):
-    """How a logit lens reads the layers."""
+    """How a logit lens reads the layers.
+
+    A lens asks what the final head reads at a layer; low scores do not show absence, no lens is causal
+    evidence.
+    """
 
     template: Template = Field(DEFAULT_TEMPLATE, description="Turns a label into a prompt; holds {} once.")
     outputs: Outputs = Field(
-        ["pooled"], description="The pooled lens is always given: it says which label is on top."
+        ["pooled"],
+        description="The pooled lens is always given: it says which label is on top. Of patches, at"
+        " `patch_layers`: `patch` (each alone through the head), `probe_attention` (what each head of the"
+        " pooling attention takes of it), `contribution` (its share of the pooled score), `token_norms`."
+        " `embeddings` are what the pooled lens scores, at `layers`; `activations` the hidden states at"
+        " `activation_layers`.",
     )
     layers: Layers = Field("all", description="Of the pooled lens.")
-    patch_layers: Layers | None = Field(None, description="Of the patch lens; null is the last layer only.")
+    patch_layers: Layers | None = Field(
+        None, description="Of all that is read of patches; null is the last layer only."
+    )
     patch_method: Literal["head", "value"] = Field(
         "head",
         description="Each patch through the whole head; or `value`, without its MLP: far cheaper, to compare"
         " patches with each other only.",
     )
     pixels: Pixels = "exact"
+    activation_layers: Layers | None = Field(
+        None, description="Of the activations; null is the last layer only, as it is before the final norm."
+    )
+    activation_tokens: Tokens | None = Field(None, description="Of the activations; null is all of them.")
+    softmax: bool = Field(False, description="Give the softmax of the logits across all labels too.")
+    uncalibrated: bool = Field(
+        False,
+        description="Give logits, by the scale and bias that were fitted to the last layer, of all `layers`.",
+    )
 
 
 class EmbeddingOptions(Wire):

@@ -2,15 +2,17 @@
 
 import base64
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.app import create_app
+from api.schemas.submissions import Output
 from api.settings import ApiSettings
 from engine.catalog import DEFAULT_TEMPLATE
+from engine.plan import OUTPUTS
 from tests.integration.test_bad_requests import assert_problem
 from tests.ledger import MODEL, claim, scalar
 
@@ -42,6 +44,10 @@ def test_every_option_is_stored_with_its_default(api: TestClient, sessions: sess
         "patch_layers": None,
         "patch_method": "head",
         "pixels": "exact",
+        "activation_layers": None,
+        "activation_tokens": None,
+        "softmax": False,
+        "uncalibrated": False,
     }
 
 
@@ -50,6 +56,53 @@ def test_the_pooled_lens_is_given_with_every_patch_lens(
     api: TestClient, sessions: sessionmaker[Session], outputs: list[str]
 ) -> None:
     assert stored(api, sessions, {"outputs": outputs})["outputs"] == ["pooled", "patch"]
+
+
+def test_whatever_the_engine_gives_can_be_asked_for_in_any_order(
+    api: TestClient, sessions: sessionmaker[Session]
+) -> None:
+    assert get_args(Output) == OUTPUTS
+    options: dict[str, Any] = {"outputs": list(reversed(OUTPUTS)), "activation_layers": {"every": 2}}
+    options |= {"activation_tokens": [99, 0], "softmax": True, "uncalibrated": True, "patch_layers": [0]}
+    kept = stored(api, sessions, options)
+    assert kept == {**kept, **options, "outputs": list(OUTPUTS)}
+
+
+@pytest.mark.parametrize("output", ["probe_attention", "contribution", "token_norms"])
+def test_patch_layers_are_those_of_all_that_is_read_of_patches(
+    api: TestClient, sessions: sessionmaker[Session], output: str
+) -> None:
+    assert stored(api, sessions, {"outputs": [output], "patch_layers": [1]})["patch_layers"] == [1]
+
+
+@pytest.mark.parametrize(
+    "tokens", ["first", 3, [], [-1], [True], [1.0], [100], [10_000], [[1]], {"every": 2}]
+)
+def test_tokens_that_the_checkpoint_has_not_are_refused(
+    api: TestClient, sessions: sessionmaker[Session], tokens: Any
+) -> None:
+    asked = ask(api, {"outputs": ["activations"], "activation_tokens": tokens})
+    problem = assert_problem(asked, 422, "invalid-request")
+    assert [error["pointer"] for error in problem["errors"]] == ["/options/activation_tokens"]
+    assert scalar(sessions, "SELECT count(*) FROM images") == 0
+
+
+def test_a_job_whose_arrays_are_larger_than_one_may_keep_is_told_how_large_they_are(
+    settings: ApiSettings, key: str, sessions: sessionmaker[Session]
+) -> None:
+    a_layer = 100 * 128 * 4
+    tight = settings.model_copy(update={"max_job_output_bytes": 2 * a_layer})
+    options: dict[str, Any] = {"outputs": ["activations"], "activation_layers": [0, 1]}
+    with TestClient(create_app(tight), headers={"Authorization": f"Bearer {key}"}) as api:
+        assert ask(api, options).status_code == 202
+        problem = assert_problem(ask(api, options | {"activation_layers": "all"}), 422, "outputs-too-large")
+        assert problem["errors"][0]["pointer"] == "/options/outputs"
+        for word in (str(7 * a_layer), str(2 * a_layer), "activation_layers", "activation_tokens"):
+            assert word in problem["detail"]
+        fewer = options | {"activation_layers": "all", "activation_tokens": list(range(28))}
+        assert ask(api, fewer).status_code == 202
+        assert_problem(ask(api, fewer | {"outputs": ["activations", "embeddings"]}), 422, "outputs-too-large")
+    assert scalar(sessions, "SELECT count(*) FROM jobs") == 2
 
 
 @pytest.mark.parametrize("layers", ["all", {"every": 4}, {"every": 1_000}, [0], [DEPTH, 0, 3], [2, 2]])
@@ -113,6 +166,13 @@ def test_a_layer_out_of_reach_is_answered_with_those_that_are_there(api: TestCli
         ({"outputs": []}, "/options/outputs"),
         ({"outputs": ["pooled", "pooled"]}, "/options/outputs"),
         ({"outputs": ["patch"] * 1_000}, "/options/outputs"),
+        ({"outputs": ["embeddings"], "patch_layers": [1]}, "/options/patch_layers"),
+        ({"activation_layers": [1]}, "/options/activation_layers"),
+        ({"outputs": ["patch"], "activation_tokens": "all"}, "/options/activation_tokens"),
+        ({"outputs": ["activations"], "activation_layers": [7]}, "/options/activation_layers"),
+        ({"outputs": ["activations"], "activation_layers": "last"}, "/options/activation_layers"),
+        ({"softmax": 1}, "/options/softmax"),
+        ({"uncalibrated": None}, "/options/uncalibrated"),
         ({"outputs": ["tokens"]}, "/options/outputs/0"),
         ({"outputs": "patch"}, "/options/outputs"),
         ({"outputs": [True]}, "/options/outputs/0"),
@@ -142,4 +202,4 @@ def test_the_openapi_document_describes_layers(api: TestClient) -> None:
         "object",
         "array",
     ]
-    assert options["outputs"]["items"]["enum"] == ["pooled", "patch"]
+    assert options["outputs"]["items"]["enum"] == list(OUTPUTS)

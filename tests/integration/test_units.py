@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from engine.catalog import Catalog
-from jobs import submit
+from jobs import admission, submit
 from jobs.admission import MAX_UNIT_ITEMS, Quota, admit
 from jobs.blobs import BlobStore
 from jobs.images import Content
@@ -72,6 +72,27 @@ def test_units_of_bulk_are_about_a_second_by_the_measure_of_the_workers(sessions
     measure(sessions, 1e9)
     job_id = submit_texts(sessions, 100)
     assert scalar(sessions, "SELECT max(items) FROM work WHERE job_id = :job_id", job_id=job_id) == 1
+
+
+def test_units_of_large_arrays_are_small_enough_to_be_held(
+    sessions: Sessions, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure(sessions, 1e-9)
+    states = 7 * 100 * 128 * 4
+    monkeypatch.setattr(admission, "UNIT_OUTPUT_BYTES", 10 * states + 1)
+    content = Content(blobs.put(TENANT, b"picture"), 7, "image/jpeg")
+    options = {"labels": ["a ring"], "layers": "all", "patch_layers": None, "patch_method": "head"}
+
+    def unit_items(**asked: Any) -> int:
+        images = [ImageItem(content)] * 1_000
+        wanted = Submission(JobType.LOGIT_LENS, MODEL, images, options | asked, Priority.BULK)
+        with sessions.begin() as session:
+            return admit(session, TENANT, wanted, Catalog(), Quota()).unit_items
+
+    assert unit_items(outputs=["pooled"]) == MAX_UNIT_ITEMS
+    assert unit_items(outputs=["pooled", "activations"], activation_layers="all") == 10
+    monkeypatch.setattr(admission, "UNIT_OUTPUT_BYTES", 1)
+    assert unit_items(outputs=["pooled", "activations"]) == 1
 
 
 @pytest.mark.parametrize(

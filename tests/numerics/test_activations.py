@@ -66,7 +66,7 @@ def test_activations_are_those_of_the_last_layer_and_all_tokens_unless_told(
     assert (found.layers, found.values.shape) == ((siglip.config.layers,), (len(pictures), 1, 9, 32))
     same = siglip.lens(pictures, LABELS, ["activations"], activation_tokens="all")
     np.testing.assert_array_equal(activations_of(same).values, found.values)
-    assert lens.patch is lens.token_norms is lens.probe_attention is lens.contribution is None
+    assert [getattr(lens, output) for output in TOKEN_OUTPUTS] == [None] * len(TOKEN_OUTPUTS)
     assert siglip.lens(pictures, LABELS).activations is None
 
 
@@ -186,7 +186,7 @@ def test_softmax_and_uncalibrated_logits_are_given_on_request_only(
     engine: SiglipEngine, pictures: list[Image.Image]
 ) -> None:
     plain = engine.lens(pictures, LABELS)
-    assert plain.final_softmax is plain.uncalibrated is None
+    assert (plain.final_softmax, plain.uncalibrated) == (None, None)
     lens = engine.lens(pictures, LABELS, layers=[0, engine.config.layers], softmax=True, uncalibrated=True)
     scale, bias = engine.config.logit_scale, engine.config.logit_bias
     logit = scale * lens.cosine.astype(np.float64) + bias
@@ -203,7 +203,7 @@ def test_softmax_and_uncalibrated_logits_are_given_on_request_only(
     np.testing.assert_array_equal(lower.logit[:, -1], lens.final_logit)
     without = engine.lens(pictures, LABELS, uncalibrated=True)
     assert without.uncalibrated is not None
-    assert without.final_softmax is without.uncalibrated.softmax is None
+    assert (without.final_softmax, without.uncalibrated.softmax) == (None, None)
 
 
 def test_kept_embeddings_give_the_same_scores_on_request(

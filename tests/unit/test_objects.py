@@ -7,7 +7,7 @@ import pytest
 
 from jobs.blobs import BlobStore
 from jobs.errors import BlobMissingError, BlobStoreMissingError
-from jobs.objects import ObjectName, Span, put_object, read_span
+from jobs.objects import PIECE_BYTES, ObjectName, Span, put_object, read_span, stream_span
 
 NAME = ObjectName("tenant", job_id=uuid.UUID(int=1), token=uuid.UUID(int=7))
 
@@ -28,6 +28,18 @@ def test_a_part_beyond_the_end_is_missing_not_short(blobs: BlobStore) -> None:
     put_object(blobs, NAME, [b"maps"])
     with pytest.raises(BlobMissingError):
         read_span(blobs, NAME, Span(2, 3))
+
+
+def test_a_large_part_comes_in_pieces_and_never_short(blobs: BlobStore) -> None:
+    large = bytes(range(256)) * (PIECE_BYTES // 100)
+    _, span, _ = put_object(blobs, NAME, (part for part in (b"first", large, b"third")))
+    pieces = list(stream_span(blobs, NAME, span))
+    assert b"".join(pieces) == large
+    assert max(map(len, pieces)) == PIECE_BYTES
+    with pytest.raises(BlobMissingError):
+        stream_span(blobs, NAME, Span(span.offset, span.length + 6))
+    with pytest.raises(BlobMissingError):
+        stream_span(blobs, replace(NAME, tenant="another"), span)
 
 
 def test_a_late_worker_overwrites_nothing(blobs: BlobStore) -> None:

@@ -29,7 +29,7 @@ def lens_of(final: list[float], **shown: list[float]) -> Lens:
 
 def payload_of(lens: Lens) -> Any:
     found = DecodedItem(ITEM, np.zeros((3, 1, 1), np.uint8), 1, 1)
-    (result,) = lens_payloads([found], lens, None)
+    (result,) = lens_payloads([found], lens, {})
     return result
 
 

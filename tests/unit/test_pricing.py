@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.catalog import DEFAULT_MODEL, DEMO_MODEL, Catalog, Checkpoint, Dimensions
-from jobs.pricing import BASE_224, price
+from jobs.pricing import BASE_224, price, stored_bytes
 from models.types import JobType
 
 LENS: dict[str, Any] = {
@@ -90,6 +90,56 @@ def test_labels_are_paid_once_a_job_and_their_maps_by_memory() -> None:
         lens(labels=[f"label {index}" for index in range(count)], **patch)[1] for count in (2, 100, 5_000)
     )
     assert few < many == more, "no more maps are kept than are shown"
+
+
+def test_what_is_read_of_tokens_costs_what_its_matrix_products_do() -> None:
+    large = Catalog().find(DEFAULT_MODEL)
+    whole = price(EMBEDDING, {}, "image", large).item_gflop
+
+    def share(output: str) -> float:
+        asked = lens(large, outputs=["pooled", output], patch_layers="all", patch_method="value")
+        return (asked[0] - lens(large)[0]) / whole
+
+    # a value of each token, and its way through the output projection; patch values have both in one matrix
+    assert share("contribution") == pytest.approx(2 * share("patch") + share("probe_attention"))
+    assert share("contribution") < 0.2
+    assert 0 < share("probe_attention") < 0.01
+    assert [share(output) for output in ("token_norms", "embeddings", "activations")] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("output", ["patch", "probe_attention", "contribution", "token_norms"])
+def test_everything_read_of_tokens_takes_memory_by_its_layers(output: str) -> None:
+    few, many = (lens(outputs=["pooled", output], patch_layers=layers)[1] for layers in ([12], "all"))
+    assert lens()[1] < few < many
+
+
+def test_activations_are_priced_by_layers_and_tokens_and_the_memory_they_take() -> None:
+    def stored(**options: Any) -> dict[str, int]:
+        return stored_bytes(JobType.LOGIT_LENS, {**LENS, **options}, BASE)
+
+    wanted: dict[str, Any] = {"outputs": ["activations"], "activation_layers": [0, 12, 12]}
+    assert stored(**wanted) == {"activations": 2 * 196 * 768 * 4}
+    assert stored(**wanted, activation_tokens="all") == stored(**wanted)
+    assert stored(**wanted, activation_tokens=[5, 5, 0]) == {"activations": 2 * 2 * 768 * 4}
+    assert stored(outputs=["activations"]) == {"activations": 196 * 768 * 4}
+    assert lens(**wanted)[1] - lens()[1] >= 2 * 196 * 768 * 4
+    asked = price(JobType.LOGIT_LENS, {**LENS, **wanted}, "image", BASE)
+    assert asked.output_bytes == 2 * 196 * 768 * 4
+
+
+def test_of_many_labels_the_maps_of_those_that_are_kept_are_counted() -> None:
+    def stored(count: int) -> int:
+        options = LENS | {"outputs": ["patch"], "labels": [f"label {index}" for index in range(count)]}
+        return stored_bytes(JobType.LOGIT_LENS, options, BASE)["patch"]
+
+    assert (stored(100), stored(101)) == (100 * 196 * 4, 5 * 196 * 4)
+
+
+def test_embeddings_of_a_job_and_jobs_of_an_earlier_version_have_a_price() -> None:
+    assert stored_bytes(EMBEDDING, {"normalize": True}, BASE) == {}
+    assert stored_bytes(JobType.LOGIT_LENS, LENS, BASE) == {}
+    kept = stored_bytes(JobType.LOGIT_LENS, LENS | {"outputs": ["embeddings"]}, BASE)
+    assert kept == {"embeddings": 13 * 768 * 4}
 
 
 def test_a_text_is_cheaper_than_a_picture() -> None:
