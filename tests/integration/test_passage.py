@@ -51,6 +51,7 @@ def test_labels_are_no_cost_of_the_items() -> None:
             "outputs": ["pooled"],
             "layers": "all",
             "patch_layers": None,
+            "patch_method": "head",
         }
         items = [{"index": index, "kind": "image"} for index in range(3)]
         unit = Unit(uuid.uuid4(), 0, 1, 1e9, 1, TENANT, JobType.LOGIT_LENS, options, items)
