@@ -50,7 +50,11 @@ def price(type_: JobType, options: Mapping[str, Any], kind: str, checkpoint: Che
     labels = options.get("labels", ())
     if type_ is JobType.LOGIT_LENS:
         plan = plan_of(options, sizes)
-        gflop += _head_gflop(sizes) + len(plan.layers) * _folded_gflop(sizes) + _token_gflop(plan, sizes, len(labels))
+        gflop += (
+            _head_gflop(sizes)
+            + len(plan.layers) * _folded_gflop(sizes)
+            + _token_gflop(plan, sizes, len(labels))
+        )
         memory += _reading_bytes(plan, sizes, min(len(labels), SCORED_LABELS))
     kept = sum(stored_bytes(type_, options, checkpoint).values())
     return Price(gflop, memory, count_prompts(labels) * _tower_gflop(sizes, TEXT_TOKENS), kept)
