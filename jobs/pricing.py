@@ -138,10 +138,10 @@ def _folded_gflop(sizes: Dimensions) -> float:
 
 
 def _patch_gflop(sizes: Dimensions, method: str) -> float:
-    """Of each patch alone its value, projected: one folded matrix, or the two of the head and its MLP."""
+    """Of each patch alone its length, by a folded triangle; or the two matrices of the head, and its MLP."""
     width = sizes.hidden_size
     if method == "value":
-        return sizes.patch_tokens * 2 * width**2 / GIGA
+        return sizes.patch_tokens * width**2 / GIGA
     return sizes.patch_tokens * (4 * width**2 + 4 * width * sizes.mlp_size) / GIGA
 
 

@@ -275,8 +275,8 @@ def test_what_computed_an_embedding_is_in_its_key(
         assert len(kept.rows) == expected
 
     embed(demo, 1)
-    embed(SiglipEngine(DEMO_MODEL, device="cpu"), 1)
-    embed(SiglipEngine(DEMO_MODEL, device="cpu", dtype="bfloat16"), 2)
+    embed(SiglipEngine(DEMO_MODEL, device="cpu", runtime="torch"), 1)
+    embed(SiglipEngine(DEMO_MODEL, device="cpu", runtime="torch", dtype="bfloat16"), 2)
     embed(siglip, 3)
     monkeypatch.setattr(directions, "ENGINE_VERSION", -1)
     embed(demo, 4)
