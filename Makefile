@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: make demo, make test.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-full test-chaos check clean
+.PHONY: help demo up test test-full test-chaos bench check clean
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
@@ -28,6 +28,13 @@ test-full: .venv/ready-to-develop ## Run the engine on all eleven checkpoints at
 
 test-chaos: .venv/ready-to-develop ## Kill, freeze and lie to the processes of a running service
 	@$(BIN)/python -m pytest tests/chaos tests/acceptance/test_faults.py -m chaos --durations=0
+
+bench: .venv/ready-to-develop ## Measure the engine against transformers, its outputs, pixels and memory; takes an hour
+	@$(BIN)/python -m benchmarks.forward --out benchmarks/results/forward.json
+	@$(BIN)/python -m benchmarks.pixels --out benchmarks/results/pixels.json
+	@$(BIN)/python -m benchmarks.lens --out benchmarks/results/lens-float32.json
+	@$(BIN)/python -m benchmarks.lens --dtype bfloat16 --out benchmarks/results/lens-bfloat16.json
+	@$(BIN)/python -m benchmarks.memory --out benchmarks/results/memory.json
 
 check: .venv/ready-to-develop ## Lint, formatting, types, import floors, deployment files
 	@$(BIN)/ruff check .

@@ -27,6 +27,7 @@ from engine.catalog import DEFAULT_MODEL, DEFAULT_TEMPLATE, Catalog
 from engine.config import EngineConfig, read_config
 from engine.directions import TextStore, TextTower, embed_directions
 from engine.errors import InvalidArgumentError
+from engine.feed import feed
 from engine.folded import FoldedHead
 from engine.labels import AnyLabel, check_template, read_labels
 from engine.layers import LayerChoice, TokenChoice, resolve_layers, resolve_tokens
@@ -181,9 +182,9 @@ class SiglipEngine:
             InvalidArgumentError: see `normalize`.
         """
         rows = [torch.empty((0, self.config.hidden_size))]
-        for batch in batches(images, batch_size, self._runtime.most_images):
+        for pixel_values in self._feed(batches(images, batch_size, self._runtime.most_images)):
             with memory_errors():
-                (last,) = deque(self._stream(batch), maxlen=1)
+                (last,) = deque(self._stream(pixel_values), maxlen=1)
                 rows.append(read_head(self._vision, last).cpu())
         return torch.cat(rows)
 
@@ -258,11 +259,13 @@ class SiglipEngine:
         directions = self._directions(labels, template)
         unit = torch.from_numpy(directions.unit).to(self.device)
         parts = []
-        for batch in batches(images, batch_size, most_images(plan, width), self._runtime.most_images):
-            taken += len(batch)
+        most = (most_images(plan, width), self._runtime.most_images)
+        for pixel_values in self._feed(batches(images, batch_size, *most)):
+            taken += len(pixel_values)
             check_activations(plan, width, taken)
             with memory_errors():
-                parts.append(read_batch(self._vision, self._folded, self._stream(batch), unit, plan))
+                states = self._stream(pixel_values)
+                parts.append(read_batch(self._vision, self._folded, states, unit, plan))
         if not parts:
             raise InvalidArgumentError("images", "give at least one picture")
         config = self.config
@@ -339,8 +342,14 @@ class SiglipEngine:
             activation_tokens=tokens,
         )
 
-    def _stream(self, batch: Sequence[Any]) -> Iterator[Tensor]:
-        return self._runtime.stream(check_pixel_values(self.normalize(batch), self.config.img_size))
+    def _feed(self, parts: Iterable[Sequence[Any]]) -> Iterator[Tensor]:
+        """Pixel values of each batch: on a GPU looked up there, one batch ahead."""
+        if self.device.type == "cuda":
+            return feed(self._pixels, self._pixels.table.to(self.device), parts)
+        return map(self.normalize, parts)
+
+    def _stream(self, pixel_values: Tensor) -> Iterator[Tensor]:
+        return self._runtime.stream(check_pixel_values(pixel_values, self.config.img_size))
 
     def _encode_text(self, ids: Tensor, step: Callable[[], None] | None = None) -> Iterator[Tensor]:
         return encode(self.model.text_model, ids, self.device, step)
