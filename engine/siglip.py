@@ -52,7 +52,6 @@ class SiglipEngine:
     `dtype` is that of the products in the vision tower's blocks. Weights are loaded in float32 and everything
     else is computed in it: patch embedding, norms, residual stream, the head, texts, scores.
 
-
     Raises, from the constructor:
         CatalogError: a name that is refused before anything is loaded.
         ModelLoadFailedError: the checkpoint's files are missing, torn or incomplete.

@@ -73,13 +73,15 @@ def start_runtime(
         drift = measure_drift(runtime, folded, pixel_values, stock)
     except _START_FAULTS as fault:
         reason = f"{name} cannot be started: {type(fault).__name__}: {fault}"[:500]
-        return _fall_back(EagerRuntime(vision, dtype), reason)
-    bound = MAX_DRIFT[dtype]
-    # not the other way round: NaN compares as false
-    if not drift <= bound:
+    else:
+        bound = MAX_DRIFT[dtype]
+        if drift <= bound:
+            return Started(runtime, drift)
         reason = f"{name} is {drift:.2g} off in a unit embedding, {bound:g} is allowed"
-        return _fall_back(EagerRuntime(vision, dtype), reason)
-    return Started(runtime, drift)
+    # stacklevel: start_runtime <- SiglipEngine <- the caller
+    warnings.warn(f"torch serves instead: {reason}.", RuntimeFallbackWarning, stacklevel=3)
+    reference = EagerRuntime(vision, dtype)
+    return Started(reference, measure_drift(reference, folded, pixel_values, stock), reason)
 
 
 def measure_drift(runtime: Runtime, folded: FoldedHead, pixel_values: PixelValues, stock: Stock) -> float:
@@ -92,12 +94,6 @@ def measure_drift(runtime: Runtime, folded: FoldedHead, pixel_values: PixelValue
 
 def _distance(ours: Pooled, theirs: Pooled) -> float:
     return float(torch.linalg.vector_norm(unit_rows(ours) - unit_rows(theirs), dim=-1).max())
-
-
-def _fall_back(instead: Runtime, reason: str) -> Started:
-    # stacklevel: _fall_back <- start_runtime <- SiglipEngine <- the caller
-    warnings.warn(f"torch serves instead: {reason}.", RuntimeFallbackWarning, stacklevel=4)
-    return Started(instead, 0.0, reason)
 
 
 def _start_openvino(vision: Any, dtype: str) -> Runtime:

@@ -60,6 +60,7 @@ def test_a_runtime_that_computes_something_else_is_replaced_and_that_is_said(
     with pytest.warns(RuntimeFallbackWarning, match="torch serves instead: openvino is .* off"):
         started = start(demo)
     assert started.runtime.name == "torch"
+    assert started.drift == 0
     assert started.fallback is not None
     assert "is allowed" in started.fallback
 
