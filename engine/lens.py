@@ -51,7 +51,7 @@ class LabelDirections:
     `unit` is [label, width] float32 of norm 1. `prompts` are the texts that were embedded, of each label in
     its form: a string that filled the template, a tuple of several, {"positive": tuple, "negative": tuple} of
     a direction, None of a vector. `truncated` tells of which labels a text was cut at 64 tokens. They belong
-    to the weights named by `weights_sha256` and to no others.
+    to the checkpoint named by `checkpoint_sha256` and to no others.
 
     The logit and match probability of a lens are fitted for single texts: of an ensemble they are near that,
     of a direction or a vector they mean nothing, and only cosines are to be read.
@@ -61,7 +61,7 @@ class LabelDirections:
     prompts: tuple[Prompts, ...]
     unit: LabelVectors
     truncated: LabelFlags
-    weights_sha256: str
+    checkpoint_sha256: str
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,8 @@ def join(parts: Sequence[Scores]) -> Scores:
         kept=np.concatenate([part.kept for part in parts]),
         tokens=join_maps([part.tokens for part in parts]),
         embeddings=np.concatenate(layers) if layers else None,
-        head_deviation=max(part.head_deviation or 0.0 for part in parts),
+        # numpy's, which answers NaN when there is one
+        head_deviation=float(np.max([part.head_deviation or 0.0 for part in parts])),
     )
 
 

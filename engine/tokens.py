@@ -87,7 +87,9 @@ class TokenReader:
     def keep(self, hidden: Hidden) -> None:
         """Keep one layer itself, of the chosen tokens, away from the device."""
         chosen = self._plan.activation_tokens
-        self._states.append((hidden if chosen is None else hidden[:, list(chosen)]).cpu())
+        kept = hidden if chosen is None else hidden[:, list(chosen)]
+        # copied, since the runtime writes the next batch into the same memory
+        self._states.append(kept.to("cpu", copy=True))
 
     def score(self, unit: TextEmbeddings, kept: KeptLabels) -> TokenMaps:
         """The maps of what was taken; `unit` [label, width] of norm 1, `kept` as in `engine.lens.Lens`."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from engine.cosine import unit_rows
@@ -86,10 +87,12 @@ def start_runtime(
 
 def measure_drift(runtime: Runtime, folded: FoldedHead, pixel_values: PixelValues, stock: Stock) -> float:
     """Largest distance of a runtime's unit embeddings from the library's, over layers and pictures."""
-    return max(
+    distances = [
         _distance(folded.read(ours), folded.read(theirs))
         for ours, theirs in zip(runtime.stream(pixel_values), stock.states, strict=True)
-    )
+    ]
+    # numpy's, which answers NaN when there is one: Python's passes over it
+    return float(np.max(distances))
 
 
 def _distance(ours: Pooled, theirs: Pooled) -> float:

@@ -10,6 +10,8 @@ from engine.runtimes.mixed import blocks_of
 from engine.shapes import Hidden, PixelValues
 
 LARGEST_BUCKET: Final = 512
+RECOMPILE_LIMIT: Final = 128
+"""Ten sizes, and room for other checkpoints."""
 
 
 class CompiledRuntime:
@@ -24,7 +26,14 @@ class CompiledRuntime:
 
     def __init__(self, vision: Any, dtype: str) -> None:
         self._vision = vision
-        self._blocks: list[Any] = [torch.compile(block, dynamic=False) for block in blocks_of(vision, dtype)]
+        # by default what is compiled for more than eight sizes runs as it is, without a word; blocks share
+        # their code, with those of other checkpoints of this process too
+        self._blocks: list[Any] = [
+            torch.compile(  # type: ignore[call-overload]  # torch's own types do not know the limit
+                block, dynamic=False, recompile_limit=RECOMPILE_LIMIT
+            )
+            for block in blocks_of(vision, dtype)
+        ]
 
     @torch.no_grad()
     def stream(self, pixel_values: PixelValues) -> Iterator[Hidden]:

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-
 from engine.residual import stream
 from engine.runtimes.mixed import blocks_of
 from engine.shapes import Hidden, PixelValues
@@ -25,5 +23,5 @@ class EagerRuntime:
         return stream(self._vision, pixel_values.to(self._vision.device), self._blocks)
 
     def describe(self) -> dict[str, Any]:
-        """The precision of float32 products, which a caller may have lowered for the whole process."""
-        return {"float32_matmul_precision": torch.get_float32_matmul_precision()}
+        """Nothing beside what holds for every runtime."""
+        return {}

@@ -2,6 +2,7 @@
 
 import shutil
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,46 @@ def test_batches_that_are_too_large_for_memory_are_parted(
     assert seen == [2, 2, 1] * 3
 
 
-def test_memory_of_a_batch_is_bounded_at_the_sizes_of_the_default_checkpoint(tmp_path: Path) -> None:
+def test_a_runtime_that_gives_no_numbers_is_replaced(
+    demo: SiglipEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # layer 0 is torch's own: with all the others undefined, it alone must not vouch for the runtime
+    gelu = opset15.gelu
+    nan = opset15.constant(np.array(np.nan, dtype=np.float32))
+    monkeypatch.setattr(opset15, "gelu", lambda inner, form: opset15.multiply(gelu(inner, form), nan))
+    with pytest.warns(RuntimeFallbackWarning, match="openvino is nan off"):
+        assert start(demo).runtime.name == "torch"
+
+
+def test_a_lens_that_nobody_finished_holds_up_no_other(
+    fast_demo: SiglipEngine, pictures: list[Image.Image]
+) -> None:
+    pixel_values = fast_demo.normalize(pictures[:2])
+    before = fast_demo.lens(pictures[:2], LABELS)
+    # as after Ctrl-C, whose traceback keeps what was under way
+    abandoned = fast_demo._runtime.stream(pixel_values)
+    kept = [next(abandoned), next(abandoned)]
+    again = fast_demo.lens(pictures[:2], LABELS)
+    np.testing.assert_array_equal(before.cosine, again.cosine)
+    assert len(kept) == 2
+
+
+def test_threads_with_one_engine_get_their_own_answers(
+    fast_demo: SiglipEngine, pictures: list[Image.Image]
+) -> None:
+    outputs = ("pooled", "activations", "embeddings")
+    alone = [fast_demo.lens([picture], LABELS, outputs) for picture in pictures]
+    with ThreadPoolExecutor(4) as threads:
+        asked = pictures * 20
+        answers = list(threads.map(lambda picture: fast_demo.lens([picture], LABELS, outputs), asked))
+    for answer, wanted in zip(answers, alone * 20, strict=True):
+        np.testing.assert_array_equal(answer.cosine, wanted.cosine)
+        assert answer.activations is not None
+        assert wanted.activations is not None
+        np.testing.assert_array_equal(answer.activations.values, wanted.activations.values)
+
+
+def test_the_hidden_states_of_a_batch_are_bounded(tmp_path: Path) -> None:
     engine = SiglipEngine(save_siglip(tmp_path / "checkpoint"), device="cpu", runtime="openvino")
     states = (engine.config.layers + 1) * engine.config.patch_tokens * engine.config.hidden_size * 4
     assert engine._runtime.most_images == 512 * 2**20 // states
@@ -126,6 +166,20 @@ def test_compiled_blocks_keep_the_law_whatever_a_batch_is_filled_up_with(
         assert np.abs(ours.cosine - theirs.cosine).max() < 1e-5
     pooled, activations = engine.forward(engine.normalize(pictures[:3]))
     assert {len(state) for state in activations["hidden_states"]} == {len(pooled)} == {3}
+
+
+@needs_a_compiler
+@pytest.mark.timeout(300)
+def test_every_batch_size_is_compiled(siglip: SiglipEngine) -> None:
+    side = siglip.config.img_size
+    generator = torch.Generator().manual_seed(4)
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        engine = SiglipEngine(siglip.model.config._name_or_path, device="cpu", runtime="compiled")
+        for count in [1 << power for power in range(10)]:
+            pixel_values = torch.rand((count, 3, side, side), generator=generator) * 2 - 1
+            ours, theirs = (each.forward(pixel_values)[0] for each in (engine, siglip))
+            assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max(), count
+    assert engine.runtime == "compiled"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
