@@ -105,14 +105,19 @@ def check_embeddings(embeddings: object, layers: int, width: int) -> torch.Tenso
     """The embeddings [image, layer, width] as a finite float32 tensor."""
     wanted = f"expected float numbers [image, {layers} layers, {width}], as `lens` gives on request"
     if isinstance(embeddings, np.ndarray) and np.issubdtype(embeddings.dtype, np.floating):
-        embeddings = torch.from_numpy(np.ascontiguousarray(embeddings))
+        with np.errstate(over="ignore"):
+            embeddings = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32))
     if not isinstance(embeddings, torch.Tensor) or not embeddings.is_floating_point():
         raise InvalidArgumentError("embeddings", wanted)
+    # in float32 before it is judged: what is finite in float64 need not be
+    embeddings = embeddings.detach().to("cpu", torch.float32)
     if tuple(embeddings.shape[1:]) != (layers, width) or len(embeddings) == 0:
         raise InvalidArgumentError("embeddings", f"{wanted}, not {list(embeddings.shape)}")
     if not bool(torch.isfinite(embeddings).all()):
-        raise InvalidArgumentError("embeddings", "holds NaN or infinity")
-    return embeddings.float()
+        raise InvalidArgumentError("embeddings", "holds NaN or infinity, in float32")
+    if not bool(embeddings.any(dim=-1).all()):
+        raise InvalidArgumentError("embeddings", "holds one that is all zeros: it has no direction")
+    return embeddings
 
 
 def batches(images: Iterable[Any], batch_size: int, *most: int | None) -> Iterator[list[Any]]:
@@ -134,17 +139,24 @@ def batches(images: Iterable[Any], batch_size: int, *most: int | None) -> Iterat
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turn the device's out-of-memory error into ours, which a worker retries with fewer pictures.
+    """Turn every out-of-memory error into ours, which a worker retries with fewer pictures.
 
     Raises:
         OutOfMemoryError: the device had no room.
     """
     try:
         yield
-    except RuntimeError as fault:
-        # torch has a class of its own for a GPU only; on a CPU its allocator is known by its name
-        if isinstance(fault, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(fault):
+    except (RuntimeError, MemoryError) as fault:
+        if _is_out_of_memory(fault):
             raise OutOfMemoryError(
                 f"The device is out of memory, try a smaller batch_size: {fault}"
             ) from fault
         raise
+
+
+def _is_out_of_memory(fault: Exception) -> bool:
+    # torch has a class of its own for a GPU only; on a CPU its allocator is known by its name. numpy and
+    # OpenVINO raise Python's, the latter also what C++ calls it
+    return isinstance(fault, (MemoryError, torch.OutOfMemoryError)) or any(
+        sign in str(fault) for sign in ("DefaultCPUAllocator", "bad_alloc")
+    )

@@ -48,14 +48,14 @@ class TextTower:
     tokenizer: Any
     encode: Callable[[TokenIds], Iterator[TextEmbeddings]]
     width: int
-    weights_sha256: str
+    checkpoint_sha256: str
     runtime: str
     dtype: str
     float32_precision: str
 
     def keys(self, ids: TokenIds) -> list[bytes]:
         """A key for each row of token ids: 32 bytes, equal only where the embedding is."""
-        origin = [self.weights_sha256, ENGINE_VERSION, self.runtime, self.dtype, self.float32_precision]
+        origin = [self.checkpoint_sha256, ENGINE_VERSION, self.runtime, self.dtype, self.float32_precision]
         salt = hashlib.sha256(repr(origin).encode())
         keys = []
         for row in ids.numpy().astype("<i4"):
@@ -94,7 +94,7 @@ def embed_directions(
         prompts=tuple(prompts),
         unit=np.stack(unit).astype(np.float32, copy=False),
         truncated=np.array([not too_long.isdisjoint(texts_of(each)) for each in prompts], dtype=bool),
-        weights_sha256=tower.weights_sha256,
+        checkpoint_sha256=tower.checkpoint_sha256,
     )
 
 

@@ -20,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from engine.catalog import Catalog, Checkpoint
 from engine.errors import InvalidArgumentError, ModelLoadFailedError, ModelNotSupportedError
+from engine.text import TEXT_POSITIONS
 
 # A service's log is no terminal; the bars of a hundred weights would fill it.
 disable_progress_bar()
@@ -45,13 +46,17 @@ _WHERE: Final = (
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint in memory, and where it came from."""
+    """A checkpoint in memory, and where it came from.
+
+    `checkpoint_sha256` is of weights and configuration: heads and epsilons are in the latter alone.
+    """
 
     model: Any
     processor: Any
     name: str
     revision: str
     weights_sha256: str
+    checkpoint_sha256: str
 
 
 def choose(name: str | Path, catalog: Catalog, revision: str | None) -> Checkpoint:
@@ -64,7 +69,7 @@ def choose(name: str | Path, catalog: Catalog, revision: str | None) -> Checkpoi
     if not isinstance(name, (str, Path)) or not str(name):
         raise InvalidArgumentError("model_name", "expected a model's name or a folder")
     if str(name) not in catalog.names() and _looks_like_folder(name):
-        folder = Path(name).expanduser().resolve()
+        folder = _resolve(name)
         checkpoint = Checkpoint(name=str(name), source=str(folder), local=True)
     else:
         checkpoint = catalog.find(str(name))
@@ -103,6 +108,7 @@ def load(checkpoint: Checkpoint, device: torch.device) -> Loaded:
         image_processor = SiglipImageProcessorPil.from_pretrained(folder, local_files_only=True)
         processor = SiglipProcessor(image_processor=image_processor, tokenizer=tokenizer)
         digest = _hash(weights)
+        whole = hashlib.sha256(f"{digest}\n{_hash([folder / 'config.json'])}".encode()).hexdigest()
     except _READ_FAULTS as fault:
         raise ModelLoadFailedError(
             f"{checkpoint.name} in {folder} cannot be read: {fault}. {_WHERE}"
@@ -113,12 +119,18 @@ def load(checkpoint: Checkpoint, device: torch.device) -> Loaded:
         raise ModelLoadFailedError(
             f"{checkpoint.name} in {folder} lacks {len(absent)} weights, {absent[0]} first. {_WHERE}"
         )
+    positions = model.config.text_config.max_position_embeddings
+    if positions != TEXT_POSITIONS:
+        raise ModelNotSupportedError(
+            f"{checkpoint.name} in {folder} reads texts of {positions} tokens, SigLIP's have {TEXT_POSITIONS}"
+        )
     return Loaded(
         model=model.eval().requires_grad_(False).to(device),
         processor=processor,
         name=checkpoint.name,
-        revision=f"local:{digest}" if checkpoint.local else folder.name,
+        revision=f"local:{whole}" if checkpoint.local else folder.name,
         weights_sha256=digest,
+        checkpoint_sha256=whole,
     )
 
 
@@ -126,8 +138,8 @@ def _fetch(checkpoint: Checkpoint) -> Path:
     """The folder with all of a checkpoint's files; for a hub id its snapshot, named by the commit."""
     if checkpoint.local:
         folder = Path(checkpoint.source)
-        if not folder.is_dir():
-            raise ModelLoadFailedError(f"{checkpoint.name}: there is no folder {folder}. {_WHERE}")
+        if not _is_folder(folder):
+            raise ModelLoadFailedError(f"{checkpoint.name[:200]}: there is no such folder. {_WHERE}")
         return folder
     try:
         return Path(
@@ -145,10 +157,10 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
     files = [folder / "model.safetensors"]
     if not files[0].is_file() and index.is_file():
         try:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            files = [folder / shard for shard in shards]
         except (ValueError, KeyError, AttributeError, TypeError) as fault:
             raise ModelLoadFailedError(f"{name}: {index} is damaged. {_WHERE}") from fault
-        files = [folder / shard for shard in sorted(shards)]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise ModelLoadFailedError(
@@ -185,4 +197,21 @@ def _hash(files: list[Path]) -> str:
 
 
 def _looks_like_folder(name: str | Path) -> bool:
-    return isinstance(name, Path) or name.startswith(("/", ".", "~")) or Path(name).is_dir()
+    if isinstance(name, Path) or name.startswith(("/", ".", "~")):
+        return True
+    return _is_folder(Path(name))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        # longer than a path may be, or with a NUL in it
+        return False
+
+
+def _resolve(name: str | Path) -> Path:
+    try:
+        return Path(name).expanduser().resolve()
+    except (OSError, ValueError, RuntimeError) as fault:
+        raise InvalidArgumentError("model_name", f"{str(name)[:200]!r} is no folder: {fault}") from fault

@@ -40,7 +40,6 @@ from engine.residual import check_last_layer, read_head, run_stock
 from engine.runtimes.choice import RUNTIMES, choose_runtime, start_runtime
 from engine.sizes import check_activations
 from engine.text import encode, tokenize
-from pictures.convert import squash, to_rgb
 
 DTYPES: Final = ("float32", "bfloat16")
 IMAGE_BATCH: Final = 16
@@ -86,10 +85,10 @@ class SiglipEngine:
         self.processor: Any = loaded.processor
         self.config: EngineConfig = read_config(loaded.model)
         self._vision = loaded.model.vision_model
-        self._folded = FoldedHead(self._vision)
         self._pixels = read_pixel_path(loaded.processor.image_processor, self.config.img_size)
-        self._weights_sha256 = loaded.weights_sha256
+        self._checkpoint_sha256 = loaded.checkpoint_sha256
         with memory_errors():
+            self._folded = FoldedHead(self._vision)
             ramp = self._ramp().to(self.device)
             stock = run_stock(self._vision, ramp)
             started = start_runtime(chosen, self._vision, dtype, self._folded, ramp, stock)
@@ -103,10 +102,12 @@ class SiglipEngine:
             "runtime": self.runtime,
             "runtime_drift": started.drift,
             "runtime_fallback": started.fallback,
-            **started.runtime.describe(),
             "device": str(self.device),
             "device_name": _device_name(self.device),
             "attention": loaded.model.config._attn_implementation,  # noqa: SLF001 - its only name
+            # of every runtime's head and texts, and of the blocks of those in torch
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            **started.runtime.describe(),
             "pixel_path": self._pixels.describe(),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
@@ -122,10 +123,6 @@ class SiglipEngine:
             InvalidArgumentError: anything that is no picture, see `engine.preprocess.normalize`.
         """
         return normalize(self._pixels, image)
-
-    def squash(self, image: Image.Image) -> Image.Image:
-        """The RGB picture [img, img] that `normalize` reads of this one: far smaller, and the same bits."""
-        return squash(to_rgb(image), self._pixels.side, self._pixels.resample)
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """One pass over pixel values [batch, 3, img, img].
@@ -209,7 +206,7 @@ class SiglipEngine:
             tokenizer=self.processor.tokenizer,
             encode=partial(self._encode_text, step=step),
             width=self.config.hidden_size,
-            weights_sha256=self._weights_sha256,
+            checkpoint_sha256=self._checkpoint_sha256,
             runtime=self.runtime,
             dtype=self.dtype,
             float32_precision=torch.get_float32_matmul_precision(),
@@ -256,7 +253,8 @@ class SiglipEngine:
         width, taken = self.config.hidden_size, 0
         check_activations(plan, width, len(images) if isinstance(images, Sized) else 1)
         directions = self._directions(labels, template)
-        unit = torch.from_numpy(directions.unit).to(self.device)
+        with memory_errors():
+            unit = torch.from_numpy(directions.unit).to(self.device)
         parts = []
         most = (most_images(plan, width), self._runtime.most_images)
         for pixel_values in self._feed(batches(images, batch_size, *most)):
@@ -342,10 +340,14 @@ class SiglipEngine:
         )
 
     def _feed(self, parts: Iterable[Sequence[Any]]) -> Iterator[Tensor]:
-        """Pixel values of each batch: on a GPU looked up there, one batch ahead."""
+        """Pixel values of each batch: on a GPU looked up there, one batch ahead.
+
+        Raises:
+            OutOfMemoryError: the device had no room for a batch's pixels.
+        """
         if self.device.type == "cuda":
-            return feed(self._pixels, self._pixels.table.to(self.device), parts)
-        return map(self.normalize, parts)
+            return _guarded(feed(self._pixels, self._pixels.table.to(self.device), parts))
+        return _guarded(map(self.normalize, parts))
 
     def _stream(self, pixel_values: Tensor) -> Iterator[Tensor]:
         return self._runtime.stream(check_pixel_values(pixel_values, self.config.img_size))
@@ -356,8 +358,8 @@ class SiglipEngine:
     def _directions(self, labels: Sequence[AnyLabel] | LabelDirections, template: str) -> LabelDirections:
         if not isinstance(labels, LabelDirections):
             return self.embed_labels(labels, template)
-        if labels.weights_sha256 != self._weights_sha256:
-            raise InvalidArgumentError("labels", "these directions were made by another checkpoint's weights")
+        if labels.checkpoint_sha256 != self._checkpoint_sha256:
+            raise InvalidArgumentError("labels", "these directions were made by another checkpoint")
         return labels
 
     def _ramp(self) -> Tensor:
@@ -365,6 +367,15 @@ class SiglipEngine:
         return self.normalize(
             Image.merge("RGB", [Image.linear_gradient("L").rotate(turn) for turn in (0, 90, 180)])
         )
+
+
+def _guarded(parts: Iterator[Tensor]) -> Iterator[Tensor]:
+    while True:
+        with memory_errors():
+            part = next(parts, None)
+        if part is None:
+            return
+        yield part
 
 
 def _device_name(device: torch.device) -> str:

@@ -59,7 +59,15 @@ def encode(
 
     Raises:
         OutOfMemoryError: the device had no room.
+        ModelLoadFailedError: a token that the checkpoint has no embedding for.
     """
+    vocabulary = tower.config.vocab_size
+    if len(ids) and int(ids.max()) >= vocabulary:
+        # here, not on the device: a GPU would be lost to the whole process
+        raise ModelLoadFailedError(
+            f"The tokenizer gives token {int(ids.max())}, the checkpoint embeds {vocabulary}. Its files are"
+            " not those of this checkpoint: fetch the tokenizer files again."
+        )
     for part in torch.split(ids, TEXT_BATCH):
         if step is not None:
             step()

@@ -60,8 +60,7 @@ def run_in_steps(
                 waiting.extendleft((part[half:], part[:half]))
                 continue
             log.warning("item.failed", exc_info=not isinstance(error, EngineError), error=_short(error))
-            # its frames hold tensors
-            steps.failed.append((part[0], error.with_traceback(None)))
+            steps.failed.append((part[0], _without_frames(error)))
             if not thorough and _is_hopeless(steps):
                 steps.failed += [(entry, error) for left in waiting for entry in left]
                 return steps
@@ -74,6 +73,12 @@ def run_in_steps(
 def is_refusal(error: BaseException) -> bool:
     """Whether the engine refuses the input: it will do so again."""
     return isinstance(error, EngineError) and not isinstance(error, OutOfMemoryError)
+
+
+def _without_frames(error: Exception | SystemExit) -> Exception | SystemExit:
+    """The error without its frames, which hold tensors, nor those of what it came from."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _is_hopeless(steps: Steps[Entry, Answer]) -> bool:

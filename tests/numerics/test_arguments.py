@@ -77,6 +77,8 @@ CALLS: list[tuple[str, Call]] = [
     ("embeddings", lambda e: e.rescore(np.ones((1, 4, 32), np.int64), LABELS)),
     ("embeddings", lambda e: e.rescore(np.full((1, 4, 32), np.nan), LABELS)),
     ("embeddings", lambda e: e.rescore(np.ones((0, 4, 32)), LABELS)),
+    ("embeddings", lambda e: e.rescore(np.full((1, 4, 32), 1e300), LABELS)),
+    ("embeddings", lambda e: e.rescore(np.zeros((1, 4, 32)), LABELS)),
     ("layers", lambda e: e.rescore(np.ones((1, 1, 32)), LABELS, layers=[0])),
     ("images", lambda e: e.lens([], LABELS, outputs=("patch",))),
     ("activation_layers", lambda e: e.lens([PICTURE], LABELS, activation_layers=[1])),
@@ -159,3 +161,17 @@ def test_hidden_of_one_image_gives_one_vector(siglip: SiglipEngine) -> None:
 def test_a_full_memory_of_the_cpu_is_our_out_of_memory() -> None:
     with pytest.raises(OutOfMemoryError), memory_errors():
         torch.empty(2**60)
+    with pytest.raises(OutOfMemoryError), memory_errors():
+        np.empty(2**56)
+
+
+def test_embeddings_in_any_precision_and_order_of_bytes_are_rescored_alike(siglip: SiglipEngine) -> None:
+    embeddings = siglip.lens([PICTURE], LABELS, outputs=("embeddings",)).embeddings
+    assert embeddings is not None
+    wanted = siglip.rescore(embeddings, LABELS).cosine
+    for same in (
+        embeddings.astype(">f4"),
+        embeddings.astype(np.longdouble),
+        torch.from_numpy(embeddings).double().requires_grad_(),
+    ):
+        np.testing.assert_array_equal(siglip.rescore(same, LABELS).cosine, wanted)

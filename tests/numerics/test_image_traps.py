@@ -9,6 +9,7 @@ from transformers import SiglipImageProcessorPil
 from engine.errors import InvalidArgumentError
 from engine.preprocess import PixelPath, look_up_batch, normalize, pixel_bytes
 from engine.siglip import SiglipEngine
+from pictures.convert import squash
 from tests.numerics.checkpoints import SMALL
 
 SIDE = SMALL.image_size
@@ -145,5 +146,6 @@ def test_last_hidden_state_is_normed_already_and_norming_it_again_is_wrong(
 
 def test_a_squashed_picture_normalizes_to_the_same_bits(demo: SiglipEngine) -> None:
     picture = Image.effect_noise((301, 203), 90).convert("RGB")
-    assert demo.squash(picture).size == (demo.config.img_size, demo.config.img_size)
-    assert torch.equal(demo.normalize(demo.squash(picture)), demo.normalize(picture))
+    squashed = squash(picture, demo.config.img_size, demo._pixels.resample)
+    assert squashed.size == (demo.config.img_size, demo.config.img_size)
+    assert torch.equal(demo.normalize(squashed), demo.normalize(picture))

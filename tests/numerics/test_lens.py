@@ -32,7 +32,7 @@ def by_hand(cosine: list[list[list[float]]], layers: tuple[int, ...], depth: int
         prompts=tuple(str(index) for index in range(count)),
         unit=np.eye(count, 4, dtype=np.float32),
         truncated=np.zeros(count, dtype=bool),
-        weights_sha256="",
+        checkpoint_sha256="",
     )
     plan = LensPlan(depth=depth, grid=(1, 1), layers=layers, patch_layers=None, patch_method="head")
     final = scores[:, -1]

@@ -15,7 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from engine.catalog import DEMO_MODEL, Catalog
+from engine.directions import TextStore
 from engine.errors import (
+    CatalogError,
+    InvalidArgumentError,
     ModelDoesNotExistError,
     ModelLoadFailedError,
     ModelNotSupportedError,
@@ -69,7 +72,10 @@ def test_provenance_names_everything_that_could_change_a_number(
     digest = hashlib.sha256((siglip_folder / "model.safetensors").read_bytes()).hexdigest()
     told = siglip.provenance
     assert told["weights_sha256"] == digest
-    assert told["revision"] == f"local:{digest}"
+    config = hashlib.sha256((siglip_folder / "config.json").read_bytes()).hexdigest()
+    both = hashlib.sha256(f"{digest}\n{config}".encode()).hexdigest()
+    assert told["revision"] == f"local:{both}"
+    assert told["float32_matmul_precision"] == torch.get_float32_matmul_precision()
     assert told["attention"] == siglip.model.vision_model.config._attn_implementation == "sdpa"
     assert told["logit_scale"] == pytest.approx(torch.tensor(4.7).exp().item())
     assert told["logit_bias"] == pytest.approx(-12.9)
@@ -145,6 +151,63 @@ def test_a_preprocessor_of_another_size_is_refused(copy: Path) -> None:
     path = copy / "preprocessor_config.json"
     path.write_text(path.read_text(encoding="utf-8").replace("48", "64"), encoding="utf-8")
     with pytest.raises(ModelLoadFailedError, match="48 x 48"):
+        SiglipEngine(copy, device="cpu")
+
+
+def test_texts_of_another_length_than_siglip_s_are_refused(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    config["text_config"]["max_position_embeddings"] = 32
+    (copy / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    weights = load_file(copy / "model.safetensors")
+    name = "text_model.embeddings.position_embedding.weight"
+    weights[name] = weights[name][:32].clone()
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelNotSupportedError, match="texts of 32 tokens"):
+        SiglipEngine(copy, device="cpu")
+
+
+def test_tokens_that_the_checkpoint_does_not_know_are_refused_before_they_reach_a_device(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    name = "text_model.embeddings.token_embedding.weight"
+    weights[name] = weights[name][:8].clone()
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    config["text_config"]["vocab_size"] = 8
+    (copy / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    engine = SiglipEngine(copy, device="cpu", runtime="torch")
+    with pytest.raises(ModelLoadFailedError, match="fetch the tokenizer files again"):
+        engine.embed_text("red circle")
+
+
+def test_equal_weights_under_another_configuration_are_another_checkpoint(
+    siglip: SiglipEngine, copy: Path
+) -> None:
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    config["text_config"]["num_attention_heads"] //= 2
+    (copy / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    other = SiglipEngine(copy, device="cpu", runtime="torch")
+    assert other.provenance["weights_sha256"] == siglip.provenance["weights_sha256"]
+    assert other.provenance["revision"] != siglip.provenance["revision"]
+    kept: dict[bytes, object] = {}
+    store = TextStore(find=lambda _: {}, keep=kept.update)
+    directions = siglip.embed_labels(["red circle"], store=store)
+    other.embed_labels(["red circle"], store=store)
+    assert len(kept) == 2
+    with pytest.raises(InvalidArgumentError, match="another checkpoint"):
+        other.lens([Image.new("RGB", (48, 48))], directions)
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/checkpoint", "x" * 5_000, "a\0b", "/" + "y" * 5_000])
+def test_names_that_no_file_system_takes_are_refused(name: str) -> None:
+    with pytest.raises((CatalogError, InvalidArgumentError, ModelLoadFailedError)):
+        SiglipEngine(name, device="cpu")
+
+
+@pytest.mark.parametrize("shards", [{"a": 1}, {"a": "b", "c": 2}, []])
+def test_an_index_that_names_no_files_is_a_load_failure(copy: Path, shards: object) -> None:
+    (copy / "model.safetensors").unlink()
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}), encoding="utf-8")
+    with pytest.raises(ModelLoadFailedError):
         SiglipEngine(copy, device="cpu")
 
 

@@ -40,7 +40,7 @@ def many_directions(engine: SiglipEngine, count: int) -> LabelDirections:
         prompts=names,
         unit=unit(vectors).astype(np.float32),
         truncated=np.zeros(count, dtype=bool),
-        weights_sha256=engine.provenance["weights_sha256"],
+        checkpoint_sha256=engine._checkpoint_sha256,
     )
 
 
