@@ -16,7 +16,13 @@ from api.errors import BodyTooLargeError, MalformedBodyError, UnsupportedMediaTy
 from api.schemas.ids import parse_image_id
 from api.schemas.submissions import JOB_REQUEST, EmbeddingRequest, ImageInput, LensRequest, sanitised
 from api.uploads import Upload
-from jobs.errors import InvalidRequestError, NoInputError, NotFoundError, TooManyInputsError
+from jobs.errors import (
+    InvalidRequestError,
+    NoInputError,
+    NotFoundError,
+    TooManyInputsError,
+    TooManyLabelsError,
+)
 from pictures.errors import ImageTooLargeError
 
 MAX_JOB_PART_BYTES = 16 * 1024 * 1024
@@ -39,6 +45,8 @@ class BodyLimits:
     items: int
     json_bytes: int
     image_bytes: int
+    labels: int = 0
+    """Of a job; an upload of pictures has none."""
 
 
 async def read_job(
@@ -52,9 +60,9 @@ async def read_job(
     media_type = _media_type(request)
     if media_type == "application/json":
         # in a thread: parsing what pictures weigh in base64 would hold up every other request
-        return await asyncio.to_thread(_parse_json, await _read(request, limits.json_bytes))
+        return await asyncio.to_thread(_parse_json, await _read(request, limits.json_bytes), limits)
     if media_type == "multipart/form-data":
-        return await _read_multipart(request, limits.items)
+        return await _read_multipart(request, limits)
     raise UnsupportedMediaTypeError
 
 
@@ -110,10 +118,32 @@ async def _read(request: Request, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _parse_json(body: bytes) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
-    job = JOB_REQUEST.validate_python(_json(body))
+def _parse_json(body: bytes, limits: BodyLimits) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
+    raw = _json(body)
+    _check_counts(raw, limits)
+    job = JOB_REQUEST.validate_python(raw)
     # all of them now: nothing is stored for a job that is refused
     return job, [_upload(index, image) for index, image in enumerate(job.input.images)]
+
+
+def _check_counts(raw: Any, limits: BodyLimits) -> None:
+    """Refuse lists that are too long before their elements are looked at: each wrong one takes a kilobyte."""
+    if not isinstance(raw, dict):
+        return
+    given = raw.get("input")
+    for name in ("images", "texts"):
+        many = given.get(name) if isinstance(given, dict) else None
+        if isinstance(many, list) and len(many) > limits.items:
+            raise TooManyInputsError(
+                f"{len(many)} items; one inline job takes {limits.items} at most: send several jobs.",
+                pointer="/input",
+            )
+    labels = raw.get("labels")
+    if isinstance(labels, list) and len(labels) > limits.labels:
+        raise TooManyLabelsError(
+            f"{len(labels)} labels; one job takes {limits.labels} at most: split them over several jobs.",
+            pointer="/labels",
+        )
 
 
 def _upload(index: int, image: ImageInput) -> Upload:
@@ -131,10 +161,10 @@ def _upload(index: int, image: ImageInput) -> Upload:
 
 
 async def _read_multipart(
-    request: Request, max_items: int
+    request: Request, limits: BodyLimits
 ) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
-    form = await _read_form(request, max_items, "/input")
-    job, named = await asyncio.to_thread(_parse_json, await _job_part(form))
+    form = await _read_form(request, limits.items, "/input")
+    job, named = await asyncio.to_thread(_parse_json, await _job_part(form), limits)
     if named and "images" in form:
         raise InvalidRequestError(
             "Give the pictures as parts `images` or in `input.images`, not both: which come first?",
@@ -184,7 +214,11 @@ async def _job_part(form: FormData) -> bytes:
         raise InvalidRequestError("A multipart body needs exactly one part `job` that holds the job as JSON.")
     part = parts[0]
     if isinstance(part, UploadFile):
-        return await part.read(MAX_JOB_PART_BYTES)
+        if (part.size or 0) > MAX_JOB_PART_BYTES:
+            raise BodyTooLargeError(
+                f"The part `job` may have {MAX_JOB_PART_BYTES} bytes: send pictures as parts `images`."
+            )
+        return await part.read()
     try:
         return part.encode()
     except UnicodeError:

@@ -204,6 +204,7 @@ async def read_results(
 def _body_limits(settings: ApiSettings) -> bodies.BodyLimits:
     return bodies.BodyLimits(
         items=settings.max_job_items,
+        labels=settings.max_job_labels,
         json_bytes=settings.max_json_bytes,
         image_bytes=settings.max_image_bytes,
     )

@@ -49,7 +49,8 @@ def _unit(value: list[float]) -> list[float]:
 
 
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT), AfterValidator(storable)]
-Prompts = Annotated[list[Prompt], Field(min_length=1, max_length=MAX_PROMPTS)]
+# the first fault is enough: a list of millions of them would be a gigabyte of faults
+Prompts = Annotated[list[Prompt], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
 OneOrMany = Annotated[
     Annotated[Prompt, Tag(ONE)] | Annotated[Prompts, Tag(MANY)],
     Discriminator(
@@ -85,7 +86,7 @@ class VectorLabel(Wire):
     name: Prompt
     vector: Annotated[
         list[Annotated[float, Field(allow_inf_nan=False)]],
-        Field(min_length=1, max_length=MAX_WIDTH),
+        Field(min_length=1, max_length=MAX_WIDTH, fail_fast=True),
         AfterValidator(_unit),
     ]
 

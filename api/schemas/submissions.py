@@ -96,7 +96,11 @@ Template = Annotated[Prompt, AfterValidator(_template)]
 Output = Literal[
     "pooled", "patch", "probe_attention", "contribution", "token_norms", "embeddings", "activations"
 ]
-Outputs = Annotated[list[Output], Field(min_length=1, max_length=len(OUTPUTS)), AfterValidator(_outputs)]
+Outputs = Annotated[
+    list[Output],
+    Field(min_length=1, max_length=len(OUTPUTS), fail_fast=True),
+    AfterValidator(_outputs),
+]
 Tokens = Annotated[
     str | list[int],
     PlainValidator(_tokens),
@@ -262,7 +266,7 @@ class LensRequest(Request):
     )
     options: LensOptions = Field(default_factory=LensOptions)
     interventions: list[dict[str, Any]] = Field(
-        default_factory=list, max_length=0, description="Reserved; must be empty."
+        default_factory=list, max_length=0, fail_fast=True, description="Reserved; must be empty."
     )
 
 

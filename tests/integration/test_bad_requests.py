@@ -3,6 +3,7 @@
 import base64
 import json
 import shutil
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -69,6 +70,39 @@ def test_a_job_that_cannot_be_done_is_refused_before_anything_is_stored(
     assert_problem(api.post("/v1/jobs", json=body), 422, code)
     assert scalar(sessions, "SELECT count(*) FROM jobs") == 0
     assert scalar(sessions, "SELECT count(*) FROM images") == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (LENS | {"input": {"images": [0] * 300_000}}, "too-many-inputs"),
+        (TEXTS | {"input": {"texts": [0] * 300_000}}, "too-many-inputs"),
+        (LENS | {"labels": [0] * 300_000}, "too-many-labels"),
+        (LENS | {"labels": [{"name": "a", "prompts": [0] * 300_000}]}, "invalid-request"),
+        (LENS | {"labels": [{"name": "a", "vector": ["x"] * 300_000}]}, "invalid-request"),
+        (LENS | {"options": {"outputs": [0] * 300_000}}, "invalid-request"),
+        (LENS | {"interventions": [0] * 300_000}, "invalid-request"),
+    ],
+)
+def test_a_list_of_faults_takes_no_more_memory_than_it_must(api: TestClient, body: Any, code: str) -> None:
+    content = json.dumps(body)
+    tracemalloc.start()
+    try:
+        problem = assert_problem(
+            api.post("/v1/jobs", content=content, headers={"Content-Type": "application/json"}), 422, code
+        )
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(problem["errors"]) <= 100
+    # a fault of each element would be a kilobyte of each
+    assert peak_bytes < 30 * len(content) + 20_000_000
+
+
+def test_a_job_part_that_is_too_large_is_called_so(api: TestClient) -> None:
+    job = json.dumps(LENS) + " " * (16 * 1024 * 1024)
+    answer = api.post("/v1/jobs", files=[("job", ("job.json", job, "application/json"))])
+    assert_problem(answer, 413, "body-too-large")
 
 
 def test_nothing_is_stored_for_a_job_with_one_bad_picture_among_good_ones(
