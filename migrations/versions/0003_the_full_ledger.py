@@ -26,6 +26,8 @@ def upgrade() -> None:
         op.add_column("jobs", column)
     for column in _work_columns():
         op.add_column("work", column)
+    # what shares a key shares a pass, with the labels of the first: old work shares with none
+    op.execute("UPDATE work SET batch_key = id::text")
     op.add_column("attempts", sa.Column("judged", sa.Boolean(), server_default="false", nullable=False))
     op.add_column("workers", sa.Column("seconds_per_gflop", sa.Float(), nullable=True))
     op.create_check_constraint(op.f("ck_jobs_priority_known"), "jobs", "priority IN ('interactive', 'bulk')")

@@ -58,6 +58,26 @@ def test_jobs_of_before_refer_to_their_images_and_can_still_be_run(empty_databas
     engine.dispose()
 
 
+def test_work_of_before_shares_no_pass(empty_database_url: str) -> None:
+    engine = create_engine(empty_database_url)
+    schema.upgrade(empty_database_url, "0002")
+    with engine.begin() as connection:
+        for tenant in ("a", "b"):
+            job = connection.scalar(
+                text("""INSERT INTO jobs (tenant, type, model, options, total)
+                        VALUES (:tenant, 'logit_lens', 'm', '{"labels": ["x"]}', 1) RETURNING id"""),
+                {"tenant": tenant},
+            )
+            connection.execute(
+                text("INSERT INTO work (job_id, unit, model, items) VALUES (:job, 0, 'm', 1)"), {"job": job}
+            )
+    schema.upgrade(empty_database_url)
+    with engine.connect() as connection:
+        keys = connection.scalars(text("SELECT batch_key FROM work")).all()
+    assert len(set(keys) - {""}) == 2
+    engine.dispose()
+
+
 def test_tables_and_migrations_agree(database_url: str) -> None:
     engine = create_engine(database_url)
     with engine.connect() as connection:
