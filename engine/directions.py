@@ -167,7 +167,7 @@ def _check_distinct(labels: Sequence[Label], prompts: Sequence[Prompts], keys: M
         if first != index:
             raise LabelsIndistinctError(
                 f"labels: {labels[first].name!r} (label {first}) and {label.name!r} (label {index}) have"
-                " equal token ids, so this model cannot tell them apart: remove or reword one.",
+                " equal token ids or vectors, so this model cannot tell them apart: remove or reword one.",
                 path=(index,),
             )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from engine.errors import InvalidArgumentError
 from engine.preprocess import PixelPath, look_up_batch, normalize, pixel_bytes
 from engine.shapes import PixelBatch, PixelTable, PixelValues
 
@@ -17,6 +18,27 @@ class _Sent:
 
     pixels: PixelBatch | PixelValues
     arrival: torch.cuda.Event | None
+
+
+class Handed:
+    """Batches of pictures, and where the one stands that was handed out last: a fault is in it."""
+
+    def __init__(self, batches: Iterable[Sequence[Any]]) -> None:
+        self._batches = batches
+        self._first = self._after = 0
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        """The batches."""
+        for batch in self._batches:
+            self._first, self._after = self._after, self._after + len(batch)
+            yield batch
+
+    def locate(self, fault: InvalidArgumentError) -> InvalidArgumentError:
+        """The fault of a picture of that batch, by its place among all of them."""
+        if not fault.path:
+            return fault
+        place, problem = self._first + int(fault.path[0]), str(fault).partition(": ")[2]
+        return InvalidArgumentError("images", f"number {place}: {problem}", path=(place,))
 
 
 def feed(path: PixelPath, table: PixelTable, batches: Iterable[Sequence[Any]]) -> Iterator[PixelValues]:

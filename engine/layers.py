@@ -1,12 +1,13 @@
 """Which layers and tokens a lens reads; imports no torch, so that a job can be checked first."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from numbers import Integral
+from typing import Any, SupportsIndex, TypeGuard
 
 from engine.errors import InvalidArgumentError
 
-LayerChoice = str | Mapping[str, int] | Sequence[int]
-TokenChoice = str | Sequence[int]
+LayerChoice = str | Mapping[str, int] | Sequence[SupportsIndex]
+TokenChoice = str | Sequence[SupportsIndex]
 
 
 def resolve_layers(layers: LayerChoice, depth: int, argument: str = "layers") -> tuple[int, ...]:
@@ -23,7 +24,7 @@ def resolve_layers(layers: LayerChoice, depth: int, argument: str = "layers") ->
     if isinstance(layers, Mapping):
         step = layers.get("every")
         if set(layers) == {"every"} and _is_integer(step) and step >= 1:
-            return tuple(sorted({*range(step, depth + 1, step), depth}))
+            return tuple(sorted({*range(int(step), depth + 1, int(step)), depth}))
     elif _is_list(layers) and len(layers) > 0 and all(map(_is_integer, layers)):
         chosen = sorted({int(layer) for layer in layers})
         outside = [layer for layer in chosen if not 0 <= layer <= depth]
@@ -67,4 +68,5 @@ def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
 
 
 def _is_integer(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+    # numpy's too: layers are often taken out of an array, `settle_layer` for one
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -169,7 +169,7 @@ class Uncalibrated:
     softmax: LayerScores | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Lens:
     """A pooled lens over some pictures, and a patch lens when it was asked for.
 
@@ -226,6 +226,18 @@ class Lens:
     embeddings: LayerVectors | None
     activations: Activations | None
     head_deviation: float | None
+
+    def __repr__(self) -> str:
+        """What it holds, in a line: its numbers would fill a notebook."""
+        images, layers, labels = self.cosine.shape
+        names = ("patch", "probe_attention", "token_norms", "contribution", "embeddings", "activations")
+        held = ["pooled", *(name for name in names if getattr(self, name) is not None)]
+        sizes = (_count(images, "image"), _count(layers, "layer"), _count(labels, "label"))
+        return f"Lens({', '.join(sizes)}: {', '.join(held)})"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def keep_labels(final: FinalScores) -> KeptLabels:

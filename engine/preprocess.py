@@ -1,6 +1,7 @@
 """Pictures to pixel values: Pillow's resize and a table, bit for bit the checkpoint's own processor."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -79,16 +80,17 @@ def normalize(path: PixelPath, image: object) -> PixelValues:
     never rounded to bytes, and is squashed by the same filter when its size differs.
 
     Raises:
-        InvalidArgumentError: anything else.
+        InvalidArgumentError: anything else; its `path` is the picture's index.
     """
     pictures = _listed(image)
     batch = torch.empty((len(pictures), 3, path.side, path.side), dtype=torch.float32)
     table = path.table.numpy()
-    for row, picture in zip(batch, pictures, strict=True):
-        if isinstance(picture, torch.Tensor) and picture.is_floating_point():
-            row.copy_(_normalize_floats(path, _checked(picture).to(torch.float32)))
-        else:
-            look_up(table, _bytes_of(path, picture), row.numpy())
+    for index, (row, picture) in enumerate(zip(batch, pictures, strict=True)):
+        with _located(index):
+            if isinstance(picture, torch.Tensor) and picture.is_floating_point():
+                row.copy_(_normalize_floats(path, _checked(picture).to(torch.float32)))
+            else:
+                look_up(table, _bytes_of(path, picture), row.numpy())
     return batch
 
 
@@ -102,8 +104,9 @@ def pixel_bytes(path: PixelPath, image: object) -> PixelBatch:
     """
     pictures = _listed(image)
     batch = torch.empty((len(pictures), 3, path.side, path.side), dtype=torch.uint8)
-    for row, picture in zip(batch, pictures, strict=True):
-        row.numpy()[...] = _bytes_of(path, picture)
+    for index, (row, picture) in enumerate(zip(batch, pictures, strict=True)):
+        with _located(index):
+            row.numpy()[...] = _bytes_of(path, picture)
     return batch
 
 
@@ -120,6 +123,15 @@ def look_up(table: NDArray[np.float32], pixels: NDArray[np.uint8], out: NDArray[
     for channel in range(3):
         # no byte is out of range; `wrap` is the mode that numpy checks fastest
         np.take(table[channel], pixels[channel], out=out[channel], mode="wrap")
+
+
+@contextmanager
+def _located(index: int) -> Iterator[None]:
+    try:
+        yield
+    except InvalidArgumentError as fault:
+        fault.path = (index,)
+        raise
 
 
 def _listed(image: object) -> Sequence[object]:

@@ -27,7 +27,7 @@ from engine.catalog import DEFAULT_MODEL, DEFAULT_TEMPLATE, Catalog
 from engine.config import EngineConfig, read_config
 from engine.directions import TextStore, TextTower, embed_directions
 from engine.errors import InvalidArgumentError
-from engine.feed import feed
+from engine.feed import Handed, feed
 from engine.folded import FoldedHead
 from engine.labels import AnyLabel, check_template, read_labels
 from engine.layers import LayerChoice, TokenChoice, resolve_layers, resolve_tokens
@@ -344,10 +344,12 @@ class SiglipEngine:
 
         Raises:
             OutOfMemoryError: the device had no room for a batch's pixels.
+            InvalidArgumentError: a picture that is none; `path` is its place among all.
         """
+        handed = Handed(parts)
         if self.device.type == "cuda":
-            return _guarded(feed(self._pixels, self._pixels.table.to(self.device), parts))
-        return _guarded(map(self.normalize, parts))
+            return _guarded(feed(self._pixels, self._pixels.table.to(self.device), handed), handed)
+        return _guarded(map(self.normalize, handed), handed)
 
     def _stream(self, pixel_values: Tensor) -> Iterator[Tensor]:
         return self._runtime.stream(check_pixel_values(pixel_values, self.config.img_size))
@@ -369,10 +371,13 @@ class SiglipEngine:
         )
 
 
-def _guarded(parts: Iterator[Tensor]) -> Iterator[Tensor]:
+def _guarded(parts: Iterator[Tensor], handed: Handed) -> Iterator[Tensor]:
     while True:
-        with memory_errors():
-            part = next(parts, None)
+        try:
+            with memory_errors():
+                part = next(parts, None)
+        except InvalidArgumentError as fault:
+            raise handed.locate(fault) from fault
         if part is None:
             return
         yield part

@@ -158,6 +158,26 @@ def test_hidden_of_one_image_gives_one_vector(siglip: SiglipEngine) -> None:
     assert siglip.logit_lens(hidden[:, :1]).shape == (2, 32)
 
 
+def test_a_picture_that_is_none_is_named_by_its_place(siglip: SiglipEngine) -> None:
+    for call in (siglip.embed_images, lambda *given, **settings: siglip.lens(given[0], LABELS, **settings)):
+        with pytest.raises(InvalidArgumentError, match=r"^images: number 5: expected .*not str") as refusal:
+            call([PICTURE] * 5 + ["a.jpg"], batch_size=2)
+        assert (refusal.value.argument, refusal.value.path) == ("images", (5,))
+
+
+def test_layers_may_be_numpy_s_whole_numbers(siglip: SiglipEngine) -> None:
+    lens = siglip.lens([PICTURE], LABELS, layers=[*np.arange(2), 3], outputs=("pooled", "patch"))
+    assert lens.layers == (0, 1, 3)
+    whole = siglip.lens([PICTURE], LABELS)
+    assert whole.settle_layer is not None
+    settled = patch_lens(siglip, patch_layers=[whole.settle_layer[0]])
+    assert settled.patch.layers == (int(whole.settle_layer[0]),)
+
+
+def test_a_lens_is_shown_in_a_line(siglip: SiglipEngine) -> None:
+    assert repr(patch_lens(siglip)) == "Lens(1 image, 4 layers, 2 labels: pooled, patch)"
+
+
 def test_a_full_memory_of_the_cpu_is_our_out_of_memory() -> None:
     with pytest.raises(OutOfMemoryError), memory_errors():
         torch.empty(2**60)
