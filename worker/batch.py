@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from jobs.errors import BlobStoreFullError
 from jobs.leases import Claim, Renewal
 from worker.canary import UNFIT, check_canary
 from worker.claims import DATABASE_LOST, claim_work, drop_unwanted, give_back, is_single_next, store
@@ -113,7 +114,11 @@ def _run(runtime: Runtime, held: Held, between: Callable[[], None] | None) -> No
     except AbandonedError:
         log.warning("claim.abandoned", why=held.grip.news)
         if held.grip.news is Renewal.UNWANTED:
-            drop_unwanted(runtime, held.claim)
+            _try_to_drop(runtime, held)
+    except BlobStoreFullError as error:
+        # it waits for room, however long that takes: that is no fault of the work
+        log.warning("claim.waits_for_room", error=str(error))
+        _try_to_give_back(runtime, held, error, counts=False)
     except UNFIT as error:
         _try_to_give_back(runtime, held, error, counts=False)
         raise
@@ -126,6 +131,14 @@ def _run(runtime: Runtime, held: Held, between: Callable[[], None] | None) -> No
         if not outcome.results:
             # it may be the work, and it may be the device
             check_canary(runtime.engine)
+
+
+def _try_to_drop(runtime: Runtime, held: Held) -> None:
+    try:
+        drop_unwanted(runtime, held.claim)
+    except DATABASE_LOST as lost:
+        # its lease runs out, and then it is dropped
+        log.warning("claim.kept", error=str(lost))
 
 
 def _try_to_give_back(runtime: Runtime, held: Held, error: BaseException, *, counts: bool) -> None:

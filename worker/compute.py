@@ -221,8 +221,11 @@ def _store_outputs(
 def _keep_storing(
     runtime: Runtime, name: ObjectName, pictures: Sequence[Pictured], passage: Passage
 ) -> list[dict[str, Any]]:
-    """Store the arrays; they are kept and tried again while the disk is full, as long as a lease may last."""
-    deadline = time.monotonic() + runtime.settings.hard_limit_seconds
+    """Store the arrays; while the disk is full they are kept and tried again, half as long as a lease lasts.
+
+    After that there is still time to give the work back, without a loss.
+    """
+    deadline = time.monotonic() + runtime.settings.hard_limit_seconds / 2
     while True:
         passage.step()
         try:

@@ -1,7 +1,9 @@
 """Every output of a lens from submit to file: what a worker stored is what the engine gives."""
 
 import base64
+import errno
 import io
+import os
 import uuid
 from dataclasses import replace
 from typing import Any
@@ -25,7 +27,8 @@ from jobs.blobs import BlobStore
 from jobs.keys import create_key
 from jobs.outputs import PARTS
 from tests.conftest import SAMPLES
-from tests.ledger import MODEL, assert_settled
+from tests.faults import change
+from tests.ledger import MODEL, assert_settled, scalar
 from tests.runtimes import runtime_of
 from worker import compute, time_slice
 from worker.heartbeat import Heartbeat
@@ -96,6 +99,31 @@ def expected_of(engine: SiglipEngine) -> Lens:
 def assert_near(found: Any, expected: NDArray[np.floating]) -> None:
     assert np.shape(found) == expected.shape
     assert np.abs(found - expected).max() <= TOLERANCE * max(1.0, float(np.abs(expected).max()))
+
+
+def test_a_disk_that_stays_full_is_no_fault_of_the_work(
+    api: TestClient,
+    sessions: Sessions,
+    blobs: BlobStore,
+    heartbeat: Heartbeat,
+    demo_engine: SiglipEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runtime = runtime_of(demo_engine, sessions, blobs, heartbeat, hard_limit_seconds=3)
+    job = submit(api, {"outputs": ["patch"]})
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        work(runtime)
+    assert api.get(job).json()["state"] == "running"
+    assert scalar(sessions, "SELECT max(losses) FROM work") == 0
+    change(sessions, "UPDATE work SET run_at = now()")
+    work(runtime)
+    assert api.get(job).json()["state"] == "succeeded"
+    assert_settled(sessions)
 
 
 def test_every_output_is_fetched_as_the_engine_gives_it(
