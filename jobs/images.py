@@ -119,7 +119,13 @@ def remove_dying(session: Session, blobs: BlobStore) -> int:
         # in a folder that is mounted over, every file would count as gone already
         blobs.check()
     for image in found:
-        if blobs.remove(image.tenant, image.sha256, untouched=GRACE):
+        try:
+            gone = blobs.remove(image.tenant, image.sha256, untouched=GRACE)
+        except OSError as error:
+            # one file that cannot go must not keep the others
+            log.error("image.not_removed", image_id=str(image.id), error=str(error))  # noqa: TRY400 - it says all
+            gone = False
+        if gone:
             session.execute(delete(Image).where(Image.id == image.id))
             removed += 1
             log.info("image.removed", image_id=str(image.id))

@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from jobs.blobs import BlobStore
 from jobs.objects import remove_objects
@@ -15,23 +15,34 @@ from models.worker import Worker
 log = structlog.get_logger()
 
 ROWS_AT_ONCE: Final = 5_000
+JOBS_LOOKED_AT: Final = 100
 WORKERS_KEPT: Final = timedelta(days=7)
 
 
 def expire_results(session: Session, blobs: BlobStore) -> int:
     """Remove results whose time is over, a slice of one job: its rows, then its objects; the job stays.
 
+    A job whose objects cannot be removed is passed over: it is tried again, and does not hold up the others.
+
     Raises:
         BlobStoreMissingError: there are objects to remove, and the blob store is not there.
     """
-    job = session.scalar(
+    over = (
         select(Job)
+        .options(defer(Job.options, raiseload=True))
         .where(Job.expires_at < func.now(), Job.results_removed_at.is_(None))
         .order_by(Job.expires_at)
-        .limit(1)
+        .limit(JOBS_LOOKED_AT)
     )
-    if job is None:
-        return 0
+    for job in session.scalars(over).all():
+        try:
+            return _remove_some(session, blobs, job)
+        except OSError as error:
+            log.error("results.not_removed", job_id=str(job.id), error=str(error))  # noqa: TRY400 - it says all
+    return 0
+
+
+def _remove_some(session: Session, blobs: BlobStore, job: Job) -> int:
     some = select(Result.index).where(Result.job_id == job.id).order_by(Result.index).limit(ROWS_AT_ONCE)
     removed = session.execute(
         delete(Result).where(Result.job_id == job.id, Result.index.in_(some)).returning(Result.index)

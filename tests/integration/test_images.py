@@ -176,6 +176,20 @@ def test_a_deleted_image_is_removed_after_an_hour_and_not_before(
     assert scalar(sessions, "SELECT count(*) FROM images") == 0
 
 
+def test_a_file_that_cannot_be_removed_does_not_hold_up_the_others(
+    sessions: Sessions, blobs: BlobStore, content: Content, image_id: uuid.UUID
+) -> None:
+    delete(sessions, image_id)
+    age(sessions, blobs, content)
+    path = blobs._path(TENANT, content.sha256)
+    path.unlink()
+    path.mkdir()
+    old = time.time() - 61 * 60
+    os.utime(path, (old, old))
+    assert remove(sessions, blobs) == 0
+    assert scalar(sessions, "SELECT count(*) FROM images WHERE dying_at > now() - interval '1 minute'") == 1
+
+
 def test_a_file_that_is_being_sent_again_is_spared_and_the_others_are_not_held_up(
     sessions: Sessions, blobs: BlobStore, content: Content, image_id: uuid.UUID
 ) -> None:

@@ -112,6 +112,25 @@ def test_nothing_counts_as_removed_while_the_blob_store_is_not_mounted(
     assert objects(blobs, job_id) == []
 
 
+def test_objects_that_cannot_be_removed_do_not_hold_up_those_of_other_jobs(
+    sessions: Sessions, blobs: BlobStore
+) -> None:
+    stuck, other = (done(sessions, blobs, terms=KEPT_AN_HOUR) for _ in range(2))
+    let_hours_pass(sessions)
+    (held,) = objects(blobs, stuck)
+    folder = next(parent for parent in held.parents if parent.name == stuck.hex)
+    aside = folder.rename(folder.with_name("aside"))
+    # a folder that is a file cannot be removed as a folder, not even by root
+    folder.write_bytes(b"")
+    assert expire(sessions, blobs) == [3, 3, 1]
+    assert read(sessions, other).results_removed_at is not None
+    assert read(sessions, stuck).results_removed_at is None
+    folder.unlink()
+    aside.rename(folder)
+    assert expire(sessions, blobs) == [1]
+    assert objects(blobs, stuck) == []
+
+
 def test_a_job_without_objects_is_no_fault(sessions: Sessions, blobs: BlobStore) -> None:
     job_id = submit_texts(sessions, terms=KEPT_AN_HOUR)
     cancel_job(sessions, job_id)
