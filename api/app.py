@@ -62,7 +62,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             await app.state.services.waiting.close()
             hearing.cancel()
             await asyncio.wait([hearing], timeout=STOP_SECONDS)
-            inviter.close()
+            # in a thread: a broker that hangs must not keep the others from their end
+            await asyncio.to_thread(inviter.close)
             await sessions.kw["bind"].dispose()
 
     app = FastAPI(

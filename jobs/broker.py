@@ -7,7 +7,8 @@ because work waits in Postgres and the maintenance invites again.
 import queue
 import threading
 import uuid
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 import structlog
 from celery import Celery
@@ -21,6 +22,7 @@ BROKER_ERRORS = (OperationalError, RedisError, OSError)
 """What a broker that is gone, full or hung raises."""
 
 TASK = "lensqueue.work"
+CLOSE_SECONDS: Final = 5.0
 QUEUE_LIMIT = 64
 """Invitations that may wait in one queue; more would only tell the workers what they know."""
 KEY_PREFIX = "lensqueue:"
@@ -102,9 +104,11 @@ class Inviter:
             return int(producer.channel.client.llen(queue_of(model).name))
 
     def close(self) -> None:
-        """Send what is waiting, then end the thread."""
-        self._waiting.put(None)
-        self._thread.join(timeout=5)
+        """Send what is waiting, then end the thread; not for longer than CLOSE_SECONDS each."""
+        with suppress(queue.Full):
+            # a broker that hangs; the thread is a daemon, and the duties invite again
+            self._waiting.put(None, timeout=CLOSE_SECONDS)
+        self._thread.join(timeout=CLOSE_SECONDS)
         self._app.close()
 
     def _send_all(self) -> None:
