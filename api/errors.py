@@ -59,7 +59,7 @@ class RefusedImagesError(Exception):
 
 
 class UnavailableError(DomainError):
-    """The database does not answer; nothing was changed, try again soon."""
+    """The database does not answer. Try again soon; a job with an Idempotency-Key is never made twice."""
 
     code = "unavailable"
 

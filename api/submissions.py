@@ -79,7 +79,7 @@ async def accept(
         QueueFullError, QuotaExceededError, OverQuotaError: there is no room for it.
     """
     named = await _named_images(services, tenant, submission)
-    once = await _identify(submission, uploads, named, key)
+    once = await _identify(submission, uploads, named, key, services.settings.max_image_bytes)
     if known := await _find(services, tenant, once):
         return known
     input_bytes = sum(upload.image_bytes for upload in uploads)
@@ -93,7 +93,7 @@ async def accept(
         raise
     try:
         if uploads:
-            items = await store_pictures(services.blobs, tenant, uploads)
+            items = await store_pictures(services.blobs, tenant, uploads, services.settings.max_image_bytes)
             submission = replace(submission, items=items)
         accepted = await _store(services, tenant, submission, admission, once)
     except BaseException:
@@ -113,13 +113,17 @@ async def _named_images(services: Services, tenant: str, submission: Submission)
 
 
 async def _identify(
-    submission: Submission, uploads: Sequence[Upload], named: Mapping[uuid.UUID, Image], key: str | None
+    submission: Submission,
+    uploads: Sequence[Upload],
+    named: Mapping[uuid.UUID, Image],
+    key: str | None,
+    limit_bytes: int,
 ) -> Once | None:
     """The key with the fingerprint of what it stands for."""
     if key is None:
         return None
     if uploads:
-        submission = replace(submission, items=await hash_pictures(uploads))
+        submission = replace(submission, items=await hash_pictures(uploads, limit_bytes))
     return Once(key, idempotency.fingerprint(submission, named))
 
 

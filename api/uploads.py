@@ -39,20 +39,25 @@ class Upload:
         return ImageItem(self.source if isinstance(self.source, uuid.UUID) else Content("", 0), self.name)
 
 
-async def hash_pictures(uploads: Sequence[Upload]) -> list[ImageItem]:
-    """The items of a job by their content; nothing is stored."""
-    return [ImageItem(await _contained(upload, _hash), upload.name) for upload in uploads]
+async def hash_pictures(uploads: Sequence[Upload], limit_bytes: int) -> list[ImageItem]:
+    """The items of a job by their content, as `store_pictures` would keep it; nothing is stored."""
+    return [ImageItem(await _contained(upload, _hash, limit_bytes), upload.name) for upload in uploads]
 
 
-async def store_pictures(blobs: BlobStore, tenant: str, uploads: Sequence[Upload]) -> list[ImageItem]:
-    """Put every picture into the blob store, one after the other: memory holds one decoded at a time."""
+async def store_pictures(
+    blobs: BlobStore, tenant: str, uploads: Sequence[Upload], limit_bytes: int
+) -> list[ImageItem]:
+    """Put every picture into the blob store, one after the other: memory holds one decoded at a time.
+
+    Of one that is larger than `limit_bytes`, little more than that is kept: a worker fails it as too large.
+    """
 
     def put(data: bytes) -> Content:
         return Content(blobs.put(tenant, data), len(data), sniff(data))
 
     items = []
     for upload in uploads:
-        items.append(ImageItem(await _contained(upload, put), upload.name))
+        items.append(ImageItem(await _contained(upload, put, limit_bytes), upload.name))
         if isinstance(upload.source, UploadFile):
             await upload.source.close()
     return items
@@ -82,18 +87,21 @@ async def _check(upload: Upload, limit_bytes: int) -> None:
     def judge(data: bytes) -> Content:
         return Content("", len(data), inspect(data, limit_bytes))
 
-    await _contained(upload, judge)
+    await _contained(upload, judge, limit_bytes)
 
 
-async def _contained(upload: Upload, use: Callable[[bytes], Content]) -> Content | uuid.UUID:
-    """What `use` makes of a picture's bytes, in a thread; the id of one that was kept before."""
+async def _contained(
+    upload: Upload, use: Callable[[bytes], Content], limit_bytes: int
+) -> Content | uuid.UUID:
+    """What `use` makes of a picture's first bytes, in a thread; the id of one that was kept before."""
     source = upload.source
     if isinstance(source, uuid.UUID):
         return source
     if isinstance(source, str):
-        return await asyncio.to_thread(_decode_and_use, source, use)
+        # four characters are three bytes
+        return await asyncio.to_thread(_decode_and_use, source[: 4 * (limit_bytes // 3 + 1)], use)
     await source.seek(0)
-    return await asyncio.to_thread(use, await source.read())
+    return await asyncio.to_thread(use, await source.read(limit_bytes + 1))
 
 
 def _decode_and_use(encoded: str, use: Callable[[bytes], Content]) -> Content:

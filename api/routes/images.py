@@ -60,7 +60,7 @@ async def create_images(
     settings = services.settings
     uploads, pointers = await bodies.read_images(request, _body_limits(settings))
     await check_pictures(uploads, settings.max_image_bytes, pointers)
-    items = await store_pictures(services.blobs, tenant, uploads)
+    items = await store_pictures(services.blobs, tenant, uploads, settings.max_image_bytes)
     stored = [item.source for item in items if isinstance(item.source, Content)]
     async with services.sessions() as session:
         kept = await session.run_sync(images.keep, tenant, stored)

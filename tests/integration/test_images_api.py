@@ -126,6 +126,34 @@ def test_a_picture_that_is_too_large_is_refused_before_it_is_all_read(
         assert_problem(answer, 422, "image-too-large")
 
 
+def test_of_a_job_s_picture_that_is_too_large_no_more_is_kept_than_says_so(
+    settings: ApiSettings, key: str, sessions: sessionmaker[Session], picture: bytes
+) -> None:
+    limit = 1_000
+    small = settings.model_copy(update={"max_image_bytes": limit})
+    assert len(picture) > limit + 3
+    job = {"type": "embedding"}
+    inline = job | {"input": {"images": [{"data": base64.b64encode(picture).decode()}]}}
+    with TestClient(create_app(small), headers={"Authorization": f"Bearer {key}"}) as api:
+        for _ in range(2):
+            answers = [
+                api.post(
+                    "/v1/jobs",
+                    data={"job": json.dumps(job)},
+                    files=[("images", ("a.jpg", picture, "image/jpeg"))],
+                    headers={"Idempotency-Key": "large"},
+                ),
+                api.post("/v1/jobs", json=inline),
+            ]
+            # bad bytes inside a job never fail the submit
+            assert [answer.status_code for answer in answers] == [202, 202]
+    assert scalar(sessions, "SELECT count(*) FROM jobs") == 3
+    files = (path for path in settings.blobs.rglob("*") if path.is_file() and path.name != SENTINEL)
+    kept = [path.stat().st_size for path in files]
+    assert all(limit < size <= limit + 3 for size in kept), kept
+    assert kept
+
+
 def test_the_limit_of_a_picture_is_that_of_the_workers(settings: ApiSettings) -> None:
     assert settings.max_image_bytes == DEFAULT_LIMITS.image_bytes
 
