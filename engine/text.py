@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
 from typing import Any, Final
 
 import torch
@@ -12,6 +13,9 @@ from engine.shapes import TextEmbeddings, TokenIds
 
 TEXT_POSITIONS: Final = 64
 TEXT_BATCH: Final = 64
+
+# how a call pads and truncates is state of the fast tokenizers: another thread's call would take it over
+_TOKENIZING: Final = Lock()
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> tuple[TokenIds, list[bool]]:
@@ -26,17 +30,20 @@ def tokenize(tokenizer: Any, texts: Sequence[str]) -> tuple[TokenIds, list[bool]
         ModelLoadFailedError: the tokenizer does not give 64 positions or loses the end token.
     """
     lowered = [text.lower() for text in texts]
-    ids = tokenizer(
-        lowered,
-        padding="max_length",
-        max_length=TEXT_POSITIONS,
-        truncation=True,
-        padding_side="right",
-        return_attention_mask=False,
-        return_tensors="pt",
-    )["input_ids"]
+    with _TOKENIZING:
+        ids = tokenizer(
+            lowered,
+            padding="max_length",
+            max_length=TEXT_POSITIONS,
+            truncation=True,
+            padding_side="right",
+            return_attention_mask=False,
+            return_tensors="pt",
+        )["input_ids"]
+        whole = tokenizer(
+            lowered, padding=False, truncation=False, return_attention_mask=False, verbose=False
+        )
     _check_ids(tokenizer, ids)
-    whole = tokenizer(lowered, padding=False, truncation=False, return_attention_mask=False, verbose=False)
     cut = [len(row) > TEXT_POSITIONS for row in whole["input_ids"]]
     if any(cut):
         # how many, not which: warnings end up in logs, and texts are their senders' own.

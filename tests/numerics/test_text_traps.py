@@ -1,5 +1,7 @@
 """Texts: what changes an embedding without anybody noticing, for each kind of tokenizer."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, product
 from pathlib import Path
 
@@ -100,3 +102,18 @@ def test_labels_are_embedded_in_steps(engine: SiglipEngine) -> None:
     stepped = engine.embed_labels(labels, step=lambda: steps.append(None))
     assert len(steps) == 3
     np.testing.assert_array_equal(stepped.unit, engine.embed_labels(labels).unit)
+
+
+def test_threads_read_texts_with_one_tokenizer(demo: SiglipEngine) -> None:
+    tokenizer = demo.processor.tokenizer
+    texts = [f"a {word} ring" for word in ("red", "blue", "green")]
+    alone = [tokenize(tokenizer, [text])[0] for text in texts]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            answers = list(threads.map(lambda text: tokenize(tokenizer, [text])[0], texts * 200))
+    finally:
+        sys.setswitchinterval(interval)
+    for answer, wanted in zip(answers, alone * 200, strict=True):
+        assert torch.equal(answer, wanted)
