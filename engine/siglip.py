@@ -12,6 +12,7 @@ import transformers
 from PIL import Image
 from torch import Tensor
 
+from engine.allocator import give_back_large_blocks
 from engine.arguments import (
     batches,
     check_choice,
@@ -76,6 +77,7 @@ class SiglipEngine:
         """
         check_choice("runtime", runtime, RUNTIMES)
         check_choice("dtype", dtype, DTYPES)
+        give_back_large_blocks()
         self.device = choose_device(device)
         self.dtype = dtype
         chosen = choose_runtime(runtime, self.device)
