@@ -21,7 +21,7 @@ up: .venv/ready-to-run ## Run the whole service in the foreground; prints its ad
 	@exec $(BIN)/lensqueue up
 
 test: .venv/ready-to-develop ## Run the tests, on real Postgres, Valkey and workers
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-full: .venv/ready-to-develop ## Run the engine on all eleven checkpoints at their real dimensions
 	@$(BIN)/python -m pytest tests/full -m full --durations=5
