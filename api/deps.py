@@ -1,6 +1,7 @@
 """What routes depend on: the process' services, a session, and who is calling."""
 
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -14,8 +15,9 @@ from api.waiting import Waiting
 from engine.catalog import Catalog
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
-from jobs.errors import InvalidKeyError, UnauthenticatedError
-from jobs.keys import tenant_of
+from jobs.errors import InsufficientScopeError, InvalidKeyError, UnauthenticatedError
+from jobs.keys import key_of
+from models.types import Scope
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer lq_...`")
 
@@ -48,25 +50,45 @@ async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
         yield session
 
 
-async def get_tenant(
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: a key, whose tenant's things it may see and do what its scopes say with."""
+
+    key_id: uuid.UUID
+    tenant: str
+    scopes: frozenset[Scope]
+
+
+async def get_caller(
     request: Request, key: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> str:
-    """The tenant of the caller's key; runs before any of the body is read.
+) -> Caller:
+    """Whose key it is; runs before any of the body is read.
 
     Raises:
         UnauthenticatedError: no key was sent.
-        InvalidKeyError: the key is unknown or revoked.
+        InvalidKeyError: the key is unknown, revoked or expired.
     """
     if key is None or not key.credentials.strip():
         raise UnauthenticatedError
     # a session of its own: an upload that lasts minutes must not hold a connection
     async with get_services(request).sessions() as session:
-        tenant = await session.scalar(tenant_of(key.credentials.strip()))
-    if tenant is None:
+        row = await session.scalar(key_of(key.credentials.strip()))
+    if row is None:
         raise InvalidKeyError
-    return tenant
+    return Caller(row.id, row.tenant, frozenset(map(Scope, row.scopes)))
+
+
+def _allowed(scope: Scope) -> Callable[..., Awaitable[Caller]]:
+    async def check(caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
+        if scope not in caller.scopes:
+            raise InsufficientScopeError(f"This needs a key with the scope `{scope}`.")
+        return caller
+
+    return check
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]
 SessionDep = Annotated[AsyncSession, Depends(open_session, scope="function")]
-Tenant = Annotated[str, Depends(get_tenant)]
+Reader = Annotated[Caller, Depends(_allowed(Scope.READ))]
+Submitter = Annotated[Caller, Depends(_allowed(Scope.SUBMIT))]
+Admin = Annotated[Caller, Depends(_allowed(Scope.ADMIN))]

@@ -75,6 +75,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "malformed-body": HTTPStatus.BAD_REQUEST,
     "unauthenticated": HTTPStatus.UNAUTHORIZED,
     "invalid-key": HTTPStatus.UNAUTHORIZED,
+    "insufficient-scope": HTTPStatus.FORBIDDEN,
     "not-found": HTTPStatus.NOT_FOUND,
     "image-in-use": HTTPStatus.CONFLICT,
     "already-ended": HTTPStatus.CONFLICT,

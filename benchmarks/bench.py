@@ -109,7 +109,7 @@ def running_bench() -> Iterator[Bench]:
             BlobStore(stack.folders.blobs).create()
             sessions = sync_sessions(stack.database_url)
             with sessions.begin() as session:
-                key = create_key(session, name="benchmark", tenant=TENANT)
+                key = create_key(session, name="benchmark", tenant=TENANT).key
             env = {
                 **os.environ,
                 "PYTHONPATH": str(ROOT),

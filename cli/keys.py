@@ -24,5 +24,5 @@ def create(
 ) -> None:
     """Make a key and print it: the only time that it can be seen."""
     with sync_sessions(read_settings(DatabaseSettings).database_url).begin() as session:
-        key = create_key(session, name=name, tenant=tenant)
+        key = create_key(session, name=name, tenant=tenant).key
     typer.echo(key)

@@ -23,10 +23,11 @@ from embedded.stack import Stack
 from engine.catalog import DEMO_MODEL
 from engine.errors import EngineError
 from jobs.blobs import BlobStore
-from jobs.keys import create_key, tenant_of
+from jobs.keys import create_key, key_of
 from jobs.settings import ServiceSettings
 from models import schema
 from models.session import sync_sessions
+from models.types import Scope
 
 HOST = "127.0.0.1"
 API_GRACE_SECONDS = 15.0
@@ -164,9 +165,9 @@ def _write_key(path: Path, database_url: str) -> str:
     with sync_sessions(database_url).begin() as session:
         if path.exists():
             key = path.read_text(encoding="utf-8").strip()
-            if session.scalar(tenant_of(key)) is not None:
+            if session.scalar(key_of(key)) is not None:
                 return key
-        key = create_key(session, name="lensqueue up")
+        key = create_key(session, name="lensqueue up", scopes=Scope).key
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(key + "\n")

@@ -79,7 +79,7 @@ class InvalidIdempotencyKeyError(InvalidRequestError):
 
 
 class IdempotencyKeyReusedError(InvalidRequestError):
-    """This Idempotency-Key was used within a day for another job: take a new key for a new job."""
+    """This Idempotency-Key was used within a day for another request: take a new key for a new one."""
 
     code = "idempotency-key-reused"
 
@@ -151,9 +151,15 @@ class UnauthenticatedError(DomainError):
 
 
 class InvalidKeyError(UnauthenticatedError):
-    """This API key is unknown or revoked."""
+    """This API key is unknown, revoked or expired."""
 
     code = "invalid-key"
+
+
+class InsufficientScopeError(DomainError):
+    """This key may not do that."""
+
+    code = "insufficient-scope"
 
 
 class BlobMissingError(DomainError):

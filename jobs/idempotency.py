@@ -80,7 +80,7 @@ def find_job(session: Session, tenant: str, once: Once) -> Job | None:
         return None
     if known.fingerprint != once.fingerprint:
         raise IdempotencyKeyReusedError
-    return session.scalar(queries.job_of(tenant, known.job_id))
+    return session.scalar(queries.job_of(tenant, known.made_id))
 
 
 def submit_once(
@@ -124,18 +124,19 @@ def forget_keys(session: Session) -> int:
 def _take(session: Session, tenant: str, once: Once) -> uuid.UUID | None:
     """The id of the job to be made, when the key is free; a key that is not stays locked until the commit."""
     row = insert(IdempotencyKey).values(
-        tenant=tenant, key=once.key, fingerprint=once.fingerprint, job_id=func.uuidv7()
+        tenant=tenant, key=once.key, fingerprint=once.fingerprint, made_id=func.uuidv7()
     )
     return session.scalar(
         row.on_conflict_do_update(
             index_elements=[IdempotencyKey.tenant, IdempotencyKey.key],
             set_={
                 "fingerprint": row.excluded.fingerprint,
-                "job_id": row.excluded.job_id,
+                "made": row.excluded.made,
+                "made_id": row.excluded.made_id,
                 "created_at": func.now(),
             },
             where=IdempotencyKey.created_at <= func.now() - KEPT,
-        ).returning(IdempotencyKey.job_id)
+        ).returning(IdempotencyKey.made_id)
     )
 
 

@@ -2,27 +2,67 @@
 
 import hashlib
 import secrets
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from models.api_key import ApiKey
+from models.types import Scope
 
-PREFIX = "lq_"
-DEFAULT_TENANT = "default"
+PREFIX: Final = "lq_"
+DEFAULT_TENANT: Final = "default"
+DEFAULT_SCOPES: Final = (Scope.SUBMIT, Scope.READ)
+HINT_CHARACTERS: Final = 9
+"""Of a key's 46, enough to tell one from another, and of its 256 random bits 36."""
 
 
-def create_key(session: Session, *, name: str, tenant: str = DEFAULT_TENANT) -> str:
-    """Make a key for a tenant and return it: the only time that it can be seen."""
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new key: its row, and the key itself, which nobody can see again."""
+
+    row: ApiKey
+    key: str
+
+
+def create_key(
+    session: Session,
+    *,
+    name: str,
+    tenant: str = DEFAULT_TENANT,
+    scopes: Iterable[Scope] = DEFAULT_SCOPES,
+    requests_per_minute: int | None = None,
+    expires_in: timedelta | None = None,
+    key_id: uuid.UUID | None = None,
+) -> Made:
+    """Make a key for a tenant; the caller commits, and shows the key once."""
     key = PREFIX + secrets.token_urlsafe(32)
-    session.add(ApiKey(tenant=tenant, name=name, sha256=_hash(key)))
+    row = ApiKey(
+        id=key_id,
+        tenant=tenant,
+        name=name,
+        sha256=_hash(key),
+        hint=key[:HINT_CHARACTERS],
+        scopes=[scope for scope in Scope if scope in set(scopes)],
+        requests_per_minute=requests_per_minute,
+        expires_at=None if expires_in is None else func.now() + expires_in,
+    )
+    session.add(row)
     session.flush()
-    return key
+    return Made(row, key)
 
 
-def tenant_of(key: str) -> Select[str]:
-    """The tenant of a key that is not revoked."""
-    return select(ApiKey.tenant).where(ApiKey.sha256 == _hash(key), ApiKey.revoked_at.is_(None))
+def key_of(key: str) -> Select[ApiKey]:
+    """The row of a key that is neither revoked nor expired."""
+    return select(ApiKey).where(
+        ApiKey.sha256 == _hash(key),
+        ApiKey.revoked_at.is_(None),
+        ApiKey.expires_at.is_(None) | (ApiKey.expires_at > func.now()),
+    )
 
 
 def _hash(key: str) -> str:

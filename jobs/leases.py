@@ -113,6 +113,8 @@ class Count:
     dropped: int = 0
     provenance: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
+    units: list[tuple[int, int]] = field(default_factory=list)
+    """Units of which results were stored, each with the number of its items."""
 
 
 class Renewal(StrEnum):
@@ -243,6 +245,7 @@ def store_results(session: Session, results: Sequence[UnitResult]) -> None:
         count.failed += len(errors)
         count.provenance = count.provenance or done.provenance
         count.error = count.error or next(iter(errors), None)
+        count.units.append((done.unit, len(done.items)))
     count_items(session, counts)
 
 
@@ -260,8 +263,22 @@ def count_items(session: Session, counts: dict[uuid.UUID, Count]) -> None:
             "dropped": [count.dropped for count in ordered],
             "provenances": [count.provenance for count in ordered],
             "errors": [count.error for count in ordered],
+            **_places(counts),
         },
     )
+
+
+def _places(counts: dict[uuid.UUID, Count]) -> dict[str, list[Any]]:
+    """Of every unit its job, its number, and how many items of the same job are counted after its own."""
+    places: dict[str, list[Any]] = {"unit_job_ids": [], "units": [], "behind": []}
+    for job_id, count in counts.items():
+        behind = count.dropped
+        for unit, items in reversed(count.units):
+            places["unit_job_ids"].append(job_id)
+            places["units"].append(unit)
+            places["behind"].append(behind)
+            behind += items
+    return places
 
 
 def _return_units(session: Session, token: uuid.UUID, returned: Sequence[Returned]) -> None:

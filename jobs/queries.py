@@ -143,7 +143,10 @@ def workers() -> Select[Worker, bool]:
 
 
 def waiting_models(limit: int) -> Select[str, uuid.UUID, int]:
-    """Models with claimable work: the model, its first waiting job, its waiting units (up to a limit)."""
+    """Models with claimable work that are not paused: the model, its first waiting job, its waiting units.
+
+    Of those no more than `limit` are counted.
+    """
     waits = (Work.model == Queue.model) & Work.lease_token.is_(None) & (Work.run_at <= func.now())
     first = (
         select(Work.job_id)
@@ -156,7 +159,11 @@ def waiting_models(limit: int) -> Select[str, uuid.UUID, int]:
     # in the order of the index: without one the planner may scan the whole table in the hope of early hits
     some = select(literal(1)).where(waits).order_by(Work.vtime, Work.id).limit(limit).correlate(Queue)
     count = select(func.count()).select_from(some.subquery().lateral()).scalar_subquery()
-    return select(Queue.model, first.c.job_id, count).join(first, literal(value=True))
+    return (
+        select(Queue.model, first.c.job_id, count)
+        .join(first, literal(value=True))
+        .where(Queue.paused_at.is_(None))
+    )
 
 
 def last_outcome(job_id: uuid.UUID, unit: int) -> Select[str | None]:

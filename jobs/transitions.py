@@ -24,6 +24,7 @@ CLAIM = text("""
         FROM work
         WHERE model = :model AND lease_token IS NULL AND run_at <= now()
           AND (strikes = 0 OR (items = 1 AND strikes < :max_strikes))
+          AND NOT EXISTS (SELECT 1 FROM queues WHERE model = :model AND paused_at IS NOT NULL)
         ORDER BY vtime, id LIMIT 1
         FOR UPDATE SKIP LOCKED
     ), first AS MATERIALIZED (
@@ -81,6 +82,7 @@ LOOK = text("""
     FROM work
     WHERE model = :model AND lease_token IS NULL AND run_at <= now()
       AND (strikes = 0 OR (items = 1 AND strikes < :max_strikes))
+      AND NOT EXISTS (SELECT 1 FROM queues WHERE model = :model AND paused_at IS NOT NULL)
     ORDER BY vtime, id LIMIT 1
 """)
 """Whether what a claim would take first is a single item that may be run beside other work."""
@@ -192,36 +194,48 @@ COUNT_ITEMS = text("""
             :job_ids, :succeeded, :failed, :dropped, :provenances, :errors
         ) AS new (job_id, succeeded, failed, dropped, provenance, error) ON new.job_id = jobs.id
         WHERE jobs.succeeded + jobs.failed + jobs.dropped < total
+    ), updated AS (
+        UPDATE jobs
+        SET succeeded = counted.succeeded,
+            failed = counted.failed,
+            dropped = counted.dropped,
+            state = CASE
+                WHEN NOT counted.ends AND counted.state = 'queued' AND counted.ran THEN 'running'
+                WHEN NOT counted.ends THEN counted.state
+                WHEN counted.state = 'cancelling' THEN 'cancelled'
+                WHEN counted.succeeded = counted.total THEN 'succeeded'
+                WHEN counted.succeeded > 0 THEN 'partial'
+                WHEN counted.started_at IS NULL AND counted.dropped = counted.total THEN 'expired'
+                ELSE 'failed'
+            END,
+            started_at = CASE WHEN counted.ran THEN coalesce(jobs.started_at, now()) ELSE jobs.started_at END,
+            run_until = CASE
+                WHEN counted.ran THEN coalesce(jobs.run_until, now() + jobs.run_timeout) ELSE jobs.run_until
+            END,
+            ended_at = CASE WHEN counted.ends THEN now() END,
+            expires_at = CASE WHEN counted.ends THEN now() + jobs.result_ttl END,
+            provenance = coalesce(jobs.provenance, counted.provenance),
+            error = CASE
+                -- that its time was over is said whatever else happened; why an item failed, only of a job
+                -- in which none succeeded
+                WHEN counted.drops AND counted.error IS NOT NULL THEN counted.error
+                WHEN jobs.error ->> 'code' IN ('start-deadline', 'run-timeout') THEN jobs.error
+                WHEN counted.succeeded = 0 THEN coalesce(jobs.error, counted.error)
+            END
+        FROM counted
+        WHERE jobs.id = counted.id
+        RETURNING jobs.id, jobs.webhook_endpoint_id, counted.ends,
+                  counted.succeeded + counted.failed + counted.dropped AS settled
+    ), told AS (
+        -- with the end itself: it is told exactly when it is true
+        INSERT INTO webhook_deliveries (endpoint_id, job_id, event)
+        SELECT webhook_endpoint_id, id, 'job.ended' FROM updated
+        WHERE ends AND webhook_endpoint_id IS NOT NULL
     )
-    UPDATE jobs
-    SET succeeded = counted.succeeded,
-        failed = counted.failed,
-        dropped = counted.dropped,
-        state = CASE
-            WHEN NOT counted.ends AND counted.state = 'queued' AND counted.ran THEN 'running'
-            WHEN NOT counted.ends THEN counted.state
-            WHEN counted.state = 'cancelling' THEN 'cancelled'
-            WHEN counted.succeeded = counted.total THEN 'succeeded'
-            WHEN counted.succeeded > 0 THEN 'partial'
-            WHEN counted.started_at IS NULL AND counted.dropped = counted.total THEN 'expired'
-            ELSE 'failed'
-        END,
-        started_at = CASE WHEN counted.ran THEN coalesce(jobs.started_at, now()) ELSE jobs.started_at END,
-        run_until = CASE
-            WHEN counted.ran THEN coalesce(jobs.run_until, now() + jobs.run_timeout) ELSE jobs.run_until
-        END,
-        ended_at = CASE WHEN counted.ends THEN now() END,
-        expires_at = CASE WHEN counted.ends THEN now() + jobs.result_ttl END,
-        provenance = coalesce(jobs.provenance, counted.provenance),
-        error = CASE
-            -- that its time was over is said whatever else happened; why an item failed, only of a job
-            -- in which none succeeded
-            WHEN counted.drops AND counted.error IS NOT NULL THEN counted.error
-            WHEN jobs.error ->> 'code' IN ('start-deadline', 'run-timeout') THEN jobs.error
-            WHEN counted.succeeded = 0 THEN coalesce(jobs.error, counted.error)
-        END
-    FROM counted
-    WHERE jobs.id = counted.id
+    INSERT INTO job_events (job_id, settled, unit)
+    SELECT updated.id, updated.settled - stored.behind, stored.unit
+    FROM updated JOIN unnest(:unit_job_ids, :units, :behind) AS stored (job_id, unit, behind)
+        ON stored.job_id = updated.id
 """).bindparams(
     bindparam("job_ids", type_=ARRAY(Uuid())),
     bindparam("succeeded", type_=ARRAY(Integer())),
@@ -229,10 +243,14 @@ COUNT_ITEMS = text("""
     bindparam("dropped", type_=ARRAY(Integer())),
     bindparam("provenances", type_=ARRAY(JSONB(none_as_null=True))),
     bindparam("errors", type_=ARRAY(JSONB(none_as_null=True))),
+    bindparam("unit_job_ids", type_=ARRAY(Uuid())),
+    bindparam("units", type_=ARRAY(Integer())),
+    bindparam("behind", type_=ARRAY(Integer())),
 )
 """Count items in the transaction that removed their work: a job ends exactly when all are counted.
 
-The jobs are held already (HOLD_JOBS): nobody counts on them in between.
+Units of which results were stored get their place in the order of counting: `behind` each come so many items
+of the same job in this statement. The jobs are held already (HOLD_JOBS): nobody counts on them in between.
 """
 
 DROP_WORK = text("""

@@ -1,26 +1,24 @@
-"""Keys by which a client repeats a submit without doubling its job."""
+"""Keys by which a client repeats a request that makes something without making it twice."""
 
 import uuid
 
-from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
-from models.types import CreatedAt
+from models.types import CreatedAt, Made, one_of
 
 
 class IdempotencyKey(Base):
-    """A key that a tenant submitted a job with; it lives a day, and no longer than its job."""
+    """A key that a tenant made something with; it lives a day."""
 
     __tablename__ = "idempotency_keys"
+    __table_args__ = (one_of("made", Made),)
 
     tenant: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[str]
-    """SHA-256 of what was submitted: the same key with anything else is refused."""
-    job_id: Mapped[uuid.UUID] = mapped_column(
-        # deferred: the key is taken before its job is written, so that a second submit waits for the first
-        ForeignKey("jobs.id", ondelete="CASCADE", deferrable=True, initially="DEFERRED"),
-        index=True,
-    )
+    """SHA-256 of what was asked for: the same key with anything else is refused."""
+    made: Mapped[str] = mapped_column(server_default=Made.JOB)
+    made_id: Mapped[uuid.UUID]
+    """No foreign key: it is taken before the row that it names is written, so that a second request waits."""
     created_at: Mapped[CreatedAt] = mapped_column(index=True)

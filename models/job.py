@@ -41,7 +41,24 @@ class Job(Base):
             " = (succeeded + failed + dropped = total)",
             name="ended_exactly_when_counted",
         ),
-        Index("ix_jobs_tenant_id", "tenant", text("id DESC")),
+        # lists leave out what was deleted, newest first, by what they are filtered by most
+        Index("ix_jobs_tenant_id", "tenant", text("id DESC"), postgresql_where=text("deleted_at IS NULL")),
+        Index(
+            "ix_jobs_tenant_state_id",
+            "tenant",
+            "state",
+            text("id DESC"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+        Index(
+            "ix_jobs_tenant_model_id",
+            "tenant",
+            "model",
+            text("id DESC"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+        Index("ix_jobs_tags", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
+        Index("ix_jobs_deleted_at", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
         Index("ix_jobs_open", "tenant", postgresql_where=text("ended_at IS NULL")),
         Index(
             "ix_jobs_start_by", "start_by", postgresql_where=text("state = 'queued' AND start_by IS NOT NULL")
@@ -57,13 +74,21 @@ class Job(Base):
 
     id: Mapped[Uuid7Key]
     tenant: Mapped[str]
+    key_id: Mapped[uuid.UUID | None]
+    """The key that it was submitted with."""
     type: Mapped[str]
     state: Mapped[str] = mapped_column(server_default=JobState.QUEUED)
     model: Mapped[str]
     """Name of the checkpoint in the catalog; also names the queue."""
     options: Mapped[Json]
     """Resolved options of the job: labels, template, normalize, ..."""
+    tags: Mapped[Json] = mapped_column(server_default="{}")
+    """The client's own names and values, both strings."""
     priority: Mapped[str] = mapped_column(server_default=Priority.INTERACTIVE)
+    retry_of: Mapped[uuid.UUID | None]
+    """The job whose items it tries again."""
+    webhook_endpoint_id: Mapped[uuid.UUID | None]
+    """Where its end is told. No foreign key: its row stays, and who holds the job must wait for nobody."""
     total: Mapped[int]
     cost: Mapped[float] = mapped_column(server_default="0")
     """Estimated work of all items, in GFLOP: what its flow was charged."""
@@ -84,6 +109,8 @@ class Job(Base):
     expires_at: Mapped[Timestamp | None]
     """ended_at + result_ttl: its results go, the job stays."""
     results_removed_at: Mapped[Timestamp | None]
+    deleted_at: Mapped[Timestamp | None]
+    """From then on nothing is left of it but that it was there."""
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     """Why the first item failed, on a job in which none succeeded; or that its time was over."""
     provenance: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
@@ -102,6 +129,20 @@ class JobInput(Base):
     """One object an item: index, custom_id, and either sha256 and image_id or text."""
     image_ids: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid), server_default="{}")
     """The pictures of the items: while a row names one, it cannot be deleted."""
+
+
+class JobEvent(Base):
+    """A unit of which results were stored, at its place in the order in which a job's items were counted.
+
+    Whoever follows a job reads on behind the last place that they know, and misses nothing.
+    """
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    settled: Mapped[int] = mapped_column(primary_key=True)
+    """The job's succeeded + failed + dropped with this unit; written by whoever holds the job."""
+    unit: Mapped[int]
 
 
 class Result(Base):

@@ -3,7 +3,7 @@
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
-from models.types import Priority, one_of
+from models.types import Priority, Timestamp, one_of
 
 
 class Queue(Base):
@@ -15,6 +15,8 @@ class Queue(Base):
     model: Mapped[str] = mapped_column(primary_key=True)
     floor: Mapped[float] = mapped_column(server_default="0")
     """Virtual time of the work that was claimed last: where a flow that was away begins."""
+    paused_at: Mapped[Timestamp | None]
+    """Since then nothing of it is claimed; jobs are accepted and wait."""
 
 
 class Flow(Base):

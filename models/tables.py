@@ -1,12 +1,14 @@
 """Every table in one place, for what must know them all: migrations and checks."""
 
-from models.api_key import ApiKey
+from models.api_key import ApiKey, KeyUsage
 from models.base import Base
 from models.idempotency_key import IdempotencyKey
 from models.image import Image
-from models.job import Job, JobInput, Result
+from models.job import Job, JobEvent, JobInput, Result
+from models.job_action import JobAction
 from models.queue import Flow, Queue
 from models.text_embedding import TextEmbedding
+from models.webhook import WebhookDelivery, WebhookEndpoint
 from models.work import Attempt, Lease, Work
 from models.worker import Worker
 
@@ -18,11 +20,16 @@ __all__ = [
     "IdempotencyKey",
     "Image",
     "Job",
+    "JobAction",
+    "JobEvent",
     "JobInput",
+    "KeyUsage",
     "Lease",
     "Queue",
     "Result",
     "TextEmbedding",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "Work",
     "Worker",
 ]

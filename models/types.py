@@ -22,6 +22,7 @@ class JobType(StrEnum):
 
     EMBEDDING = "embedding"
     LOGIT_LENS = "logit_lens"
+    RESCORE = "rescore"
 
 
 class Priority(StrEnum):
@@ -77,6 +78,58 @@ class WorkerState(StrEnum):
     DRAINING = "draining"
     FAILED = "failed"
     OFFLINE = "offline"
+
+
+class Scope(StrEnum):
+    """What a key may be used for.
+
+    `admin` is the operator's: it manages keys, and pauses queues and drains workers for everybody.
+    """
+
+    SUBMIT = "submit"
+    READ = "read"
+    ADMIN = "admin"
+
+
+class Made(StrEnum):
+    """What a request with an Idempotency-Key made."""
+
+    JOB = "job"
+    KEY = "api_key"
+    ENDPOINT = "webhook_endpoint"
+    ACTION = "job_action"
+
+
+class EndpointState(StrEnum):
+    """Whether an endpoint is told anything: it is once it has shown that it wants to be."""
+
+    PENDING = "pending"
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    DELETED = "deleted"
+
+
+class DeliveryState(StrEnum):
+    """How far a message is."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+class ActionVerb(StrEnum):
+    """What is done to the jobs of an action."""
+
+    CANCEL = "cancel"
+    RETRY = "retry"
+    DELETE = "delete"
+
+
+class ActionState(StrEnum):
+    """Whether an action has come to the last of its jobs."""
+
+    RUNNING = "running"
+    DONE = "done"
 
 
 def one_of(column: str, values: type[StrEnum]) -> CheckConstraint:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.status import HTTP_200_OK
 
 from api import bodies
-from api.deps import ServicesDep, SessionDep, Tenant
+from api.deps import Reader, ServicesDep, SessionDep, Submitter
 from api.schemas import images as schema
 from api.schemas.ids import parse_image_id
 from api.settings import ApiSettings
@@ -50,7 +50,7 @@ UPLOAD: dict[str, Any] = {
     responses={200: {"model": schema.UploadedImages, "description": "All of them were there already."}},
 )
 async def create_images(
-    request: Request, response: Response, tenant: Tenant, services: ServicesDep
+    request: Request, response: Response, caller: Submitter, services: ServicesDep
 ) -> schema.UploadedImages:
     """Keep one picture, or many at once, to be named in jobs by id.
 
@@ -60,10 +60,10 @@ async def create_images(
     settings = services.settings
     uploads, pointers = await bodies.read_images(request, _body_limits(settings))
     await check_pictures(uploads, settings.max_image_bytes, pointers)
-    items = await store_pictures(services.blobs, tenant, uploads, settings.max_image_bytes)
+    items = await store_pictures(services.blobs, caller.tenant, uploads, settings.max_image_bytes)
     stored = [item.source for item in items if isinstance(item.source, Content)]
     async with services.sessions() as session:
-        kept = await session.run_sync(images.keep, tenant, stored)
+        kept = await session.run_sync(images.keep, caller.tenant, stored)
         await session.commit()
     seen: set[str] = set()
     shown = []
@@ -77,18 +77,18 @@ async def create_images(
 
 
 @router.get("/{image_id}", summary="Look at an image")
-async def read_image(image_id: str, tenant: Tenant, session: SessionDep) -> schema.ImageView:
+async def read_image(image_id: str, caller: Reader, session: SessionDep) -> schema.ImageView:
     """What is known of an image; its bytes are not handed out."""
-    image = await session.scalar(images.image_of(tenant, parse_image_id(image_id)))
+    image = await session.scalar(images.image_of(caller.tenant, parse_image_id(image_id)))
     if image is None:
         raise NotFoundError
     return schema.view(image)
 
 
 @router.delete("/{image_id}", status_code=204, summary="Delete an image")
-async def delete_image(image_id: str, tenant: Tenant, session: SessionDep) -> None:
+async def delete_image(image_id: str, caller: Submitter, session: SessionDep) -> None:
     """Forget an image that no job names: unknown at once, its bytes are removed an hour later."""
-    await session.run_sync(images.delete_image, tenant, parse_image_id(image_id))
+    await session.run_sync(images.delete_image, caller.tenant, parse_image_id(image_id))
     await session.commit()
 
 

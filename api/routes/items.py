@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import drawing
 from api.conditional import IfNoneMatch, etag_of, matches
-from api.deps import Services, ServicesDep, SessionDep, Tenant
+from api.deps import Reader, Services, ServicesDep, SessionDep
 from api.drawing import Choice
 from api.lookup import find_kept_job
 from api.schemas import results as schema
@@ -91,16 +91,16 @@ ChoiceDep = Annotated[Choice, Depends(_choice)]
         410: {"description": "The results of its job were removed."},
     },
 )
-async def read_item(job_id: str, index: Index, tenant: Tenant, session: SessionDep) -> schema.ItemView:
+async def read_item(job_id: str, index: Index, caller: Reader, session: SessionDep) -> schema.ItemView:
     """One item's result, as in the pages of results."""
-    return schema.item(await _find_result(session, tenant, job_id, index))
+    return schema.item(await _find_result(session, caller.tenant, job_id, index))
 
 
 @router.get("/scores", summary="Fetch patch scores", responses=_binary(JSON, NPY), response_class=Response)
 async def read_scores(
     job_id: str,
     index: Index,
-    tenant: Tenant,
+    caller: Reader,
     services: ServicesDep,
     output: Literal["patch"] = "patch",
     format: Literal["json", "npy"] = "json",  # noqa: A002 - its name on the wire
@@ -109,7 +109,7 @@ async def read_scores(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Cosines [layer, label, row, col] of the patch lens as JSON, or float32 as npy."""
-    maps = await _find_maps(services, tenant, job_id, index, output)
+    maps = await _find_maps(services, caller.tenant, job_id, index, output)
     write, media_type = (drawing.scores_npy, NPY) if format == "npy" else (drawing.scores_json, JSON)
     return await _answer(
         if_none_match,
@@ -124,7 +124,7 @@ async def fetch_output(
     job_id: str,
     index: Index,
     name: Annotated[str, Path(max_length=100, description=f"One of {', '.join(PARTS)}.")],
-    tenant: Tenant,
+    caller: Reader,
     services: ServicesDep,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
@@ -134,8 +134,8 @@ async def fetch_output(
     axes and layers an array has.
     """
     async with services.sessions() as session:
-        result = await _find_result(session, tenant, job_id, index)
-    array = array_of(tenant, result.job_id, index, result.payload, name)
+        result = await _find_result(session, caller.tenant, job_id, index)
+    array = array_of(caller.tenant, result.job_id, index, result.payload, name)
     headers = _headers(etag_of(repr(array)))
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
@@ -149,14 +149,14 @@ async def fetch_output(
 async def draw_heatmap(
     job_id: str,
     index: Index,
-    tenant: Tenant,
+    caller: Reader,
     services: ServicesDep,
     choice: ChoiceDep,
     of: MapOf = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A layer to lay over the picture: opaque where patches cover it, transparent elsewhere."""
-    maps = await _find_maps(services, tenant, job_id, index, of)
+    maps = await _find_maps(services, caller.tenant, job_id, index, of)
     return await _answer(
         if_none_match,
         (maps, drawing.VERSION, "heatmap", choice),
@@ -169,7 +169,7 @@ async def draw_heatmap(
 async def draw_overlay(
     job_id: str,
     index: Index,
-    tenant: Tenant,
+    caller: Reader,
     services: ServicesDep,
     choice: ChoiceDep,
     of: MapOf = None,
@@ -178,7 +178,7 @@ async def draw_overlay(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The picture under its heatmap, with the scale below; one scale for all layers and labels of an item."""
-    maps = await _find_maps(services, tenant, job_id, index, of)
+    maps = await _find_maps(services, caller.tenant, job_id, index, of)
     return await _answer(
         if_none_match,
         (maps, drawing.VERSION, "overlay", choice, opacity, legend),
@@ -189,10 +189,10 @@ async def draw_overlay(
 
 @router.get("/thumbnail.jpg", summary="Fetch the thumbnail", responses=_binary(JPEG), response_class=Response)
 async def fetch_thumbnail(
-    job_id: str, index: Index, tenant: Tenant, services: ServicesDep, if_none_match: IfNoneMatch = None
+    job_id: str, index: Index, caller: Reader, services: ServicesDep, if_none_match: IfNoneMatch = None
 ) -> Response:
     """The picture as the model's worker saw it, upright and small: what heatmaps lie over."""
-    maps = await _find_maps(services, tenant, job_id, index)
+    maps = await _find_maps(services, caller.tenant, job_id, index)
     return await _answer(
         if_none_match, (maps, "thumbnail"), JPEG, lambda: read_thumbnail(services.blobs, maps)
     )

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api import bodies, cancellation
 from api.conditional import REVALIDATED, IfNoneMatch, etag_of, matches
-from api.deps import Services, ServicesDep, SessionDep, Tenant
+from api.deps import Reader, Services, ServicesDep, SessionDep, Submitter
 from api.lookup import find_job, find_kept_job
 from api.preferences import Prefer, wait_seconds
 from api.schemas import jobs as schema
@@ -86,7 +86,7 @@ IDEMPOTENCY_KEY = {
     },
 )
 async def submit_job(
-    request: Request, response: Response, tenant: Tenant, services: ServicesDep, prefer: Prefer = None
+    request: Request, response: Response, caller: Submitter, services: ServicesDep, prefer: Prefer = None
 ) -> schema.JobView:
     """Accept a job, as JSON with pictures in base64 or by id, or as multipart with files, and queue it.
 
@@ -98,7 +98,7 @@ async def submit_job(
     # in a thread: there may be thousands of labels, and vectors among them
     await asyncio.to_thread(submit.check, submission, services.catalog, services.settings.limits())
     check_priority(submission)
-    accepted = await accept(services, tenant, submission, uploads, key)
+    accepted = await accept(services, caller.tenant, submission, uploads, key)
     job, online = accepted.job, accepted.online
     if accepted.new:
         services.inviter.invite(job.model, job.id)
@@ -107,7 +107,7 @@ async def submit_job(
     shown = schema.view(job, online or 0)
     response.headers["Location"] = shown.links.self
     try:
-        shown = await _await(request, response, services, tenant, shown, prefer)
+        shown = await _await(request, response, services, caller.tenant, shown, prefer)
     except (SQLAlchemyError, DomainError) as error:
         # the job is stored: an error here would make the client send it again
         log.warning("wait.given_up", job_id=shown.id, error=str(error))
@@ -127,7 +127,7 @@ async def read_job(
     job_id: str,
     request: Request,
     response: Response,
-    tenant: Tenant,
+    caller: Reader,
     services: ServicesDep,
     if_none_match: IfNoneMatch = None,
     prefer: Prefer = None,
@@ -136,12 +136,12 @@ async def read_job(
 
     `Prefer: wait=30` waits until it is done; with `If-None-Match`, until it is not as the client knows it.
     """
-    shown = await _look(services, tenant, job_id)
+    shown = await _look(services, caller.tenant, job_id)
     shown = await _await(
         request,
         response,
         services,
-        tenant,
+        caller.tenant,
         shown,
         prefer,
         known=(lambda now: matches(if_none_match, _etag(now))) if if_none_match else None,
@@ -167,10 +167,10 @@ async def read_job(
     },
 )
 async def cancel_job(
-    job_id: str, response: Response, tenant: Tenant, services: ServicesDep
+    job_id: str, response: Response, caller: Submitter, services: ServicesDep
 ) -> schema.JobView:
     """Drop what waits of a job; results that it has are kept. To be sent again as often as one likes."""
-    job, online = await cancellation.cancel_job(services, tenant, parse_job_id(job_id))
+    job, online = await cancellation.cancel_job(services, caller.tenant, parse_job_id(job_id))
     shown = schema.view(job, online)
     if not shown.done:
         response.status_code = HTTPStatus.ACCEPTED
@@ -189,14 +189,14 @@ async def cancel_job(
 )
 async def read_results(
     job_id: str,
-    tenant: Tenant,
+    caller: Reader,
     session: SessionDep,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
     page_token: str | None = None,
 ) -> results_schema.ResultsPage:
     """A page of results by index; readable while the job runs."""
     after = results_schema.decode_token(page_token)
-    job = await find_kept_job(session, tenant, job_id)
+    job = await find_kept_job(session, caller.tenant, job_id)
     found = await session.scalars(queries.results_page(job.id, after=after, limit=limit))
     return results_schema.page(found.all(), limit)
 

@@ -52,7 +52,7 @@ class RunningService:
         BlobStore(folders.blobs).create()
         self.sessions: sessionmaker[Session] = sync_sessions(self.stack.database_url)
         with self.sessions.begin() as session:
-            self.key = create_key(session, name="acceptance", tenant=TENANT)
+            self.key = create_key(session, name="acceptance", tenant=TENANT).key
         self.client = httpx.Client(
             base_url=f"http://127.0.0.1:{self.port}",
             headers={"Authorization": f"Bearer {self.key}"},

@@ -25,7 +25,7 @@ def settings(database_url: str, broker_url: str, blobs: BlobStore) -> ApiSetting
 @pytest.fixture
 def key(sessions: sessionmaker[Session]) -> str:
     with sessions.begin() as session:
-        return create_key(session, name="tests", tenant=TENANT)
+        return create_key(session, name="tests", tenant=TENANT).key
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_a_tenant_may_have_so_many_items_waiting_and_others_are_not_held_up(
     settings: ApiSettings, key: str, sessions: Sessions
 ) -> None:
     with sessions.begin() as session:
-        foreign = create_key(session, name="foreign", tenant="somebody else")
+        foreign = create_key(session, name="foreign", tenant="somebody else").key
     with limited(settings, key, max_tenant_items=5) as api:
         assert submit(api, 3).status_code == 202
         charged = clock(sessions)

@@ -88,7 +88,7 @@ def test_a_job_that_ended_in_another_way_cannot_be_cancelled(api: TestClient, se
 def test_nobody_cancels_what_is_not_theirs(api: TestClient, sessions: Sessions) -> None:
     job = submit(api)
     with sessions.begin() as session:
-        foreign = create_key(session, name="foreign", tenant="somebody else")
+        foreign = create_key(session, name="foreign", tenant="somebody else").key
     theirs = api.post(job["links"]["cancel"], headers={"Authorization": f"Bearer {foreign}"})
     for answer in (
         theirs,

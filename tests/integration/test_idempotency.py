@@ -168,7 +168,7 @@ def test_a_key_goes_with_its_job(api: TestClient, sessions: Sessions) -> None:
 
 def test_a_key_is_the_tenants_own(api: TestClient, sessions: Sessions) -> None:
     with sessions.begin() as session:
-        foreign = create_key(session, name="foreign", tenant="somebody else")
+        foreign = create_key(session, name="foreign", tenant="somebody else").key
     mine = api.post("/v1/jobs", json=TEXTS, headers=KEY)
     theirs = api.post("/v1/jobs", json=TEXTS, headers=KEY | {"Authorization": f"Bearer {foreign}"})
     assert REPLAYED not in theirs.headers

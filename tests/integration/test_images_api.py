@@ -36,7 +36,7 @@ def files_of(store: Path) -> list[str]:
 def foreign(sessions: sessionmaker[Session]) -> dict[str, str]:
     """The header of another tenant."""
     with sessions.begin() as session:
-        key = create_key(session, name="foreign", tenant="somebody else")
+        key = create_key(session, name="foreign", tenant="somebody else").key
     return {"Authorization": f"Bearer {key}"}
 
 

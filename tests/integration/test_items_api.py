@@ -193,7 +193,7 @@ def test_another_tenants_maps_are_answered_as_unknown(
     api: TestClient, items_url: str, sessions: sessionmaker[Session]
 ) -> None:
     with sessions.begin() as session:
-        stranger = create_key(session, name="stranger", tenant="another")
+        stranger = create_key(session, name="stranger", tenant="another").key
     unknown = f"/v1/jobs/job_{uuid.uuid4().hex}/items"
     for path in ("0", "0/scores", "0/heatmap.png", "0/overlay.png", "0/thumbnail.jpg"):
         answers = [

@@ -103,7 +103,7 @@ def test_another_tenants_job_is_answered_exactly_as_an_unknown_one(
 ) -> None:
     job = submit(api).json()
     with sessions.begin() as session:
-        foreign = create_key(session, name="foreign", tenant="somebody else")
+        foreign = create_key(session, name="foreign", tenant="somebody else").key
     unknown = api.get("/v1/jobs/job_" + "0" * 32).json()
     for link in (job["links"]["self"], job["links"]["results"]):
         answer = api.get(link, headers={"Authorization": f"Bearer {foreign}"})
@@ -115,7 +115,7 @@ def test_a_picture_is_stored_apart_for_each_tenant(
     api: TestClient, picture: bytes, sessions: sessionmaker[Session]
 ) -> None:
     with sessions.begin() as session:
-        foreign = create_key(session, name="foreign", tenant="somebody else")
+        foreign = create_key(session, name="foreign", tenant="somebody else").key
     for headers in ({}, {"Authorization": f"Bearer {foreign}"}):
         api.post(
             "/v1/jobs",

@@ -287,7 +287,7 @@ def test_another_tenants_outputs_are_answered_as_unknown(
 ) -> None:
     job = finished(api, runtime, {"outputs": ["embeddings"]})
     with sessions.begin() as session:
-        stranger = {"Authorization": f"Bearer {create_key(session, name='stranger', tenant='another')}"}
+        stranger = {"Authorization": f"Bearer {create_key(session, name='stranger', tenant='another').key}"}
     unknown = f"/v1/jobs/job_{uuid.uuid4().hex}"
     answers = [
         api.get(f"{url}/items/0/outputs/embeddings", headers=stranger).json() | {"request_id": None}

@@ -158,7 +158,7 @@ def test_a_submit_that_waits_is_answered_with_the_ended_job_or_with_202(
 def test_nobody_waits_for_a_job_of_another_tenant(api: TestClient, sessions: sessionmaker[Session]) -> None:
     link = submit(api)
     with sessions.begin() as session:
-        foreign = create_key(session, name="foreign", tenant="somebody else")
+        foreign = create_key(session, name="foreign", tenant="somebody else").key
     started = time.monotonic()
     answer = api.get(link, headers={"Authorization": f"Bearer {foreign}"} | PATIENT)
     assert answer.status_code == 404
