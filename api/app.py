@@ -24,7 +24,7 @@ from jobs.blobs import BlobStore
 from jobs.broker import Inviter
 from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, expiring, keep, recovering, tidying
 from models.schema import head
-from models.session import async_sessions, sync_sessions
+from models.session import async_sessions, reading, sync_sessions
 
 STOP_SECONDS = 1.0
 """So long a duty that is under way is waited for at the end; Postgres undoes the rest."""
@@ -43,12 +43,13 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         app.state.services = Services(
             settings=settings,
             sessions=sessions,
+            reading=reading(sessions),
             inviter=inviter,
             blobs=blobs,
             catalog=settings.catalog(),
             schema_head=head(),
-            waiting=Waiting(sessions, settings.max_waiters),
-            backlog=Backlog(sessions),
+            waiting=Waiting(reading(sessions), settings.max_waiters),
+            backlog=Backlog(reading(sessions)),
         )
         blobs.check()
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())

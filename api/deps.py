@@ -28,6 +28,8 @@ class Services:
 
     settings: ApiSettings
     sessions: async_sessionmaker[AsyncSession]
+    reading: async_sessionmaker[AsyncSession]
+    """Of the same connections, for what only reads: each statement stands alone."""
     inviter: Inviter
     blobs: BlobStore
     catalog: Catalog
@@ -47,6 +49,12 @@ async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
     A commit after `yield` comes after the response: a client could hear 202 of a job that was never stored.
     """
     async with get_services(request).sessions() as session:
+        yield session
+
+
+async def open_reading(request: Request) -> AsyncIterator[AsyncSession]:
+    """A session for a request that only reads."""
+    async with get_services(request).reading() as session:
         yield session
 
 
@@ -71,7 +79,7 @@ async def get_caller(
     if key is None or not key.credentials.strip():
         raise UnauthenticatedError
     # a session of its own: an upload that lasts minutes must not hold a connection
-    async with get_services(request).sessions() as session:
+    async with get_services(request).reading() as session:
         row = await session.scalar(key_of(key.credentials.strip()))
     if row is None:
         raise InvalidKeyError
@@ -89,6 +97,7 @@ def _allowed(scope: Scope) -> Callable[..., Awaitable[Caller]]:
 
 ServicesDep = Annotated[Services, Depends(get_services)]
 SessionDep = Annotated[AsyncSession, Depends(open_session, scope="function")]
+ReadingDep = Annotated[AsyncSession, Depends(open_reading, scope="function")]
 Reader = Annotated[Caller, Depends(_allowed(Scope.READ))]
 Submitter = Annotated[Caller, Depends(_allowed(Scope.SUBMIT))]
 Admin = Annotated[Caller, Depends(_allowed(Scope.ADMIN))]

@@ -240,7 +240,7 @@ async def _await(
 
 async def _look(services: Services, tenant: str, wire_id: str) -> schema.JobView:
     # a session of its own: a request that waits must not hold a connection
-    async with services.sessions() as session:
+    async with services.reading() as session:
         job = await find_job(session, tenant, wire_id)
         online = await session.scalar(queries.workers_online(job.model))
         failure = None if online else await session.scalar(queries.load_failure(job.model))
