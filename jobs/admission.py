@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
@@ -24,6 +24,14 @@ UNIT_OUTPUT_BYTES: Final = 256 * 2**20
 """A unit's arrays take no more, unless one item's do: a worker holds them until it stores them all."""
 ASSUMED_SECONDS_PER_GFLOP: Final = 1 / 200
 """Of a model that no worker has measured yet: two cores of a server."""
+
+_LEFT = Job.total - Job.succeeded - Job.failed - Job.dropped
+# built once: every submit asks for it
+_HELD = select(
+    func.coalesce(func.sum(_LEFT), 0),
+    func.coalesce(func.sum(Job.input_bytes), 0),
+    func.coalesce(func.sum(Job.cost * _LEFT / Job.total), 0.0),
+).where(Job.tenant == bindparam("tenant"), Job.ended_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +99,7 @@ def admit(
 
 
 def _check_quota(session: Session, tenant: str, asked: tuple[int, int, float], quota: Quota) -> None:
-    left = Job.total - Job.succeeded - Job.failed - Job.dropped
-    held = session.execute(
-        select(
-            func.coalesce(func.sum(left), 0),
-            func.coalesce(func.sum(Job.input_bytes), 0),
-            func.coalesce(func.sum(Job.cost * left / Job.total), 0.0),
-        ).where(Job.tenant == tenant, Job.ended_at.is_(None))
-    ).one()
+    held = session.execute(_HELD, {"tenant": tenant}).one()
     limits = (quota.items, quota.input_bytes, quota.gflop)
     units = ("items", "bytes of pictures", "GFLOP of work")
     for has, size, limit, unit in zip(held, asked, limits, units, strict=True):

@@ -5,7 +5,19 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, Double, Select, Uuid, any_, cast, func, literal, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Double,
+    Select,
+    Uuid,
+    any_,
+    bindparam,
+    cast,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import defer
 
@@ -22,11 +34,26 @@ RATE_SECONDS = 600
 """What a worker measured longer ago says nothing of now."""
 
 
+def _seen(seconds: int) -> ColumnElement[bool]:
+    return Worker.seen_at > func.now() - timedelta(seconds=seconds)
+
+
+# What every poll and submit asks is built once: to build a statement and to find it in the cache of compiled
+# ones takes several times as long as to execute it.
+_JOB_OF = (
+    select(Job)
+    .options(defer(Job.options, raiseload=True))
+    .where(Job.id == bindparam("job_id"), Job.tenant == bindparam("tenant"))
+)
+_WORKERS_ONLINE = (
+    select(func.count()).select_from(Worker).where(Worker.state == WorkerState.ONLINE, _seen(ONLINE_SECONDS))
+)
+_MODELS_WORKERS_ONLINE = _WORKERS_ONLINE.where(Worker.model == bindparam("model"))
+
+
 def job_of(tenant: str, job_id: uuid.UUID) -> Select[Job]:
     """A job, if it is the tenant's; without its options, whose labels may weigh more than all the rest."""
-    return (
-        select(Job).options(defer(Job.options, raiseload=True)).where(Job.id == job_id, Job.tenant == tenant)
-    )
+    return _JOB_OF.params(job_id=job_id, tenant=tenant)
 
 
 def standings(job_ids: Sequence[uuid.UUID]) -> Select[uuid.UUID, str, int, int, int, int]:
@@ -57,12 +84,7 @@ def result_of(job_id: uuid.UUID, index: int) -> Select[Result]:
 
 def workers_online(model: str | None = None) -> Select[int]:
     """How many workers are loaded and alive, for one model or at all."""
-    online = (
-        select(func.count())
-        .select_from(Worker)
-        .where(Worker.state == WorkerState.ONLINE, _seen(ONLINE_SECONDS))
-    )
-    return online.where(Worker.model == model) if model is not None else online
+    return _WORKERS_ONLINE if model is None else _MODELS_WORKERS_ONLINE.params(model=model)
 
 
 def models_online() -> Select[str, int]:
@@ -92,10 +114,13 @@ def load_failures() -> Select[str, dict[str, Any]]:
     return select(told.c.model, told.c.error).where(told.c.error.is_not(None))
 
 
+_FAILURES = load_failures().subquery()
+_LOAD_FAILURE = select(_FAILURES.c.error).where(_FAILURES.c.model == bindparam("model"))
+
+
 def load_failure(model: str) -> Select[dict[str, Any]]:
     """Why the last worker of one model could not load, if it could not."""
-    failures = load_failures().subquery()
-    return select(failures.c.error).where(failures.c.model == model)
+    return _LOAD_FAILURE.params(model=model)
 
 
 def queue_depths() -> Select[str, int, int, float | None]:
@@ -174,7 +199,3 @@ def last_outcome(job_id: uuid.UUID, unit: int) -> Select[str | None]:
         .order_by(Attempt.attempt.desc())
         .limit(1)
     )
-
-
-def _seen(seconds: int) -> ColumnElement[bool]:
-    return Worker.seen_at > func.now() - timedelta(seconds=seconds)
