@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Double, bindparam, func, select, text, update
 from sqlalchemy.orm import Session
 
 from models.job import Job
@@ -20,6 +19,22 @@ from models.types import Priority
 
 WEIGHTS: Final[Mapping[Priority, float]] = {Priority.INTERACTIVE: 8.0, Priority.BULK: 1.0}
 """Of two flows that both wait, one is served as much more as its weight is larger; neither starves."""
+
+
+CHARGE: Final = text("""
+    WITH queue AS (
+        INSERT INTO queues (model) VALUES (:model) ON CONFLICT DO NOTHING
+    ), reached AS (
+        -- a queue that is made just now is not seen yet: it begins at 0
+        SELECT coalesce((SELECT floor FROM queues WHERE model = :model), 0) AS floor
+    )
+    INSERT INTO flows (model, tenant, priority, clock)
+    SELECT :model, :tenant, :priority, floor + :charged FROM reached
+    ON CONFLICT (model, tenant, priority) DO UPDATE
+    SET clock = greatest(flows.clock, (SELECT floor FROM reached)) + :charged
+    RETURNING clock
+""").bindparams(bindparam("charged", type_=Double()))
+"""Move the clock of a flow on; what it was before is where the job begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +52,9 @@ def charge(session: Session, flow: FlowKey, cost: float) -> float:
     To be committed alone, before the job is stored: a clock that stayed locked as long as a large submit
     lasts would hold up the flow's other submits.
     """
-    session.execute(insert(Queue).values(model=flow.model).on_conflict_do_nothing())
-    floor = select(Queue.floor).where(Queue.model == flow.model).scalar_subquery()
     charged = cost / WEIGHTS[flow.priority]
-    added = insert(Flow).values(
-        model=flow.model, tenant=flow.tenant, priority=flow.priority, clock=floor + charged
-    )
-    clock = session.scalars(
-        added.on_conflict_do_update(
-            index_elements=[Flow.model, Flow.tenant, Flow.priority],
-            set_={"clock": func.greatest(Flow.clock, floor) + charged},
-        ).returning(Flow.clock)
-    ).one()
-    return clock - charged
+    told = {"model": flow.model, "tenant": flow.tenant, "priority": flow.priority, "charged": charged}
+    return float(session.scalars(CHARGE, told).one()) - charged
 
 
 def refund(session: Session, flow: FlowKey, cost: float) -> None:

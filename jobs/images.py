@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import Select, bindparam, delete, func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, Select, Text, bindparam, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from jobs.blobs import BlobStore
@@ -32,6 +32,23 @@ IN_USE = text("""
     SELECT EXISTS (SELECT 1 FROM naming)
 """).bindparams(bindparam("image_id", type_=Image.id.type))
 """Whether a job that is kept names an image."""
+
+
+# sorted by their hash: two submits that share pictures take the index entries in one order
+_INSERT = select(Image).from_statement(
+    text("""
+        INSERT INTO images (tenant, sha256, image_bytes, media_type)
+        SELECT :tenant, sha256, image_bytes, media_type
+        FROM unnest(:hashes, :sizes, :types) AS new (sha256, image_bytes, media_type)
+        ORDER BY sha256
+        ON CONFLICT DO NOTHING
+        RETURNING *
+    """).bindparams(
+        bindparam("hashes", type_=ARRAY(Text())),
+        bindparam("sizes", type_=ARRAY(BigInteger())),
+        bindparam("types", type_=ARRAY(Text())),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +74,18 @@ def keep(session: Session, tenant: str, contents: Iterable[Content]) -> dict[str
     One that was deleted and not yet removed is revived.
     """
     wanted = {content.sha256: content for content in contents}
-    created: set[str] = set()
-    found: dict[str, Image] = {}
-    # again: a row may be removed between being found and being held
-    while missing := sorted(wanted.keys() - found.keys()):
-        created |= _insert(session, tenant, [wanted[sha256] for sha256 in missing])
-        created |= _revive(session, tenant, missing)
+    kept = {
+        image.sha256: Kept(image, created=True) for image in _insert(session, tenant, list(wanted.values()))
+    }
+    # those that were there; again: a row may be deleted, or removed, between being found and being held
+    while missing := sorted(wanted.keys() - kept.keys()):
         held = session.scalars(_alive(tenant).where(Image.sha256.in_(missing)).order_by(Image.sha256))
-        found |= {image.sha256: image for image in held}
-    return {sha256: Kept(image, sha256 in created) for sha256, image in found.items()}
+        kept |= {image.sha256: Kept(image, created=False) for image in held}
+        if dying := [sha256 for sha256 in missing if sha256 not in kept]:
+            kept |= {image.sha256: Kept(image, created=True) for image in _revive(session, tenant, dying)}
+            gone = [wanted[sha256] for sha256 in dying if sha256 not in kept]
+            kept |= {image.sha256: Kept(image, created=True) for image in _insert(session, tenant, gone)}
+    return kept
 
 
 def hold(session: Session, tenant: str, image_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Image]:
@@ -135,21 +155,20 @@ def remove_dying(session: Session, blobs: BlobStore) -> int:
     return removed
 
 
-def _insert(session: Session, tenant: str, contents: list[Content]) -> set[str]:
-    # sorted by their hash: two submits that share pictures take the index entries in one order
-    rows = [
-        {
-            "tenant": tenant,
-            "sha256": content.sha256,
-            "image_bytes": content.image_bytes,
-            "media_type": content.media_type,
-        }
-        for content in contents
-    ]
-    return set(session.scalars(insert(Image).on_conflict_do_nothing().returning(Image.sha256), rows))
+def _insert(session: Session, tenant: str, contents: list[Content]) -> list[Image]:
+    """The rows of those that were unknown; made by us, nobody else can hold them before the commit."""
+    if not contents:
+        return []
+    told = {
+        "tenant": tenant,
+        "hashes": [content.sha256 for content in contents],
+        "sizes": [content.image_bytes for content in contents],
+        "types": [content.media_type for content in contents],
+    }
+    return list(session.scalars(_INSERT, told))
 
 
-def _revive(session: Session, tenant: str, hashes: list[str]) -> set[str]:
+def _revive(session: Session, tenant: str, hashes: list[str]) -> list[Image]:
     dying = (
         select(Image.id)
         .where(Image.tenant == tenant, Image.sha256.in_(hashes), Image.dying_at.is_not(None))
@@ -161,10 +180,10 @@ def _revive(session: Session, tenant: str, hashes: list[str]) -> set[str]:
         update(Image)
         .where(Image.id == dying.c.id)
         .values(dying_at=None, created_at=func.now())
-        .returning(Image.sha256)
-        .execution_options(synchronize_session=False)
+        .returning(Image)
+        .execution_options(synchronize_session=False, populate_existing=True)
     )
-    return set(session.scalars(revived))
+    return list(session.scalars(revived))
 
 
 def _alive(tenant: str) -> Select[Image]:
