@@ -6,8 +6,10 @@ because work waits in Postgres and the maintenance invites again.
 
 import queue
 import threading
+import time
 import uuid
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -25,6 +27,8 @@ TASK = "lensqueue.work"
 CLOSE_SECONDS: Final = 5.0
 QUEUE_LIMIT = 64
 """Invitations that may wait in one queue; more would only tell the workers what they know."""
+LENGTH_SECONDS: Final = 0.25
+"""So long a look at a queue's length serves: to look again costs as much as to send."""
 KEY_PREFIX = "lensqueue:"
 
 SETTINGS: dict[str, Any] = {
@@ -84,6 +88,7 @@ class Inviter:
         """Start the sending thread; `close` ends it."""
         self._app = celery_app(broker_url, PRODUCER_TRANSPORT)
         self._waiting: queue.Queue[tuple[str, str] | None] = queue.Queue(maxsize=QUEUE_LIMIT)
+        self._lengths: dict[str, _Length] = {}
         self._thread = threading.Thread(target=self._send_all, name="inviter", daemon=True)
         self._thread.start()
 
@@ -125,10 +130,28 @@ class Inviter:
     def _send(self, model: str, job_id: str) -> None:
         target = queue_of(model)
         with self._app.producer_or_acquire() as producer:
-            if producer.channel.client.llen(target.name) < QUEUE_LIMIT:
+            known = self._lengths.get(target.name)
+            if known is None or not known.is_telling:
+                found = int(producer.channel.client.llen(target.name))
+                known = self._lengths[target.name] = _Length(found, time.monotonic() + LENGTH_SECONDS)
+            if known.at_most < QUEUE_LIMIT:
                 self._app.send_task(
                     TASK, task_id=job_id, queue=target, producer=producer, retry=False, ignore_result=True
                 )
+                known.at_most += 1
+
+
+@dataclass(slots=True)
+class _Length:
+    """How long a queue is at most, by one look and what was sent since: workers only take from it."""
+
+    at_most: int
+    until: float
+
+    @property
+    def is_telling(self) -> bool:
+        # a queue that seems full may have been emptied since
+        return self.at_most < QUEUE_LIMIT and time.monotonic() < self.until
 
 
 def _for_url(broker_url: str, options: dict[str, Any]) -> dict[str, Any]:
