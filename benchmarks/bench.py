@@ -44,9 +44,9 @@ class Bench:
         service = Service(name=name, argv=argv, env=told, log=log, stop_grace_s=30, restart=True)
         self.stack.supervisor.start(service)
 
-    def start_api(self) -> None:
+    def start_api(self, **env: str) -> None:
         """Start the API and wait until it answers."""
-        self.start("api", api_argv("127.0.0.1", self.port))
+        self.start("api", api_argv("127.0.0.1", self.port), **env)
         self.wait_until(self._answers)
 
     def start_worker(self, *, sleep_ms: float, **env: str) -> None:
