@@ -5,17 +5,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
-from api import errors
+from api import errors, openapi
 from api.backlog import Backlog
 from api.deps import Services
 from api.middleware import BodyLimit, RequestId
 from api.routes import health, images, items, jobs, models, workers
-from api.schemas.submissions import JOB_REQUEST
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
 from api.waiting import Waiting
@@ -67,14 +64,20 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             await sessions.kw["bind"].dispose()
 
     app = FastAPI(
-        title="Lensqueue", summary="What SigLIP sees, layer by layer.", version="1", lifespan=lifespan
+        title="Lensqueue",
+        summary="What SigLIP sees, layer by layer.",
+        version="1",
+        lifespan=lifespan,
+        # one path for each thing: a redirect would cost a client its body, or its key
+        redirect_slashes=False,
+        generate_unique_id_function=openapi.operation_id,
     )
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
     for routes in (health, images, jobs, items, models, workers):
         app.include_router(routes.router)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 
 
@@ -105,15 +108,3 @@ def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> It
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
         sessions.kw["bind"].dispose()
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The schema, with the job request that the route parses itself."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, summary=app.summary, version=app.version, routes=app.routes)
-        request = JOB_REQUEST.json_schema(ref_template="#/components/schemas/{model}")
-        schemas = document["components"]["schemas"]
-        schemas.update(request.pop("$defs"))
-        schemas["JobRequest"] = request
-        app.openapi_schema = document
-    return app.openapi_schema

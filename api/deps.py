@@ -10,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from api.backlog import Backlog
+from api.parameters import refuse_unknown_query
 from api.settings import ApiSettings
 from api.waiting import Waiting
 from engine.catalog import Catalog
@@ -79,7 +80,11 @@ async def get_caller(
 
 
 def _allowed(scope: Scope) -> Callable[..., Awaitable[Caller]]:
-    async def check(caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
+    async def check(
+        caller: Annotated[Caller, Depends(get_caller)],
+        # behind the key: whoever has none hears of nothing else
+        _: Annotated[None, Depends(refuse_unknown_query)],
+    ) -> Caller:
         if scope not in caller.scopes:
             raise InsufficientScopeError(f"This needs a key with the scope `{scope}`.")
         return caller

@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from api.methods import allowed
 from api.schemas.labels import FORMS
 from engine.errors import EngineError
 from jobs.errors import DomainError, InvalidRequestError
@@ -190,7 +191,11 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     code = status.phrase.lower().replace(" ", "-")
-    return problem(request, code, str(error.detail), headers=error.headers, status=status)
+    detail, headers = str(error.detail), error.headers
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        methods = ", ".join(allowed(request.app, request.url.path))
+        detail, headers = f"This takes {methods}.", {"Allow": methods}
+    return problem(request, code, detail, headers=headers, status=status)
 
 
 async def _database_lost(request: Request, error: Exception) -> Response:
