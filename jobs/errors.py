@@ -96,6 +96,18 @@ class NotFoundError(DomainError):
     code = "not-found"
 
 
+class JobDeletedError(DomainError):
+    """The job was deleted."""
+
+    code = "job-deleted"
+
+
+class NotEndedError(DomainError):
+    """The job has not ended yet: cancel it first, or wait for its end."""
+
+    code = "not-ended"
+
+
 class AlreadyEndedError(DomainError):
     """The job has ended already."""
 
