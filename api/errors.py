@@ -79,6 +79,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "not-found": HTTPStatus.NOT_FOUND,
     "image-in-use": HTTPStatus.CONFLICT,
     "already-ended": HTTPStatus.CONFLICT,
+    "last-admin-key": HTTPStatus.CONFLICT,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,
     "item-dropped": HTTPStatus.NOT_FOUND,
