@@ -158,6 +158,21 @@ def test_of_the_last_two_administrators_revoked_at_once_one_is_left(
         change(sessions, "UPDATE api_keys SET revoked_at = now() WHERE name <> 'by the test'")
 
 
+def test_a_key_made_once_more_with_its_idempotency_key_is_shown_without_itself(
+    admin: TestClient, sessions: Sessions
+) -> None:
+    once = {"Idempotency-Key": "key 1"}
+    first = admin.post("/v1/api-keys", json={"name": "mine"}, headers=once)
+    again = admin.post("/v1/api-keys", json={"scopes": ["submit", "read"], "name": "mine"}, headers=once)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert ("Idempotency-Replayed" in first.headers, again.headers["Idempotency-Replayed"]) == (False, "true")
+    assert first.json()["key"].startswith("lq_")
+    assert again.json() == first.json() | {"key": None}
+    other = admin.post("/v1/api-keys", json={"name": "another"}, headers=once)
+    assert_problem(other, 422, "idempotency-key-reused")
+    assert scalar(sessions, "SELECT count(*) FROM api_keys") == 2
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
