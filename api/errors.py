@@ -49,6 +49,17 @@ class UnsupportedMediaTypeError(DomainError):
     code = "unsupported-media-type"
 
 
+class RateLimitedError(DomainError):
+    """Too many requests came within a minute."""
+
+    code = "rate-limited"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        """Keep when it is worth trying again."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class RefusedImagesError(Exception):
     """Pictures of an upload that cannot be taken; nothing of it was kept."""
 
@@ -81,6 +92,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "already-ended": HTTPStatus.CONFLICT,
     "last-admin-key": HTTPStatus.CONFLICT,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
+    "rate-limited": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,
     "item-dropped": HTTPStatus.NOT_FOUND,
     "no-maps": HTTPStatus.NOT_FOUND,
@@ -110,6 +122,7 @@ HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
 def install(app: FastAPI) -> None:
     """Render every error of the application as a problem."""
     app.add_exception_handler(DomainError, _refused)
+    app.add_exception_handler(RateLimitedError, _rate_limited)
     app.add_exception_handler(EngineError, _refused)
     app.add_exception_handler(PictureError, _refused)
     app.add_exception_handler(RefusedImagesError, _refused_images)
@@ -155,6 +168,12 @@ async def _refused(request: Request, error: Exception) -> Response:
     message = str(error)
     errors = [{"pointer": pointer, "message": message} for pointer in getattr(error, "pointers", ())]
     return problem(request, error.code, message, errors=errors)
+
+
+async def _rate_limited(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RateLimitedError)
+    headers = {"Retry-After": str(error.retry_after_s)}
+    return problem(request, error.code, error.message, headers=headers)
 
 
 async def _refused_images(request: Request, error: Exception) -> Response:

@@ -47,7 +47,7 @@ def create_key(
         id=key_id,
         tenant=tenant,
         name=name,
-        sha256=_hash(key),
+        sha256=hash_key(key),
         hint=key[:HINT_CHARACTERS],
         scopes=[scope for scope in Scope if scope in wanted],
         requests_per_minute=requests_per_minute,
@@ -62,7 +62,7 @@ def create_key(
 
 def key_of(key: str) -> Select[ApiKey]:
     """The row of a key that is neither revoked nor expired."""
-    return select(ApiKey).where(ApiKey.sha256 == _hash(key), _is_usable())
+    return select(ApiKey).where(ApiKey.sha256 == hash_key(key), _is_usable())
 
 
 def key_by_id(tenant: str, key_id: uuid.UUID) -> Select[ApiKey]:
@@ -104,6 +104,7 @@ def _is_usable() -> ColumnElement[bool]:
     return ApiKey.revoked_at.is_(None) & (ApiKey.expires_at.is_(None) | (ApiKey.expires_at > func.now()))
 
 
-def _hash(key: str) -> str:
+def hash_key(key: str) -> str:
+    """What is kept of a key."""
     # a key holds 256 random bits: a plain hash cannot be searched, and a slow one would cost every request
     return hashlib.sha256(key.encode()).hexdigest()
