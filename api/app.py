@@ -12,9 +12,11 @@ from api import errors, openapi
 from api.backlog import Backlog
 from api.deps import Services
 from api.middleware import BodyLimit, RequestId
-from api.routes import health, images, items, job_lists, jobs, models, workers
+from api.rate_limits import RateLimits
+from api.routes import api_keys, health, images, items, job_lists, jobs, models, usage, workers
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
+from api.usage import Usage
 from api.waiting import Waiting
 from jobs import logs
 from jobs.blobs import BlobStore
@@ -46,9 +48,12 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             schema_head=head(),
             waiting=Waiting(sessions, settings.max_waiters),
             backlog=Backlog(sessions),
+            limits=RateLimits(settings.requests_per_minute, settings.bad_keys_per_minute),
+            usage=Usage(sessions),
         )
         blobs.check()
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())
+        flushing = asyncio.create_task(app.state.services.usage.keep_flushing())
         try:
             with (
                 _maintained(settings, inviter, blobs),
@@ -58,7 +63,10 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         finally:
             await app.state.services.waiting.close()
             hearing.cancel()
-            await asyncio.wait([hearing], timeout=STOP_SECONDS)
+            app.state.services.usage.end()
+            await asyncio.wait([hearing, flushing], timeout=STOP_SECONDS)
+            flushing.cancel()
+            await asyncio.wait([flushing], timeout=STOP_SECONDS)
             # in a thread: a broker that hangs must not keep the others from their end
             await asyncio.to_thread(inviter.close)
             await sessions.kw["bind"].dispose()
@@ -75,7 +83,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (health, images, jobs, job_lists, items, models, workers):
+    for routes in (health, images, jobs, job_lists, items, models, workers, api_keys, usage):
         app.include_router(routes.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app

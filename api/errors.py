@@ -52,6 +52,17 @@ class UnsupportedMediaTypeError(DomainError):
     code = "unsupported-media-type"
 
 
+class RateLimitedError(DomainError):
+    """Too many requests came within a minute."""
+
+    code = "rate-limited"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        """Keep when it is worth trying again."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class RefusedImagesError(Exception):
     """Pictures of an upload that cannot be taken; nothing of it was kept."""
 
@@ -83,7 +94,9 @@ STATUS: Mapping[str, HTTPStatus] = {
     "image-in-use": HTTPStatus.CONFLICT,
     "already-ended": HTTPStatus.CONFLICT,
     "not-ended": HTTPStatus.CONFLICT,
+    "last-admin-key": HTTPStatus.CONFLICT,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
+    "rate-limited": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,
     "item-dropped": HTTPStatus.NOT_FOUND,
     "no-maps": HTTPStatus.NOT_FOUND,
@@ -114,6 +127,7 @@ HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
 def install(app: FastAPI) -> None:
     """Render every error of the application as a problem."""
     app.add_exception_handler(DomainError, _refused)
+    app.add_exception_handler(RateLimitedError, _rate_limited)
     app.add_exception_handler(EngineError, _refused)
     app.add_exception_handler(PictureError, _refused)
     app.add_exception_handler(RefusedImagesError, _refused_images)
@@ -159,6 +173,12 @@ async def _refused(request: Request, error: Exception) -> Response:
     message = str(error)
     errors = [{"pointer": pointer, "message": message} for pointer in getattr(error, "pointers", ())]
     return problem(request, error.code, message, errors=errors)
+
+
+async def _rate_limited(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RateLimitedError)
+    headers = {"Retry-After": str(error.retry_after_s)}
+    return problem(request, error.code, error.message, headers=headers)
 
 
 async def _refused_images(request: Request, error: Exception) -> Response:

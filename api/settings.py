@@ -47,6 +47,12 @@ class ApiSettings(ServiceSettings):
     to 700, by its model. Without a limit unless given."""
     deleted_jobs_days: float = Field(DELETED_JOBS_KEPT / timedelta(days=1), ge=0)
     """So long a deleted job is answered with 410; then its id is unknown."""
+    requests_per_minute: int = Field(6_000, ge=0)
+    """Of a key that has no limit of its own, in each API process: behind several, the limit is as many times
+    that. 0 is none. More are answered 429."""
+    bad_keys_per_minute: int = Field(600, ge=0)
+    """Of one address (an IPv6 network of 64 bits), by the connection itself: no header is believed. After so
+    many, keys that were not good before are answered 429 without being looked up. 0 is no limit."""
     text_cache_days: float = Field(TextBudget().unused / timedelta(days=1), ge=0)
     """A label's text that was not used for so long is embedded again."""
     text_cache_bytes: int = Field(TextBudget().tenant_bytes, ge=0)

@@ -180,6 +180,12 @@ class InsufficientScopeError(DomainError):
     code = "insufficient-scope"
 
 
+class LastAdminKeyError(DomainError):
+    """This is your last key that can manage keys: make another one with the scope `admin` first."""
+
+    code = "last-admin-key"
+
+
 class BlobMissingError(DomainError):
     """The stored picture is gone from the blob store."""
 

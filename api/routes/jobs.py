@@ -90,6 +90,7 @@ async def submit_job(
     accepted = await accept(services, caller.tenant, submission, uploads, key)
     job = accepted.job
     if accepted.new:
+        services.usage.count_job(caller.key_id, job.total, job.cost)
         services.inviter.invite(job.model, job.id)
     else:
         response.headers.update(REPLAYED)

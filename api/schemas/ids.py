@@ -31,6 +31,11 @@ def action_id(value: uuid.UUID) -> str:
     return f"act_{value.hex}"
 
 
+def key_id(value: uuid.UUID) -> str:
+    """`key_` and the digits."""
+    return f"key_{value.hex}"
+
+
 def parse_job_id(value: str) -> uuid.UUID:
     """The uuid of a `job_...` id.
 
@@ -65,6 +70,15 @@ def parse_action_id(value: str) -> uuid.UUID:
         NotFoundError: it is not the id of any action; answered exactly as an id that nobody has.
     """
     return _parse("act", value)
+
+
+def parse_key_id(value: str) -> uuid.UUID:
+    """The uuid of a `key_...` id.
+
+    Raises:
+        NotFoundError: it is not the id of any key; answered exactly as an id that nobody has.
+    """
+    return _parse("key", value)
 
 
 def _parse(expected: str, value: str) -> uuid.UUID:
