@@ -97,7 +97,7 @@ class Egress:
 
     async def _resolve(self, url: httpx.URL) -> list[Address]:
         host = _host(url)
-        port = _port(url)
+        port = port_of(url)
         try:
             addresses: list[Address] = [ipaddress.ip_address(host)]
         except ValueError:
@@ -175,8 +175,13 @@ def check_url(url: str, rules: Rules) -> httpx.URL:
         raise UrlRefusedError("A URL begins with https:// or http:// and a host.", pointer="/url")
     if parsed.userinfo:
         raise UrlRefusedError("A URL holds no user name and no password here.", pointer="/url")
-    _check_host(host, _port(parsed), rules)
+    _check_host(host, port_of(parsed), rules)
     return parsed.copy_with(fragment=None)
+
+
+def port_of(url: httpx.URL) -> int:
+    """The port of a URL of http or https."""
+    return url.port if url.port is not None else DEFAULT_PORT[url.scheme]
 
 
 def _check_host(host: str, port: int, rules: Rules) -> None:
@@ -196,10 +201,6 @@ def _check_host(host: str, port: int, rules: Rules) -> None:
 
 def _host(url: httpx.URL) -> str:
     return url.raw_host.decode("ascii").lower()
-
-
-def _port(url: httpx.URL) -> int:
-    return url.port if url.port is not None else DEFAULT_PORT[url.scheme]
 
 
 def _addresses(host: str, port: int) -> list[Address]:

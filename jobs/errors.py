@@ -174,6 +174,24 @@ class UrlUnreachableError(DomainError):
     code = "url-unreachable"
 
 
+class UnknownWebhookEndpointError(InvalidRequestError):
+    """There is no webhook endpoint of this id for this key: make one at /v1/webhook-endpoints first."""
+
+    code = "unknown-webhook-endpoint"
+
+
+class WebhookEndpointNotEnabledError(InvalidRequestError):
+    """This webhook endpoint is not enabled, and is sent nothing."""
+
+    code = "webhook-endpoint-not-enabled"
+
+
+class TooManyWebhookEndpointsError(InvalidRequestError):
+    """You have as many webhook endpoints as you may: delete one that is not needed."""
+
+    code = "too-many-webhook-endpoints"
+
+
 class BlobMissingError(DomainError):
     """The stored picture is gone from the blob store."""
 
