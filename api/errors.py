@@ -84,6 +84,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "item-dropped": HTTPStatus.NOT_FOUND,
     "no-maps": HTTPStatus.NOT_FOUND,
     "no-output": HTTPStatus.NOT_FOUND,
+    "idempotency-key-spent": HTTPStatus.GONE,
     "blob-missing": HTTPStatus.GONE,
     "results-expired": HTTPStatus.GONE,
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,

@@ -84,6 +84,12 @@ class IdempotencyKeyReusedError(InvalidRequestError):
     code = "idempotency-key-reused"
 
 
+class IdempotencyKeySpentError(DomainError):
+    """What was made with this Idempotency-Key is gone: take a new key to make it again."""
+
+    code = "idempotency-key-spent"
+
+
 class NotFoundError(DomainError):
     """There is nothing of that id for this key."""
 

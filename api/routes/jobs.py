@@ -13,6 +13,7 @@ from api import bodies, cancellation
 from api.conditional import REVALIDATED, IfNoneMatch, etag_of, matches
 from api.deps import Reader, Services, ServicesDep, SessionDep, Submitter
 from api.lookup import find_job, find_kept_job
+from api.once import IDEMPOTENCY_KEY, REPLAYED, key_of
 from api.preferences import Prefer, wait_seconds
 from api.schemas import jobs as schema
 from api.schemas import results as results_schema
@@ -20,7 +21,7 @@ from api.schemas.ids import parse_job_id
 from api.settings import ApiSettings
 from api.submissions import accept, submission_of
 from api.waiting import follow
-from jobs import idempotency, queries, submit
+from jobs import queries, submit
 from jobs.admission import check_priority
 from jobs.errors import DomainError
 
@@ -31,19 +32,6 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 POLL_SECONDS = "1"
 MAX_PAGE = 200
 """Items of a page: a lens of the largest models has some 40 kB, and rendering it holds up other requests."""
-
-IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "For a day, this key stands for this job: send it again without doubling the job.",
-    "schema": {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": idempotency.MAX_KEY,
-        "pattern": "^[!-~]([ -~]*[!-~])?$",
-    },
-}
 
 
 @router.post(
@@ -92,7 +80,7 @@ async def submit_job(
 
     With an `Idempotency-Key`, the same job sent again within 24 hours is answered with the first one.
     """
-    key = idempotency.check_key(request.headers.getlist("Idempotency-Key"))
+    key = key_of(request)
     wanted, uploads = await bodies.read_job(request, _body_limits(services.settings))
     submission = submission_of(wanted, uploads, services.settings.default_model)
     # in a thread: there may be thousands of labels, and vectors among them
@@ -103,7 +91,7 @@ async def submit_job(
     if accepted.new:
         services.inviter.invite(job.model, job.id)
     else:
-        response.headers["Idempotency-Replayed"] = "true"
+        response.headers.update(REPLAYED)
     shown = schema.view(job, online or 0)
     response.headers["Location"] = shown.links.self
     try:
