@@ -9,19 +9,23 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
 
 from api import errors
 from api.backlog import Backlog
+from api.courier import delivering
 from api.deps import Services
 from api.middleware import BodyLimit, RequestId
-from api.routes import health, images, items, jobs, models, workers
+from api.routes import health, images, items, jobs, models, webhooks, workers
 from api.schemas.submissions import JOB_REQUEST
+from api.schemas.webhooks import EndpointChanges, NewEndpoint, Rotation
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
 from api.waiting import Waiting
 from jobs import logs
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
+from jobs.egress import Egress
 from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, expiring, keep, recovering, tidying
 from models.schema import head
 from models.session import async_sessions, sync_sessions
@@ -49,12 +53,14 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             schema_head=head(),
             waiting=Waiting(sessions, settings.max_waiters),
             backlog=Backlog(sessions),
+            egress=Egress(settings.egress_rules()),
         )
         blobs.check()
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())
         try:
             with (
                 _maintained(settings, inviter, blobs),
+                delivering(settings.database_url, settings.egress_rules()),
                 on_stop_signal(app.state.services.waiting.release),
             ):
                 yield
@@ -64,6 +70,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             await asyncio.wait([hearing], timeout=STOP_SECONDS)
             # in a thread: a broker that hangs must not keep the others from their end
             await asyncio.to_thread(inviter.close)
+            await app.state.services.egress.close()
             await sessions.kw["bind"].dispose()
 
     app = FastAPI(
@@ -72,7 +79,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (health, images, jobs, items, models, workers):
+    for routes in (health, images, jobs, items, models, workers, webhooks):
         app.include_router(routes.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
@@ -95,7 +102,7 @@ def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> It
     threads = [
         start("expiry", expiring(), RECOVER_SECONDS),
         start("recovery", recovering(inviter), RECOVER_SECONDS),
-        start("tidying", tidying(blobs, settings.text_budget()), TIDY_SECONDS),
+        start("tidying", tidying(blobs, settings.text_budget(), settings.deliveries_kept()), TIDY_SECONDS),
     ]
     try:
         yield
@@ -108,12 +115,19 @@ def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> It
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The schema, with the job request that the route parses itself."""
+    """The schema, with the requests that routes parse themselves."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, summary=app.summary, version=app.version, routes=app.routes)
-        request = JOB_REQUEST.json_schema(ref_template="#/components/schemas/{model}")
         schemas = document["components"]["schemas"]
-        schemas.update(request.pop("$defs"))
-        schemas["JobRequest"] = request
+        parsers: dict[str, TypeAdapter[Any]] = {
+            "JobRequest": JOB_REQUEST,
+            "NewEndpoint": TypeAdapter(NewEndpoint),
+            "EndpointChanges": TypeAdapter(EndpointChanges),
+            "Rotation": TypeAdapter(Rotation),
+        }
+        for name, parser in parsers.items():
+            request = parser.json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(request.pop("$defs", {}))
+            schemas[name] = request
         app.openapi_schema = document
     return app.openapi_schema

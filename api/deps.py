@@ -15,6 +15,7 @@ from api.waiting import Waiting
 from engine.catalog import Catalog
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
+from jobs.egress import Egress
 from jobs.errors import InsufficientScopeError, InvalidKeyError, UnauthenticatedError
 from jobs.keys import key_of
 from models.types import Scope
@@ -34,6 +35,7 @@ class Services:
     schema_head: str
     waiting: Waiting
     backlog: Backlog
+    egress: Egress
 
 
 def get_services(request: Request) -> Services:

@@ -10,6 +10,7 @@ from jobs.admission import Quota
 from jobs.settings import ServiceSettings
 from jobs.submit import Limits
 from jobs.text_cache import TextBudget
+from jobs.undelivered import DELIVERIES_KEPT
 
 
 def _allowances(value: list[str]) -> list[str]:
@@ -56,6 +57,10 @@ class ApiSettings(ServiceSettings):
     """A label's text that was not used for so long is embedded again."""
     text_cache_bytes: int = Field(TextBudget().tenant_bytes, ge=0)
     """Vectors of labels' texts that are kept for one tenant; looked at every ten minutes."""
+    max_tenant_webhook_endpoints: int = Field(20, ge=0)
+    """Webhook endpoints of one tenant; another is answered 422."""
+    webhook_deliveries_days: float = Field(DELIVERIES_KEPT / timedelta(days=1), ge=0)
+    """Messages to webhook endpoints are shown for so long after they were delivered, or failed."""
     egress_allowed: Annotated[list[str], AfterValidator(_allowances)] = Field(default_factory=list)
     """Hosts and networks that URLs of clients may lead to beside public addresses, as JSON:
     `["127.0.0.1:9000", "10.0.0.0/8", "hooks.internal:*"]`; without a port, 80 and 443."""
@@ -73,6 +78,10 @@ class ApiSettings(ServiceSettings):
     def text_budget(self) -> TextBudget:
         """How many texts of labels are kept, and how long."""
         return TextBudget(timedelta(days=self.text_cache_days), self.text_cache_bytes)
+
+    def deliveries_kept(self) -> timedelta:
+        """How long messages that have ended are kept."""
+        return timedelta(days=self.webhook_deliveries_days)
 
     def egress_rules(self) -> Rules:
         """Where requests to URLs of clients may go."""

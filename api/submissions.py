@@ -15,11 +15,12 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import Services
-from api.schemas.submissions import EmbeddingRequest, LensRequest
+from api.schemas.ids import parse_endpoint_id
+from api.schemas.submissions import EmbeddingRequest, LensRequest, WebhookTarget
 from api.uploads import Upload, hash_pictures, store_pictures
-from jobs import fairness, idempotency, queries, submit
+from jobs import endpoints, fairness, idempotency, queries, submit
 from jobs.admission import admit
-from jobs.errors import QueueFullError, QuotaExceededError
+from jobs.errors import NotFoundError, QueueFullError, QuotaExceededError, UnknownWebhookEndpointError
 from jobs.idempotency import Once
 from jobs.submit import Submission, Terms, TextItem
 from jobs.units import Admission
@@ -59,7 +60,15 @@ def submission_of(
             run_timeout=_span(wanted.run_timeout_s),
             result_ttl=_span(wanted.result_ttl_s),
         ),
+        webhook_endpoint_id=_endpoint_id(wanted.webhook),
     )
+
+
+def _endpoint_id(webhook: WebhookTarget | None) -> uuid.UUID | None:
+    try:
+        return None if webhook is None else parse_endpoint_id(webhook.endpoint_id)
+    except NotFoundError:
+        raise UnknownWebhookEndpointError(pointer="/webhook/endpoint_id") from None
 
 
 def _span(seconds: int | None) -> timedelta | None:
@@ -77,6 +86,7 @@ async def accept(
         UnknownImageError: an id names no image of the tenant.
         IdempotencyKeyReusedError: the key stands for another submission.
         QueueFullError, QuotaExceededError, OverQuotaError: there is no room for it.
+        UnknownWebhookEndpointError, WebhookEndpointNotEnabledError: its end could not be told.
     """
     named = await _named_images(services, tenant, submission)
     once = await _identify(submission, uploads, named, key, services.settings.max_image_bytes)
@@ -139,6 +149,8 @@ async def _find(services: Services, tenant: str, once: Once | None) -> Accepted 
 
 async def _admit(services: Services, tenant: str, submission: Submission, input_bytes: int) -> Admission:
     async with services.sessions.begin() as session:
+        if submission.webhook_endpoint_id is not None:
+            await session.run_sync(endpoints.check_wanted, tenant, submission.webhook_endpoint_id)
         return await session.run_sync(
             admit,
             tenant,

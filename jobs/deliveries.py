@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Interval, Text, Uuid, bindparam, func, or_, select, text, update
+from sqlalchemy import Interval, Select, Text, Uuid, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, defer
 
-from jobs.endpoints import secrets_of
+from jobs.endpoints import hold_endpoint, secrets_of
+from jobs.errors import NotFoundError, WebhookEndpointNotEnabledError
 from jobs.messages import job_ended
 from models.job import Job
 from models.types import DeliveryState, EndpointState
@@ -207,11 +208,38 @@ def delay_after(attempts: int, tried: Try) -> timedelta:
     return delay * (1 + JITTER * random.random())  # noqa: S311 - it keeps no secret
 
 
-def redeliver(session: Session, endpoint: WebhookEndpoint, delivery: WebhookDelivery) -> WebhookDelivery:
+def deliveries_page(
+    endpoint_id: uuid.UUID, *, before: uuid.UUID | None, limit: int
+) -> Select[WebhookDelivery]:
+    """The messages to an endpoint, newest first: one more than `limit`, to tell what follows."""
+    page = select(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint_id)
+    if before is not None:
+        page = page.where(WebhookDelivery.id < before)
+    return page.order_by(WebhookDelivery.id.desc()).limit(limit + 1)
+
+
+def redeliver(
+    session: Session, tenant: str, endpoint_id: uuid.UUID, delivery_id: uuid.UUID
+) -> WebhookDelivery:
     """Have a message tried now, whatever became of it; one that waits for a later try has that one at once.
 
-    The endpoint is held, so that a message is not made to be sent twice.
+    Raises:
+        NotFoundError: the tenant has no such endpoint, or that has no such message.
+        WebhookEndpointNotEnabledError: the endpoint is told nothing.
     """
+    # held, so that of two requests the second finds what the first one made
+    endpoint = hold_endpoint(session, tenant, endpoint_id)
+    delivery = session.scalar(
+        select(WebhookDelivery).where(
+            WebhookDelivery.id == delivery_id, WebhookDelivery.endpoint_id == endpoint.id
+        )
+    )
+    if delivery is None:
+        raise NotFoundError
+    if endpoint.state != EndpointState.ENABLED:
+        raise WebhookEndpointNotEnabledError(
+            f"This webhook endpoint is {endpoint.state}: verify or enable it first."
+        )
     message_id = delivery.redelivery_of or delivery.id
     waits = session.scalar(
         select(WebhookDelivery)

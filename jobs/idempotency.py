@@ -211,6 +211,8 @@ def _asked_beside(submission: Submission) -> dict[str, Any]:
     priority = priority_of(submission)
     if priority is not priority_of(replace(submission, priority=None)):
         beside["priority"] = priority
+    if submission.webhook_endpoint_id is not None:
+        beside["webhook"] = submission.webhook_endpoint_id
     return beside
 
 

@@ -91,6 +91,8 @@ class Submission:
     options: dict[str, Any]
     priority: Priority | None = None
     terms: Terms = field(default_factory=Terms)
+    webhook_endpoint_id: uuid.UUID | None = None
+    """Where its end is told; checked by `jobs.endpoints.check_wanted`."""
 
     @property
     def kind(self) -> str:
@@ -167,6 +169,7 @@ def submit(
         start_by=None if terms.start_within is None else func.now() + terms.start_within,
         run_timeout=terms.run_timeout,
         result_ttl=terms.result_ttl,
+        webhook_endpoint_id=submission.webhook_endpoint_id,
     )
     session.add(job)
     session.flush()

@@ -6,6 +6,7 @@ from typing import Final
 from sqlalchemy import Interval, bindparam, text
 from sqlalchemy.orm import Session
 
+DELIVERIES_KEPT: Final = timedelta(days=30)
 ROWS_AT_ONCE: Final = 1_000
 
 END_UNWANTED = text("""

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.ids import job_id
+from api.schemas.ids import endpoint_id, job_id
 from models.job import Job
 from models.types import ENDED, JobState, Priority
 
@@ -46,6 +46,12 @@ class Obstacle(BaseModel):
     message: str
 
 
+class Webhook(BaseModel):
+    """Where the end of a job is told."""
+
+    endpoint_id: str
+
+
 class JobView(BaseModel):
     """A job as a poll sees it; `done` says whether it ended, so that no client lists states."""
 
@@ -73,6 +79,7 @@ class JobView(BaseModel):
         " succeeded, why the first item failed."
     )
     provenance: dict[str, Any] | None = Field(description="What computed the results.")
+    webhook: Webhook | None = Field(description="Where its end is told; null where nobody asked for that.")
     links: Links
 
 
@@ -102,6 +109,9 @@ def view(job: Job, workers_online: int, load_failure: dict[str, Any] | None = No
         expires_at=job.expires_at,
         error=ItemError(**job.error) if job.error and job.state in EXPLAINED else None,
         provenance=job.provenance,
+        webhook=Webhook(endpoint_id=endpoint_id(job.webhook_endpoint_id))
+        if job.webhook_endpoint_id
+        else None,
         links=Links(
             self=f"/v1/jobs/{wire_id}",
             results=f"/v1/jobs/{wire_id}/results",

@@ -29,6 +29,7 @@ MAX_LAYERS = 1_000
 """No checkpoint has so many."""
 MAX_TOKENS = 10_000
 """Nor so many patches."""
+MAX_ENDPOINT_ID = 100
 MAX_WAIT_S = 30 * 86_400
 MAX_KEPT_S = 10 * 366 * 86_400
 
@@ -235,6 +236,14 @@ class EmbeddingOptions(Wire):
     pixels: Pixels = "exact"
 
 
+class WebhookTarget(Wire):
+    """Where the end of a job is told."""
+
+    endpoint_id: Annotated[str, Field(max_length=MAX_ENDPOINT_ID)] = Field(
+        description="A webhook endpoint of yours that is enabled: `whe_...`."
+    )
+
+
 class Request(Wire):
     """What every job says, whatever its type."""
 
@@ -254,6 +263,9 @@ class Request(Wire):
     )
     result_ttl_s: Kept | None = Field(
         None, description="So long after it ended its results are removed; the job itself stays."
+    )
+    webhook: WebhookTarget | None = Field(
+        None, description="Where its end is told, however it ends; by default nowhere."
     )
 
 

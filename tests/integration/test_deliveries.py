@@ -413,8 +413,7 @@ def test_a_tenant_has_so_many_endpoints(sessions: Sessions) -> None:
 
 def send_once_more(sessions: Sessions, endpoint_id: uuid.UUID, delivery_id: uuid.UUID) -> WebhookDelivery:
     with sessions.begin() as session:
-        held = hold_endpoint(session, TENANT, endpoint_id)
-        return redeliver(session, held, session.get_one(WebhookDelivery, delivery_id))
+        return redeliver(session, TENANT, endpoint_id, delivery_id)
 
 
 def test_a_redelivery_goes_out_by_the_same_id(sessions: Sessions) -> None:
