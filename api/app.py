@@ -10,10 +10,11 @@ from fastapi import FastAPI
 
 from api import errors, openapi
 from api.backlog import Backlog
+from api.courier import delivering
 from api.deps import Services
 from api.middleware import BodyLimit, RequestId
 from api.rate_limits import RateLimits
-from api.routes import api_keys, health, images, items, job_lists, jobs, models, usage, workers
+from api.routes import api_keys, health, images, items, job_lists, jobs, models, usage, webhooks, workers
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
 from api.usage import Usage
@@ -21,6 +22,7 @@ from api.waiting import Waiting
 from jobs import logs
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
+from jobs.egress import Egress
 from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, expiring, keep, recovering, tidying
 from models.schema import head
 from models.session import async_sessions, sync_sessions
@@ -50,6 +52,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             backlog=Backlog(sessions),
             limits=RateLimits(settings.requests_per_minute, settings.bad_keys_per_minute),
             usage=Usage(sessions),
+            egress=Egress(settings.egress_rules()),
         )
         blobs.check()
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())
@@ -57,6 +60,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         try:
             with (
                 _maintained(settings, inviter, blobs),
+                delivering(settings.database_url, settings.egress_rules()),
                 on_stop_signal(app.state.services.waiting.release),
             ):
                 yield
@@ -69,6 +73,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             await asyncio.wait([flushing], timeout=STOP_SECONDS)
             # in a thread: a broker that hangs must not keep the others from their end
             await asyncio.to_thread(inviter.close)
+            await app.state.services.egress.close()
             await sessions.kw["bind"].dispose()
 
     app = FastAPI(
@@ -83,7 +88,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (health, images, jobs, job_lists, items, models, workers, api_keys, usage):
+    for routes in (health, images, jobs, job_lists, items, models, workers, api_keys, usage, webhooks):
         app.include_router(routes.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
@@ -106,7 +111,16 @@ def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> It
     threads = [
         start("expiry", expiring(), RECOVER_SECONDS),
         start("recovery", recovering(inviter), RECOVER_SECONDS),
-        start("tidying", tidying(blobs, settings.text_budget(), settings.deleted_jobs_kept()), TIDY_SECONDS),
+        start(
+            "tidying",
+            tidying(
+                blobs,
+                settings.text_budget(),
+                deleted_jobs_kept=settings.deleted_jobs_kept(),
+                deliveries_kept=settings.deliveries_kept(),
+            ),
+            TIDY_SECONDS,
+        ),
     ]
     try:
         yield

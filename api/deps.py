@@ -20,6 +20,7 @@ from api.waiting import Waiting
 from engine.catalog import Catalog
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
+from jobs.egress import Egress
 from jobs.errors import InsufficientScopeError, InvalidKeyError, UnauthenticatedError
 from jobs.keys import hash_key, key_of
 from models.api_key import ApiKey
@@ -42,6 +43,7 @@ class Services:
     backlog: Backlog
     limits: RateLimits
     usage: Usage
+    egress: Egress
 
 
 def get_services(request: Request) -> Services:

@@ -15,11 +15,12 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import Services
-from api.schemas.submissions import EmbeddingRequest, LensRequest
+from api.schemas.ids import parse_endpoint_id
+from api.schemas.submissions import EmbeddingRequest, LensRequest, WebhookTarget
 from api.uploads import Upload, hash_pictures, store_pictures
-from jobs import fairness, idempotency, submit
+from jobs import endpoints, fairness, idempotency, submit
 from jobs.admission import admit
-from jobs.errors import QueueFullError, QuotaExceededError
+from jobs.errors import NotFoundError, QueueFullError, QuotaExceededError, UnknownWebhookEndpointError
 from jobs.idempotency import Once
 from jobs.outlook import Outlook, outlook_of
 from jobs.submit import Submission, Terms, TextItem
@@ -62,7 +63,15 @@ def submission_of(
         ),
         tags=wanted.tags,
         key_id=key_id,
+        webhook_endpoint_id=_endpoint_id(wanted.webhook),
     )
+
+
+def _endpoint_id(webhook: WebhookTarget | None) -> uuid.UUID | None:
+    try:
+        return None if webhook is None else parse_endpoint_id(webhook.endpoint_id)
+    except NotFoundError:
+        raise UnknownWebhookEndpointError(pointer="/webhook/endpoint_id") from None
 
 
 def _span(seconds: int | None) -> timedelta | None:
@@ -80,6 +89,7 @@ async def accept(
         UnknownImageError: an id names no image of the tenant.
         IdempotencyKeyReusedError: the key stands for another submission.
         QueueFullError, QuotaExceededError, OverQuotaError: there is no room for it.
+        UnknownWebhookEndpointError, WebhookEndpointNotEnabledError: its end could not be told.
     """
     named = await _named_images(services, tenant, submission)
     once = await _identify(submission, uploads, named, key, services.settings.max_image_bytes)
@@ -142,6 +152,8 @@ async def _find(services: Services, tenant: str, once: Once | None) -> Accepted 
 
 async def _admit(services: Services, tenant: str, submission: Submission, input_bytes: int) -> Admission:
     async with services.sessions.begin() as session:
+        if submission.webhook_endpoint_id is not None:
+            await session.run_sync(endpoints.check_wanted, tenant, submission.webhook_endpoint_id)
         return await session.run_sync(
             admit,
             tenant,

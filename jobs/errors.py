@@ -186,6 +186,36 @@ class LastAdminKeyError(DomainError):
     code = "last-admin-key"
 
 
+class UrlRefusedError(InvalidRequestError):
+    """Requests go to public addresses only, by http or https, on ports 80 and 443."""
+
+    code = "url-refused"
+
+
+class UrlUnreachableError(DomainError):
+    """Nobody answers at this URL."""
+
+    code = "url-unreachable"
+
+
+class UnknownWebhookEndpointError(InvalidRequestError):
+    """There is no webhook endpoint of this id for this key: make one at /v1/webhook-endpoints first."""
+
+    code = "unknown-webhook-endpoint"
+
+
+class WebhookEndpointNotEnabledError(InvalidRequestError):
+    """This webhook endpoint is not enabled, and is sent nothing."""
+
+    code = "webhook-endpoint-not-enabled"
+
+
+class TooManyWebhookEndpointsError(InvalidRequestError):
+    """You have as many webhook endpoints as you may: delete one that is not needed."""
+
+    code = "too-many-webhook-endpoints"
+
+
 class BlobMissingError(DomainError):
     """The stored picture is gone from the blob store."""
 

@@ -218,6 +218,8 @@ def _asked_beside(submission: Submission) -> dict[str, Any]:
         beside["priority"] = priority
     if submission.tags:
         beside["tags"] = dict(submission.tags)
+    if submission.webhook_endpoint_id is not None:
+        beside["webhook"] = submission.webhook_endpoint_id
     return beside
 
 

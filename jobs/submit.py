@@ -94,6 +94,8 @@ class Submission:
     tags: Mapping[str, str] = field(default_factory=dict)
     key_id: uuid.UUID | None = None
     """The key that it came with; says nothing of what is asked for."""
+    webhook_endpoint_id: uuid.UUID | None = None
+    """Where its end is told; checked by `jobs.endpoints.check_wanted`."""
 
     @property
     def kind(self) -> str:
@@ -173,6 +175,7 @@ def submit(
         start_by=None if terms.start_within is None else func.now() + terms.start_within,
         run_timeout=terms.run_timeout,
         result_ttl=terms.result_ttl,
+        webhook_endpoint_id=submission.webhook_endpoint_id,
     )
     session.add(job)
     session.flush()

@@ -36,6 +36,16 @@ def key_id(value: uuid.UUID) -> str:
     return f"key_{value.hex}"
 
 
+def endpoint_id(value: uuid.UUID) -> str:
+    """`whe_` and the digits."""
+    return f"whe_{value.hex}"
+
+
+def message_id(value: uuid.UUID) -> str:
+    """`msg_` and the digits."""
+    return f"msg_{value.hex}"
+
+
 def parse_job_id(value: str) -> uuid.UUID:
     """The uuid of a `job_...` id.
 
@@ -79,6 +89,24 @@ def parse_key_id(value: str) -> uuid.UUID:
         NotFoundError: it is not the id of any key; answered exactly as an id that nobody has.
     """
     return _parse("key", value)
+
+
+def parse_endpoint_id(value: str) -> uuid.UUID:
+    """The uuid of a `whe_...` id.
+
+    Raises:
+        NotFoundError: it is not the id of any endpoint; answered exactly as an id that nobody has.
+    """
+    return _parse("whe", value)
+
+
+def parse_message_id(value: str) -> uuid.UUID:
+    """The uuid of a `msg_...` id.
+
+    Raises:
+        NotFoundError: it is not the id of any message; answered exactly as an id that nobody has.
+    """
+    return _parse("msg", value)
 
 
 def _parse(expected: str, value: str) -> uuid.UUID:

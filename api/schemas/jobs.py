@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.ids import job_id
+from api.schemas.ids import endpoint_id, job_id
 from jobs.outlook import POSITIONS, Outlook
 from models.job import Job
 from models.types import ENDED, JobState, Priority
@@ -59,6 +59,12 @@ class Obstacle(BaseModel):
     message: str
 
 
+class Webhook(BaseModel):
+    """Where the end of a job is told."""
+
+    endpoint_id: str
+
+
 class JobView(BaseModel):
     """A job as a poll sees it; `done` says whether it ended, so that no client lists states."""
 
@@ -92,6 +98,7 @@ class JobView(BaseModel):
     provenance: dict[str, Any] | None = Field(
         description="What computed the results; in lists, where it may outweigh all the rest, always null."
     )
+    webhook: Webhook | None = Field(description="Where its end is told; null where nobody asked for that.")
     links: Links
 
 
@@ -133,6 +140,9 @@ def view(job: Job, outlook: Outlook, *, listed: bool = False) -> JobView:
         expires_at=job.expires_at,
         error=ItemError(**job.error) if job.error and job.state in EXPLAINED else None,
         provenance=None if listed else job.provenance,
+        webhook=Webhook(endpoint_id=endpoint_id(job.webhook_endpoint_id))
+        if job.webhook_endpoint_id
+        else None,
         links=Links(
             self=f"/v1/jobs/{wire_id}",
             results=f"/v1/jobs/{wire_id}/results",

@@ -31,6 +31,7 @@ MAX_LAYERS = 1_000
 """No checkpoint has so many."""
 MAX_TOKENS = 10_000
 """Nor so many patches."""
+MAX_ENDPOINT_ID = 100
 MAX_WAIT_S = 30 * 86_400
 MAX_KEPT_S = 10 * 366 * 86_400
 
@@ -247,6 +248,14 @@ class EmbeddingOptions(Wire):
     pixels: Pixels = "exact"
 
 
+class WebhookTarget(Wire):
+    """Where the end of a job is told."""
+
+    endpoint_id: Annotated[str, Field(max_length=MAX_ENDPOINT_ID)] = Field(
+        description="A webhook endpoint of yours that is enabled: `whe_...`."
+    )
+
+
 class Request(Wire):
     """What every job says, whatever its type."""
 
@@ -271,6 +280,9 @@ class Request(Wire):
         default_factory=dict,
         description="Names and values of your own, by which jobs are found again: `?tag=name:value`. A name"
         " has no colon.",
+    )
+    webhook: WebhookTarget | None = Field(
+        None, description="Where its end is told, however it ends; by default nowhere."
     )
 
 
