@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from api.errors import BodyTooLargeError, MalformedBodyError, UnsupportedMediaTypeError
 from api.schemas.ids import parse_image_id
-from api.schemas.submissions import JOB_REQUEST, EmbeddingRequest, ImageInput, LensRequest, sanitised
+from api.schemas.submissions import JOB_REQUEST, AnyRequest, ImageInput, RescoreRequest, sanitised
 from api.uploads import Upload
 from jobs.errors import (
     InvalidRequestError,
@@ -49,9 +49,7 @@ class BodyLimits:
     """Of a job; an upload of pictures has none."""
 
 
-async def read_job(
-    request: Request, limits: BodyLimits
-) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
+async def read_job(request: Request, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
     """The job and its pictures, from `application/json` or `multipart/form-data`.
 
     Raises:
@@ -118,10 +116,12 @@ async def _read(request: Request, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _parse_json(body: bytes, limits: BodyLimits) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
+def _parse_json(body: bytes, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
     raw = _json(body)
     _check_counts(raw, limits)
     job = JOB_REQUEST.validate_python(raw)
+    if isinstance(job, RescoreRequest):
+        return job, []
     # all of them now: nothing is stored for a job that is refused
     return job, [_upload(index, image) for index, image in enumerate(job.input.images)]
 
@@ -160,9 +160,7 @@ def _upload(index: int, image: ImageInput) -> Upload:
     return Upload(data, image.custom_id)
 
 
-async def _read_multipart(
-    request: Request, limits: BodyLimits
-) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
+async def _read_multipart(request: Request, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
     form = await _read_form(request, limits.items, "/input")
     job, named = await asyncio.to_thread(_parse_json, await _job_part(form), limits)
     if named and "images" in form:
@@ -170,7 +168,9 @@ async def _read_multipart(
             "Give the pictures as parts `images` or in `input.images`, not both: which come first?",
             pointer="/input/images",
         )
-    if job.input.texts and "images" in form:
+    if isinstance(job, RescoreRequest) and "images" in form:
+        raise InvalidRequestError("A rescore reads no images: send it without.", pointer="/images")
+    if not isinstance(job, RescoreRequest) and job.input.texts and "images" in form:
         raise InvalidRequestError("Give images or texts, not both.", pointer="/input")
     if unknown := set(form) - {"job", "images"}:
         raise InvalidRequestError(f"Unknown parts: {_names(unknown)}; send `job` and `images`.")

@@ -66,6 +66,12 @@ class UnknownImageError(InvalidRequestError):
     code = "unknown-image"
 
 
+class UnknownJobError(InvalidRequestError):
+    """There is no job of this id for this key."""
+
+    code = "unknown-job"
+
+
 class ImageInUseError(DomainError):
     """A job that is kept still uses this image."""
 
@@ -94,6 +100,18 @@ class AlreadyEndedError(DomainError):
     """The job has ended already."""
 
     code = "already-ended"
+
+
+class NotEndedError(DomainError):
+    """The job has not ended yet."""
+
+    code = "not-ended"
+
+
+class EmbeddingsNotKeptError(DomainError):
+    """The job kept no embeddings: submit a lens with "embeddings" among its `outputs` and rescore that."""
+
+    code = "embeddings-not-kept"
 
 
 class QueueFullError(DomainError):

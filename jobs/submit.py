@@ -30,6 +30,7 @@ from jobs.errors import (
 )
 from jobs.images import Content
 from jobs.pricing import stored_bytes
+from jobs.rescore import Source, store_rescored
 from jobs.units import Admission, store_units
 from models.image import Image
 from models.job import Job
@@ -82,7 +83,8 @@ class Terms:
 class Submission:
     """What a client asks for, already parsed; `options` are the resolved options of the job's type.
 
-    Without a `priority`, a small job is interactive and a large one is bulk, see `jobs.admission`.
+    Without a `priority`, a small job is interactive and a large one is bulk, see `jobs.admission`. A rescore
+    has a `source` in the place of items: there may be many, and none is held.
     """
 
     type: JobType
@@ -91,11 +93,22 @@ class Submission:
     options: dict[str, Any]
     priority: Priority | None = None
     terms: Terms = field(default_factory=Terms)
+    source: Source | None = None
+
+    @property
+    def size(self) -> int:
+        """How many items it has."""
+        return len(self.items) if self.source is None else self.source.items
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The options with what follows from the source."""
+        return self.options if self.source is None else self.options | self.source.options
 
     @property
     def kind(self) -> str:
         """What its items are, all of them: `text` or `image`."""
-        return "text" if isinstance(self.items[0], TextItem) else "image"
+        return "text" if self.items and isinstance(self.items[0], TextItem) else "image"
 
 
 def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
@@ -107,6 +120,10 @@ def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
             that the model has not; arrays that are too large.
     """
     checkpoint = catalog.find(submission.model)
+    if submission.source is not None:
+        # whether it can be rescored is found out later, see `jobs.rescore.check_source`
+        _check_labels(submission.options["labels"], checkpoint, limits)
+        return
     if not submission.items:
         raise NoInputError(pointer="/input")
     if len(submission.items) > limits.items:
@@ -151,6 +168,7 @@ def submit(
 
     Raises:
         UnknownImageError: an id names no image of the tenant.
+        ResultsExpiredError: results of its source were removed meanwhile.
     """
     terms = submission.terms
     rows = _hold_images(session, tenant, submission.items)
@@ -159,10 +177,10 @@ def submit(
         tenant=tenant,
         type=submission.type,
         model=submission.model,
-        options=submission.options,
+        options=submission.resolved,
         priority=admission.flow.priority,
-        total=len(submission.items),
-        cost=admission.cost(len(submission.items)),
+        total=submission.size,
+        cost=admission.cost(submission.size),
         input_bytes=sum(image.image_bytes for image in rows.values()),
         start_by=None if terms.start_within is None else func.now() + terms.start_within,
         run_timeout=terms.run_timeout,
@@ -170,8 +188,11 @@ def submit(
     )
     session.add(job)
     session.flush()
-    stored = (_stored(index, item, rows) for index, item in enumerate(submission.items))
-    store_units(session, job, stored, admission)
+    if submission.source is not None:
+        store_rescored(session, job, submission.source, admission)
+    else:
+        stored = (_stored(index, item, rows) for index, item in enumerate(submission.items))
+        store_units(session, job, stored, admission)
     return job
 
 

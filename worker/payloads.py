@@ -2,22 +2,42 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from engine.lens import Lens, Uncalibrated
 from jobs.leases import ItemResult
-from worker.decoding import DecodedItem, item_error
+from worker.decoding import item_error
 
 NOT_FINITE = item_error(
     "result-not-finite", "The model gave infinite or undefined numbers for this item.", retryable=False
 )
 
 
+class Shown(Protocol):
+    """An item and what its result says of the picture: one that was decoded, or that a lens has seen."""
+
+    @property
+    def item(self) -> dict[str, Any]:
+        """As it was submitted."""
+
+    @property
+    def width(self) -> int:
+        """In pixels, upright."""
+
+    @property
+    def height(self) -> int:
+        """In pixels, upright."""
+
+    @property
+    def frame(self) -> dict[str, int | None] | None:
+        """Which frame was read and of how many; None for a picture that has one alone."""
+
+
 def lens_payloads(
-    decoded: Sequence[DecodedItem], lens: Lens, outputs: Mapping[int, dict[str, Any]]
+    decoded: Sequence[Shown], lens: Lens, outputs: Mapping[int, dict[str, Any]]
 ) -> list[ItemResult]:
     """One result a picture: pooled scores [layer, label], what is on top at each layer, where arrays lie.
 
@@ -57,7 +77,7 @@ def embedding_payloads(
     return [_embedding_payload(item, row) for item, row in zip(items, wide.numpy(), strict=True)]
 
 
-def with_frames(decoded: Sequence[DecodedItem], results: Sequence[ItemResult]) -> list[ItemResult]:
+def with_frames(decoded: Sequence[Shown], results: Sequence[ItemResult]) -> list[ItemResult]:
     """The results, each saying of a picture with several frames which of them was read."""
     return [
         replace(result, payload=result.payload | {"frame": found.frame})
@@ -67,7 +87,7 @@ def with_frames(decoded: Sequence[DecodedItem], results: Sequence[ItemResult]) -
     ]
 
 
-def _lens_payload(found: DecodedItem, lens: Lens, row: int, outputs: dict[str, Any]) -> ItemResult:
+def _lens_payload(found: Shown, lens: Lens, row: int, outputs: dict[str, Any]) -> ItemResult:
     scored = [int(label) for label in lens.kept[row]]
     names = lens.labels
     top = lens.top[row]

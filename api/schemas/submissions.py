@@ -25,6 +25,7 @@ MAX_TEXT = 10_000
 MAX_CUSTOM_ID = 500
 MAX_MODEL_NAME = 300
 MAX_IMAGE_ID = 100
+MAX_JOB_ID = 100
 MAX_LAYERS = 1_000
 """No checkpoint has so many."""
 MAX_TOKENS = 10_000
@@ -90,6 +91,7 @@ Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(storable)]
 CustomId = Annotated[str, Field(max_length=MAX_CUSTOM_ID), AfterValidator(storable)]
 ModelName = Annotated[str, Field(max_length=MAX_MODEL_NAME), AfterValidator(storable)]
 ImageId = Annotated[str, Field(max_length=MAX_IMAGE_ID)]
+JobId = Annotated[str, Field(max_length=MAX_JOB_ID)]
 Wait = Annotated[int, Field(ge=1, le=MAX_WAIT_S)]
 Kept = Annotated[int, Field(ge=1, le=MAX_KEPT_S)]
 Template = Annotated[Prompt, AfterValidator(_template)]
@@ -191,6 +193,14 @@ class JobInput(Wire):
         return self
 
 
+class RescoreInput(Wire):
+    """What a rescore reads: the embeddings of all items of a job that succeeded."""
+
+    from_job: JobId = Field(
+        description="The id of a `logit_lens` that has ended, with `embeddings` among its `outputs`."
+    )
+
+
 class LensOptions(Wire):
     """How a logit lens reads the layers.
 
@@ -235,13 +245,22 @@ class EmbeddingOptions(Wire):
     pixels: Pixels = "exact"
 
 
+class RescoreOptions(Wire):
+    """How kept embeddings are scored, at every layer that was kept."""
+
+    template: Template = Field(DEFAULT_TEMPLATE, description="Turns a label into a prompt; holds {} once.")
+    softmax: bool = Field(False, description="Give the softmax of the logits across all labels too.")
+    uncalibrated: bool = Field(
+        False, description="Give logits, by the scale and bias that were fitted to the last layer, of all."
+    )
+
+
 class Request(Wire):
     """What every job says, whatever its type."""
 
     model: ModelName | None = Field(
         None, description="A checkpoint's name; the service's default when absent."
     )
-    input: JobInput = Field(default_factory=JobInput)
     priority: Annotated[Priority, Strict(False)] | None = Field(
         None,
         description=f"By default a job of up to {INTERACTIVE_ITEMS} items is interactive, a larger one bulk.",
@@ -261,6 +280,7 @@ class LensRequest(Request):
     """A logit lens: every layer of every picture, scored against the labels."""
 
     type: Literal["logit_lens"]
+    input: JobInput = Field(default_factory=JobInput)
     labels: list[Label] = Field(
         default_factory=list, description="Results tell them by their names, which differ."
     )
@@ -274,8 +294,24 @@ class EmbeddingRequest(Request):
     """Embeddings of images or texts."""
 
     type: Literal["embedding"]
+    input: JobInput = Field(default_factory=JobInput)
     options: EmbeddingOptions = Field(default_factory=EmbeddingOptions)
 
 
-JobRequest = Annotated[LensRequest | EmbeddingRequest, Field(discriminator="type")]
-JOB_REQUEST: TypeAdapter[LensRequest | EmbeddingRequest] = TypeAdapter(JobRequest)
+class RescoreRequest(Request):
+    """Other labels over the layer embeddings that a lens kept: no picture is read, no pass is made.
+
+    Its model is that of the job it names; `model` may be left out.
+    """
+
+    type: Literal["rescore"]
+    input: RescoreInput
+    labels: list[Label] = Field(
+        default_factory=list, description="Results tell them by their names, which differ."
+    )
+    options: RescoreOptions = Field(default_factory=RescoreOptions)
+
+
+AnyRequest = LensRequest | EmbeddingRequest | RescoreRequest
+JobRequest = Annotated[AnyRequest, Field(discriminator="type")]
+JOB_REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(JobRequest)
