@@ -1,13 +1,21 @@
 """What the API process reads from the environment."""
 
 from datetime import timedelta
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from jobs.addresses import Rules
 from jobs.admission import Quota
 from jobs.settings import ServiceSettings
 from jobs.submit import Limits
 from jobs.text_cache import TextBudget
+
+
+def _allowances(value: list[str]) -> list[str]:
+    # a setting that cannot be read ends the start, not the first request
+    Rules.parse(value)
+    return value
 
 
 class ApiSettings(ServiceSettings):
@@ -48,6 +56,9 @@ class ApiSettings(ServiceSettings):
     """A label's text that was not used for so long is embedded again."""
     text_cache_bytes: int = Field(TextBudget().tenant_bytes, ge=0)
     """Vectors of labels' texts that are kept for one tenant; looked at every ten minutes."""
+    egress_allowed: Annotated[list[str], AfterValidator(_allowances)] = Field(default_factory=list)
+    """Hosts and networks that URLs of clients may lead to beside public addresses, as JSON:
+    `["127.0.0.1:9000", "10.0.0.0/8", "hooks.internal:*"]`; without a port, 80 and 443."""
 
     def limits(self) -> Limits:
         """How large one inline job may be."""
@@ -62,6 +73,10 @@ class ApiSettings(ServiceSettings):
     def text_budget(self) -> TextBudget:
         """How many texts of labels are kept, and how long."""
         return TextBudget(timedelta(days=self.text_cache_days), self.text_cache_bytes)
+
+    def egress_rules(self) -> Rules:
+        """Where requests to URLs of clients may go."""
+        return Rules.parse(self.egress_allowed)
 
     def quota(self) -> Quota:
         """How much may wait or run at once."""

@@ -180,6 +180,18 @@ class InsufficientScopeError(DomainError):
     code = "insufficient-scope"
 
 
+class UrlRefusedError(InvalidRequestError):
+    """Requests go to public addresses only, by http or https, on ports 80 and 443."""
+
+    code = "url-refused"
+
+
+class UrlUnreachableError(DomainError):
+    """Nobody answers at this URL."""
+
+    code = "url-unreachable"
+
+
 class BlobMissingError(DomainError):
     """The stored picture is gone from the blob store."""
 
