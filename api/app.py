@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from api import errors
 from api.backlog import Backlog
 from api.deps import Services
+from api.fetching import Fetcher
 from api.middleware import BodyLimit, RequestId
 from api.routes import health, images, items, jobs, models, workers
 from api.schemas.submissions import JOB_REQUEST
@@ -22,6 +23,7 @@ from api.waiting import Waiting
 from jobs import logs
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
+from jobs.egress import Egress
 from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, expiring, keep, recovering, tidying
 from models.schema import head
 from models.session import async_sessions, sync_sessions
@@ -40,6 +42,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         inviter = Inviter(settings.broker_url)
         blobs = BlobStore(settings.blobs)
         sessions = async_sessions(settings.database_url)
+        egress = Egress(settings.egress_rules())
         app.state.services = Services(
             settings=settings,
             sessions=sessions,
@@ -49,6 +52,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             schema_head=head(),
             waiting=Waiting(sessions, settings.max_waiters),
             backlog=Backlog(sessions),
+            fetcher=Fetcher(egress, settings.fetch_bounds()),
         )
         blobs.check()
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())
@@ -64,6 +68,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             await asyncio.wait([hearing], timeout=STOP_SECONDS)
             # in a thread: a broker that hangs must not keep the others from their end
             await asyncio.to_thread(inviter.close)
+            await egress.close()
             await sessions.kw["bind"].dispose()
 
     app = FastAPI(

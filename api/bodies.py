@@ -14,7 +14,14 @@ from starlette.exceptions import HTTPException
 
 from api.errors import BodyTooLargeError, MalformedBodyError, UnsupportedMediaTypeError
 from api.schemas.ids import parse_image_id
-from api.schemas.submissions import JOB_REQUEST, AnyRequest, ImageInput, RescoreRequest, sanitised
+from api.schemas.submissions import (
+    JOB_REQUEST,
+    MAX_CUSTOM_ID,
+    AnyRequest,
+    ImageInput,
+    RescoreRequest,
+    sanitised,
+)
 from api.uploads import Upload
 from jobs.errors import (
     InvalidRequestError,
@@ -22,7 +29,9 @@ from jobs.errors import (
     NotFoundError,
     TooManyInputsError,
     TooManyLabelsError,
+    UrlsNotAllowedError,
 )
+from jobs.remote import Remote
 from pictures.errors import ImageTooLargeError
 
 MAX_JOB_PART_BYTES = 16 * 1024 * 1024
@@ -47,6 +56,8 @@ class BodyLimits:
     image_bytes: int
     labels: int = 0
     """Of a job; an upload of pictures has none."""
+    urls: bool = False
+    """Whether pictures may be named by a URL."""
 
 
 async def read_job(request: Request, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
@@ -123,7 +134,7 @@ def _parse_json(body: bytes, limits: BodyLimits) -> tuple[AnyRequest, list[Uploa
     if isinstance(job, RescoreRequest):
         return job, []
     # all of them now: nothing is stored for a job that is refused
-    return job, [_upload(index, image) for index, image in enumerate(job.input.images)]
+    return job, [_upload(index, image, limits) for index, image in enumerate(job.input.images)]
 
 
 def _check_counts(raw: Any, limits: BodyLimits) -> None:
@@ -146,7 +157,11 @@ def _check_counts(raw: Any, limits: BodyLimits) -> None:
         )
 
 
-def _upload(index: int, image: ImageInput) -> Upload:
+def _upload(index: int, image: ImageInput, limits: BodyLimits) -> Upload:
+    if image.url is not None:
+        if not limits.urls:
+            raise UrlsNotAllowedError(pointer=f"/input/images/{index}/url")
+        return Upload(Remote(image.url), image.custom_id or image.url[:MAX_CUSTOM_ID])
     if image.image_id is not None:
         try:
             return Upload(parse_image_id(image.image_id), image.custom_id)

@@ -105,9 +105,10 @@ def _span(seconds: int | None) -> timedelta | None:
 async def accept(
     services: Services, tenant: str, submission: Submission, uploads: Sequence[Upload], key: str | None
 ) -> Accepted:
-    """Admit the job, store its pictures, then its rows, unless the key stands for one already.
+    """Fetch what it names by URL, admit the job, store its pictures, then its rows.
 
-    A job that is sent again is neither charged nor refused for what waits.
+    Unless its key stands for one already: a job that is sent again is neither charged nor refused for what
+    waits, and nothing is fetched for it.
 
     Raises:
         UnknownImageError: an id names no image of the tenant.
@@ -119,6 +120,7 @@ async def accept(
     once = await _identify(submission, uploads, named, key, services.settings.max_image_bytes)
     if known := await _find(services, tenant, once):
         return known
+    uploads = await services.fetcher.fetch(uploads)
     if submission.source is not None:
         # not before: the job of a key is found again when its source is gone
         rescore.check_source(submission.source, services.catalog)

@@ -192,6 +192,18 @@ class UrlUnreachableError(DomainError):
     code = "url-unreachable"
 
 
+class UrlTooLargeError(DomainError):
+    """There is more at this URL than the service takes."""
+
+    code = "url-too-large"
+
+
+class UrlsNotAllowedError(InvalidRequestError):
+    """This service fetches no pictures: send them, or have its operator set LENSQUEUE_FETCH_URLS=true."""
+
+    code = "urls-not-allowed"
+
+
 class BlobMissingError(DomainError):
     """The stored picture is gone from the blob store."""
 

@@ -30,6 +30,7 @@ from jobs.errors import (
 )
 from jobs.images import Content
 from jobs.pricing import stored_bytes
+from jobs.remote import Remote, Unfetched
 from jobs.rescore import Source, store_rescored
 from jobs.units import Admission, store_units
 from models.image import Image
@@ -53,9 +54,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ImageItem:
-    """A picture: bytes that lie in the blob store, or the id of an image that was kept before."""
+    """A picture: bytes that lie in the blob store, or the id of an image that was kept before.
 
-    source: Content | uuid.UUID
+    What a URL names is none of these before it is fetched, nor where that failed.
+    """
+
+    source: Content | uuid.UUID | Remote | Unfetched
     custom_id: str | None = None
 
 
@@ -296,6 +300,10 @@ def _hold_images(session: Session, tenant: str, items: Sequence[Item]) -> dict[C
 def _stored(index: int, item: Item, rows: Mapping[Content | uuid.UUID, Image]) -> dict[str, Any]:
     if isinstance(item, TextItem):
         return {"index": index, "kind": "text", "custom_id": item.custom_id, "text": item.text}
+    if isinstance(item.source, Unfetched):
+        return {"index": index, "kind": "image", "custom_id": item.custom_id, "error": item.source.error}
+    if isinstance(item.source, Remote):
+        raise TypeError("a picture was to be stored before it was fetched")
     image = rows[item.source]
     return {
         "index": index,

@@ -13,7 +13,7 @@ from engine.errors import EngineError, OutOfMemoryError
 from engine.lens import LabelDirections, Lens
 from engine.sizes import ACTIVATION_BYTES
 from jobs.errors import BlobStoreFullError
-from jobs.leases import Claim, Unit
+from jobs.leases import Claim, ItemResult, Unit
 from jobs.objects import ObjectName
 from jobs.pricing import stored_bytes
 from models.types import JobType
@@ -51,6 +51,7 @@ def compute(
     provenance = dict(runtime.provenance)
     mode = pixel_mode(claim.units[0].options)
     provenance["pixel_path"] = {**provenance.get("pixel_path", {}), "mode": mode}
+    _answer_refused(claim, answers)
     try:
         if claim.units[0].type == JobType.LOGIT_LENS:
             _lens(runtime, claim, decodings, passage, answers, provenance)
@@ -64,6 +65,13 @@ def compute(
     except EngineError as error:
         answers.refuse(error)
     return answers.outcome(provenance)
+
+
+def _answer_refused(claim: Claim, answers: Answers) -> None:
+    """Items that had failed before they came here: pictures that could not be fetched."""
+    for unit in claim.units:
+        refused = [ItemResult(item, error=item["error"]) for item in unit.items if "error" in item]
+        answers.add([unit] * len(refused), refused)
 
 
 def _lens(

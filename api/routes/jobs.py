@@ -213,6 +213,7 @@ def _body_limits(settings: ApiSettings) -> bodies.BodyLimits:
         labels=settings.max_job_labels,
         json_bytes=settings.max_json_bytes,
         image_bytes=settings.max_image_bytes,
+        urls=settings.fetch_urls,
     )
 
 

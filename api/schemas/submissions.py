@@ -26,6 +26,7 @@ MAX_CUSTOM_ID = 500
 MAX_MODEL_NAME = 300
 MAX_IMAGE_ID = 100
 MAX_JOB_ID = 100
+MAX_URL = 2_000
 MAX_LAYERS = 1_000
 """No checkpoint has so many."""
 MAX_TOKENS = 10_000
@@ -91,6 +92,7 @@ Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(storable)]
 CustomId = Annotated[str, Field(max_length=MAX_CUSTOM_ID), AfterValidator(storable)]
 ModelName = Annotated[str, Field(max_length=MAX_MODEL_NAME), AfterValidator(storable)]
 ImageId = Annotated[str, Field(max_length=MAX_IMAGE_ID)]
+Url = Annotated[str, Field(min_length=1, max_length=MAX_URL), AfterValidator(storable)]
 JobId = Annotated[str, Field(max_length=MAX_JOB_ID)]
 Wait = Annotated[int, Field(ge=1, le=MAX_WAIT_S)]
 Kept = Annotated[int, Field(ge=1, le=MAX_KEPT_S)]
@@ -157,10 +159,10 @@ Pixels = Annotated[
 
 
 class ImageInput(Wire):
-    """A picture, inline or by its id: exactly one of the two."""
+    """A picture, inline, by its id or by its URL: exactly one of these."""
 
     model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": ["data"]}, {"required": ["image_id"]}]}
+        json_schema_extra={"oneOf": [{"required": [source]} for source in ("data", "image_id", "url")]}
     )
 
     data: str | SkipJsonSchema[None] = Field(
@@ -171,12 +173,20 @@ class ImageInput(Wire):
         description="The id of an image that was sent to `/v1/images`, or named by an earlier result.",
         json_schema_extra=_without_default,
     )
-    custom_id: CustomId | None = Field(None, description="Comes back with the item's result.")
+    url: Url | SkipJsonSchema[None] = Field(
+        None,
+        description="Where the service fetches it at once, if its operator allows that: over http or https,"
+        " from a public address. A picture that cannot be fetched is an item that fails.",
+        json_schema_extra=_without_default,
+    )
+    custom_id: CustomId | None = Field(
+        None, description="Comes back with the item's result; of a picture by URL, the URL unless given."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.data is None) == (self.image_id is None):
-            raise ValueError("give exactly one of data and image_id")
+        if sum(source is not None for source in (self.data, self.image_id, self.url)) != 1:
+            raise ValueError("give exactly one of data, image_id and url")
         return self
 
 
