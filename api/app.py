@@ -12,6 +12,7 @@ from api import errors, openapi
 from api.backlog import Backlog
 from api.courier import delivering
 from api.deps import Services
+from api.fetching import Fetcher
 from api.middleware import BodyLimit, RequestId
 from api.rate_limits import RateLimits
 from api.routes import api_keys, health, images, items, job_lists, jobs, models, usage, webhooks, workers
@@ -41,6 +42,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         inviter = Inviter(settings.broker_url)
         blobs = BlobStore(settings.blobs)
         sessions = async_sessions(settings.database_url)
+        egress = Egress(settings.egress_rules())
         app.state.services = Services(
             settings=settings,
             sessions=sessions,
@@ -52,7 +54,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             backlog=Backlog(sessions),
             limits=RateLimits(settings.requests_per_minute, settings.bad_keys_per_minute),
             usage=Usage(sessions),
-            egress=Egress(settings.egress_rules()),
+            egress=egress,
+            fetcher=Fetcher(egress, settings.fetch_bounds()),
         )
         blobs.check()
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())
@@ -73,7 +76,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             await asyncio.wait([flushing], timeout=STOP_SECONDS)
             # in a thread: a broker that hangs must not keep the others from their end
             await asyncio.to_thread(inviter.close)
-            await app.state.services.egress.close()
+            await egress.close()
             await sessions.kw["bind"].dispose()
 
     app = FastAPI(

@@ -14,7 +14,14 @@ from starlette.exceptions import HTTPException
 
 from api.errors import BodyTooLargeError, MalformedBodyError, UnsupportedMediaTypeError
 from api.schemas.ids import parse_image_id
-from api.schemas.submissions import JOB_REQUEST, EmbeddingRequest, ImageInput, LensRequest, sanitised
+from api.schemas.submissions import (
+    JOB_REQUEST,
+    MAX_CUSTOM_ID,
+    AnyRequest,
+    ImageInput,
+    RescoreRequest,
+    sanitised,
+)
 from api.schemas.wire import Wire
 from api.uploads import Upload
 from jobs.errors import (
@@ -23,7 +30,9 @@ from jobs.errors import (
     NotFoundError,
     TooManyInputsError,
     TooManyLabelsError,
+    UrlsNotAllowedError,
 )
+from jobs.remote import Remote
 from pictures.errors import ImageTooLargeError
 
 MAX_JOB_PART_BYTES = 16 * 1024 * 1024
@@ -54,11 +63,11 @@ class BodyLimits:
     image_bytes: int
     labels: int = 0
     """Of a job; an upload of pictures has none."""
+    urls: bool = False
+    """Whether pictures may be named by a URL."""
 
 
-async def read_job(
-    request: Request, limits: BodyLimits
-) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
+async def read_job(request: Request, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
     """The job and its pictures, from `application/json` or `multipart/form-data`.
 
     Raises:
@@ -141,12 +150,14 @@ async def _read(request: Request, limit_bytes: int, advice: str) -> bytes:
     return bytes(body)
 
 
-def _parse_json(body: bytes, limits: BodyLimits) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
+def _parse_json(body: bytes, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
     raw = _json(body)
     _check_counts(raw, limits)
     job = JOB_REQUEST.validate_python(raw)
+    if isinstance(job, RescoreRequest):
+        return job, []
     # all of them now: nothing is stored for a job that is refused
-    return job, [_upload(index, image) for index, image in enumerate(job.input.images)]
+    return job, [_upload(index, image, limits) for index, image in enumerate(job.input.images)]
 
 
 def _check_counts(raw: Any, limits: BodyLimits) -> None:
@@ -169,7 +180,11 @@ def _check_counts(raw: Any, limits: BodyLimits) -> None:
         )
 
 
-def _upload(index: int, image: ImageInput) -> Upload:
+def _upload(index: int, image: ImageInput, limits: BodyLimits) -> Upload:
+    if image.url is not None:
+        if not limits.urls:
+            raise UrlsNotAllowedError(pointer=f"/input/images/{index}/url")
+        return Upload(Remote(image.url), image.custom_id or image.url[:MAX_CUSTOM_ID])
     if image.image_id is not None:
         try:
             return Upload(parse_image_id(image.image_id), image.custom_id)
@@ -183,9 +198,7 @@ def _upload(index: int, image: ImageInput) -> Upload:
     return Upload(data, image.custom_id)
 
 
-async def _read_multipart(
-    request: Request, limits: BodyLimits
-) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
+async def _read_multipart(request: Request, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
     form = await _read_form(request, limits.items, "/input")
     job, named = await asyncio.to_thread(_parse_json, await _job_part(form), limits)
     if named and "images" in form:
@@ -193,7 +206,9 @@ async def _read_multipart(
             "Give the pictures as parts `images` or in `input.images`, not both: which come first?",
             pointer="/input/images",
         )
-    if job.input.texts and "images" in form:
+    if isinstance(job, RescoreRequest) and "images" in form:
+        raise InvalidRequestError("A rescore reads no images: send it without.", pointer="/images")
+    if not isinstance(job, RescoreRequest) and job.input.texts and "images" in form:
         raise InvalidRequestError("Give images or texts, not both.", pointer="/input")
     if unknown := set(form) - {"job", "images"}:
         raise InvalidRequestError(f"Unknown parts: {_names(unknown)}; send `job` and `images`.")

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from api.backlog import Backlog
 from api.errors import RateLimitedError
 from api.exchange import exchange_of
+from api.fetching import Fetcher
 from api.parameters import refuse_unknown_query
 from api.rate_limits import RateLimits
 from api.settings import ApiSettings
@@ -44,6 +45,7 @@ class Services:
     limits: RateLimits
     usage: Usage
     egress: Egress
+    fetcher: Fetcher
 
 
 def get_services(request: Request) -> Services:

@@ -29,7 +29,7 @@ QUOTA_RETRY_SECONDS = 10
 MAX_FAULTS = 100
 MAX_ECHO = 200
 """Of what a client sent, an unknown field's name for one, no more than so many characters come back."""
-NOT_IN_INPUT = {"logit_lens", "embedding", "query", "path", "header"}
+NOT_IN_INPUT = {"logit_lens", "embedding", "rescore", "query", "path", "header"}
 NO_PLACE = {*FORMS, "[key]"}
 """What pydantic puts into a location that is no place in the input: forms, and that a name is at fault."""
 
@@ -95,6 +95,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "already-ended": HTTPStatus.CONFLICT,
     "not-ended": HTTPStatus.CONFLICT,
     "last-admin-key": HTTPStatus.CONFLICT,
+    "embeddings-not-kept": HTTPStatus.CONFLICT,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
     "rate-limited": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,
@@ -242,7 +243,7 @@ def internal(request: Request, error: Exception) -> Response:
 
 def _message(fault: Mapping[str, Any]) -> str:
     if fault["type"] in {"union_tag_not_found", "union_tag_invalid"}:
-        return "Give `type`: logit_lens or embedding."
+        return "Give `type`: logit_lens, embedding or rescore."
     if fault["type"] in {"model_type", "model_attributes_type", "dict_type"}:
         return "This must be an object."
     if fault["type"] == "extra_forbidden":

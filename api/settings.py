@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from api.fetching import FetchBounds
 from jobs.addresses import Rules
 from jobs.admission import Quota
 from jobs.retention import DELETED_JOBS_KEPT
@@ -70,6 +71,14 @@ class ApiSettings(ServiceSettings):
     """Webhook endpoints of one tenant; another is answered 422."""
     webhook_deliveries_days: float = Field(DELIVERIES_KEPT / timedelta(days=1), ge=0)
     """Messages to webhook endpoints are shown for so long after they were delivered, or failed."""
+    fetch_urls: bool = False
+    """Whether jobs may name pictures by a URL, which this process then fetches."""
+    fetch_picture_seconds: float = Field(FetchBounds().picture_seconds, gt=0)
+    """A picture that is not there by then fails."""
+    fetch_job_seconds: float = Field(FetchBounds().job_seconds, gt=0)
+    """Of the pictures of one job, those fail that are not there by then; so long its submit may take."""
+    fetch_at_once: int = Field(FetchBounds().at_once, ge=1)
+    """Pictures that this process fetches at a time; each is held in memory until it is there."""
     egress_allowed: Annotated[list[str], AfterValidator(_allowances)] = Field(default_factory=list)
     """Hosts and networks that URLs of clients may lead to beside public addresses, as JSON:
     `["127.0.0.1:9000", "10.0.0.0/8", "hooks.internal:*"]`; without a port, 80 and 443."""
@@ -95,6 +104,16 @@ class ApiSettings(ServiceSettings):
     def deliveries_kept(self) -> timedelta:
         """How long messages that have ended are kept."""
         return timedelta(days=self.webhook_deliveries_days)
+
+    def fetch_bounds(self) -> FetchBounds:
+        """How much is fetched; of one job no more than a body may bring."""
+        return FetchBounds(
+            picture_seconds=self.fetch_picture_seconds,
+            job_seconds=self.fetch_job_seconds,
+            picture_bytes=self.max_image_bytes,
+            job_bytes=self.max_body_bytes,
+            at_once=self.fetch_at_once,
+        )
 
     def egress_rules(self) -> Rules:
         """Where requests to URLs of clients may go."""

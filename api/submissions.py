@@ -15,15 +15,23 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import Services
-from api.schemas.ids import parse_endpoint_id
-from api.schemas.submissions import EmbeddingRequest, LensRequest, WebhookTarget
+from api.schemas.ids import parse_endpoint_id, parse_job_id
+from api.schemas.submissions import AnyRequest, EmbeddingRequest, RescoreRequest, WebhookTarget
 from api.uploads import Upload, hash_pictures, store_pictures
-from jobs import endpoints, fairness, idempotency, submit
+from jobs import endpoints, fairness, idempotency, rescore, submit
 from jobs.admission import admit
-from jobs.errors import NotFoundError, QueueFullError, QuotaExceededError, UnknownWebhookEndpointError
+from jobs.errors import (
+    InvalidRequestError,
+    NotFoundError,
+    QueueFullError,
+    QuotaExceededError,
+    UnknownJobError,
+    UnknownWebhookEndpointError,
+)
 from jobs.idempotency import Once
 from jobs.outlook import Outlook, outlook_of
-from jobs.submit import Submission, Terms, TextItem
+from jobs.rescore import Source
+from jobs.submit import Item, Submission, Terms, TextItem
 from jobs.units import Admission
 from models.image import Image
 from models.job import Job
@@ -41,20 +49,52 @@ class Accepted:
     new: bool
 
 
+async def source_of(services: Services, tenant: str, wanted: AnyRequest) -> Source | None:
+    """The job that a rescore names; None of any other request.
+
+    Raises:
+        UnknownJobError: there is none, or it is another tenant's.
+        InvalidRequestError: the request names another model than the job's.
+    """
+    if not isinstance(wanted, RescoreRequest):
+        return None
+    try:
+        job_id = parse_job_id(wanted.input.from_job)
+    except NotFoundError:
+        raise UnknownJobError(pointer=rescore.POINTER) from None
+    async with services.sessions() as session:
+        source = await session.run_sync(rescore.find_source, tenant, job_id)
+    if wanted.model not in {None, source.model}:
+        raise InvalidRequestError(
+            f"The embeddings are those of {source.model}, and so are their scores: leave `model` out.",
+            pointer="/model",
+        )
+    return source
+
+
 def submission_of(
-    wanted: LensRequest | EmbeddingRequest, uploads: Sequence[Upload], default_model: str, key_id: uuid.UUID
+    wanted: AnyRequest,
+    uploads: Sequence[Upload],
+    default_model: str,
+    key_id: uuid.UUID,
+    source: Source | None = None,
 ) -> Submission:
-    """What a request asks for, its pictures not yet stored."""
+    """What a request asks for, its pictures not yet stored; `source` is that of a rescore."""
     options: dict[str, Any] = wanted.options.model_dump()
-    if isinstance(wanted, LensRequest):
+    if not isinstance(wanted, EmbeddingRequest):
         # as they are, but in one way: what means the same is the same submission, and may share a pass
         options["labels"] = [each if isinstance(each, str) else each.model_dump() for each in wanted.labels]
-    pending = [upload.pending() for upload in uploads]
+    if isinstance(wanted, RescoreRequest):
+        items: list[Item] = []
+        options["from_job"] = wanted.input.from_job
+    else:
+        items = [upload.pending() for upload in uploads] or [TextItem(text) for text in wanted.input.texts]
     return Submission(
         type=JobType(wanted.type),
-        model=wanted.model or default_model,
-        items=pending or [TextItem(text) for text in wanted.input.texts],
+        model=source.model if source else wanted.model or default_model,
+        items=items,
         options=options,
+        source=source,
         priority=wanted.priority,
         terms=Terms(
             start_within=_span(wanted.start_within_s),
@@ -81,20 +121,26 @@ def _span(seconds: int | None) -> timedelta | None:
 async def accept(
     services: Services, tenant: str, submission: Submission, uploads: Sequence[Upload], key: str | None
 ) -> Accepted:
-    """Admit the job, store its pictures, then its rows, unless the key stands for one already.
+    """Fetch what it names by URL, admit the job, store its pictures, then its rows.
 
-    A job that is sent again is neither charged nor refused for what waits.
+    Unless its key stands for one already: a job that is sent again is neither charged nor refused for what
+    waits, and nothing is fetched for it.
 
     Raises:
         UnknownImageError: an id names no image of the tenant.
         IdempotencyKeyReusedError: the key stands for another submission.
         QueueFullError, QuotaExceededError, OverQuotaError: there is no room for it.
         UnknownWebhookEndpointError, WebhookEndpointNotEnabledError: its end could not be told.
+        DomainError: it is a rescore of a job that has not, or no longer, what it needs.
     """
     named = await _named_images(services, tenant, submission)
     once = await _identify(submission, uploads, named, key, services.settings.max_image_bytes)
     if known := await _find(services, tenant, once):
         return known
+    uploads = await services.fetcher.fetch(uploads)
+    if submission.source is not None:
+        # not before: the job of a key is found again when its source is gone
+        rescore.check_source(submission.source, services.catalog)
     input_bytes = sum(upload.image_bytes for upload in uploads)
     input_bytes += sum(image.image_bytes for image in named.values())
     try:
@@ -110,12 +156,12 @@ async def accept(
             submission = replace(submission, items=items)
         accepted = await _store(services, tenant, submission, admission, once)
     except BaseException:
-        await asyncio.shield(_give_back(services, admission, len(submission.items)))
+        await asyncio.shield(_give_back(services, admission, submission.size))
         raise
     if accepted.new:
-        services.backlog.add(len(submission.items))
+        services.backlog.add(submission.size)
     else:
-        await _give_back(services, admission, len(submission.items))
+        await _give_back(services, admission, submission.size)
     return accepted
 
 

@@ -49,7 +49,7 @@ def priority_of(submission: Submission) -> Priority:
     """The priority that was asked for, or the one that suits its size."""
     if submission.priority is not None:
         return submission.priority
-    return Priority.INTERACTIVE if len(submission.items) <= INTERACTIVE_ITEMS else Priority.BULK
+    return Priority.INTERACTIVE if submission.size <= INTERACTIVE_ITEMS else Priority.BULK
 
 
 def check_priority(submission: Submission) -> None:
@@ -58,9 +58,9 @@ def check_priority(submission: Submission) -> None:
     Raises:
         InvalidRequestError: it is interactive with more items than such a job may have.
     """
-    if submission.priority is Priority.INTERACTIVE and len(submission.items) > INTERACTIVE_ITEMS:
+    if submission.priority is Priority.INTERACTIVE and submission.size > INTERACTIVE_ITEMS:
         raise InvalidRequestError(
-            f"An interactive job has {INTERACTIVE_ITEMS} items at most, this one {len(submission.items)}:"
+            f"An interactive job has {INTERACTIVE_ITEMS} items at most, this one {submission.size}:"
             " send it as bulk.",
             pointer="/priority",
         )
@@ -85,17 +85,17 @@ def admit(
         QuotaExceededError: the tenant has.
         OverQuotaError: it would never fit, however empty the queue.
     """
-    items = len(submission.items)
+    items = submission.size
     if items > quota.queue_items:
         raise OverQuotaError(f"The queue takes {quota.queue_items} items in all, this job has {items}.")
     if waiting_items + items > quota.queue_items:
         raise QueueFullError
-    asked = price(submission.type, submission.options, submission.kind, catalog.find(submission.model))
+    asked = price(submission.type, submission.resolved, submission.kind, catalog.find(submission.model))
     flow = FlowKey(submission.model, tenant, priority_of(submission))
     cost = items * asked.item_gflop + asked.label_gflop
     start = fairness.charge(session, flow, cost)
     _check_quota(session, tenant, Held(items, input_bytes, cost), quota)
-    shared = batch_key(tenant, submission.type, submission.kind, submission.options)
+    shared = batch_key(tenant, submission.type, submission.kind, submission.resolved)
     return Admission(flow, start, asked, _unit_items(session, flow, asked), shared)
 
 

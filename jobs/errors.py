@@ -66,6 +66,12 @@ class UnknownImageError(InvalidRequestError):
     code = "unknown-image"
 
 
+class UnknownJobError(InvalidRequestError):
+    """There is no job of this id for this key."""
+
+    code = "unknown-job"
+
+
 class ImageInUseError(DomainError):
     """A job that is kept still uses this image."""
 
@@ -112,6 +118,12 @@ class AlreadyEndedError(DomainError):
     """The job has ended already."""
 
     code = "already-ended"
+
+
+class EmbeddingsNotKeptError(DomainError):
+    """The job kept no embeddings: submit a lens with "embeddings" among its `outputs` and rescore that."""
+
+    code = "embeddings-not-kept"
 
 
 class QueueFullError(DomainError):
@@ -214,6 +226,18 @@ class TooManyWebhookEndpointsError(InvalidRequestError):
     """You have as many webhook endpoints as you may: delete one that is not needed."""
 
     code = "too-many-webhook-endpoints"
+
+
+class UrlTooLargeError(DomainError):
+    """There is more at this URL than the service takes."""
+
+    code = "url-too-large"
+
+
+class UrlsNotAllowedError(InvalidRequestError):
+    """This service fetches no pictures: send them, or have its operator set LENSQUEUE_FETCH_URLS=true."""
+
+    code = "urls-not-allowed"
 
 
 class BlobMissingError(DomainError):

@@ -25,6 +25,7 @@ from jobs.admission import priority_of
 from jobs.deletion import existing
 from jobs.errors import IdempotencyKeyReusedError, IdempotencyKeySpentError, InvalidIdempotencyKeyError
 from jobs.images import Content
+from jobs.remote import Remote, Unfetched
 from jobs.submit import Item, Submission, TextItem, submit
 from jobs.units import Admission
 from models.idempotency_key import IdempotencyKey
@@ -226,5 +227,10 @@ def _asked_beside(submission: Submission) -> dict[str, Any]:
 def _asked(item: Item, named: Mapping[uuid.UUID, Image]) -> dict[str, Any]:
     if isinstance(item, TextItem):
         return {"text": item.text, "custom_id": item.custom_id}
+    if isinstance(item.source, Remote):
+        # not what is there: sent again, it is the same, whatever is there by then
+        return {"url": item.source.url, "custom_id": item.custom_id}
+    if isinstance(item.source, Unfetched):
+        raise TypeError("a submission is identified before its pictures are fetched")
     source = item.source if isinstance(item.source, Content) else named[item.source]
     return {"sha256": source.sha256, "custom_id": item.custom_id}

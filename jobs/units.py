@@ -110,9 +110,9 @@ def store_work(session: Session, job: Job, admission: Admission) -> None:
 def batch_key(tenant: str, type_: JobType, kind: str, options: Mapping[str, Any]) -> str:
     """What single items must have in common to share a forward pass.
 
-    Of a lens the tenant too: labels are kept apart for each, and a batch has one set of them.
+    Where there are labels the tenant too: they are kept apart for each, and a batch has one set of them.
     """
-    shared = [type_, kind, options, tenant if type_ is JobType.LOGIT_LENS else None]
+    shared = [type_, kind, options, None if type_ is JobType.EMBEDDING else tenant]
     return hashlib.sha256(orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 

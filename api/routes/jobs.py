@@ -19,7 +19,7 @@ from api.schemas import jobs as schema
 from api.schemas import results as results_schema
 from api.schemas.ids import parse_job_id
 from api.settings import ApiSettings
-from api.submissions import accept, submission_of
+from api.submissions import accept, source_of, submission_of
 from api.waiting import follow
 from jobs import deletion, queries, submit
 from jobs.admission import check_priority
@@ -46,6 +46,11 @@ MAX_PAGE = 200
         },
         202: {"description": "It is stored and queued. `Location` names it."},
         400: {"description": "The body is no JSON (`malformed-body`)."},
+        409: {
+            "description": "A rescore of a job that has not ended (`not-ended`) or kept no embeddings"
+            " (`embeddings-not-kept`)."
+        },
+        410: {"description": "A rescore of a job whose results were removed (`results-expired`)."},
         413: {"description": "The body is larger than the service takes (`body-too-large`)."},
         415: {"description": "The body is neither JSON nor multipart (`unsupported-media-type`)."},
         429: {"description": "Too much of yours waits (`quota-exceeded`): try again after `Retry-After`."},
@@ -83,7 +88,8 @@ async def submit_job(
     """
     key = key_of(request)
     wanted, uploads = await bodies.read_job(request, _body_limits(services.settings))
-    submission = submission_of(wanted, uploads, services.settings.default_model, caller.key_id)
+    source = await source_of(services, caller.tenant, wanted)
+    submission = submission_of(wanted, uploads, services.settings.default_model, caller.key_id, source)
     # in a thread: there may be thousands of labels, and vectors among them
     await asyncio.to_thread(submit.check, submission, services.catalog, services.settings.limits())
     check_priority(submission)
@@ -220,6 +226,7 @@ def _body_limits(settings: ApiSettings) -> bodies.BodyLimits:
         labels=settings.max_job_labels,
         json_bytes=settings.max_json_bytes,
         image_bytes=settings.max_image_bytes,
+        urls=settings.fetch_urls,
     )
 
 
