@@ -14,7 +14,7 @@ from api import errors
 from api.backlog import Backlog
 from api.deps import Services
 from api.middleware import BodyLimit, RequestId
-from api.routes import health, images, items, jobs, models, workers
+from api.routes import health, images, items, jobs, models, results, workers
 from api.schemas.submissions import JOB_REQUEST
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
@@ -72,7 +72,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (health, images, jobs, items, models, workers):
+    for routes in (health, images, jobs, results, items, models, workers):
         app.include_router(routes.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
