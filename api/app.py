@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from api import errors
 from api.backlog import Backlog
 from api.deps import Services
+from api.exports.exporter import Exporter
 from api.middleware import BodyLimit, RequestId
 from api.routes import health, images, items, jobs, models, results, workers
 from api.schemas.submissions import JOB_REQUEST
@@ -49,6 +50,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             schema_head=head(),
             waiting=Waiting(sessions, settings.max_waiters),
             backlog=Backlog(sessions),
+            exporter=Exporter(sync_sessions(settings.database_url), blobs),
         )
         blobs.check()
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())
@@ -62,6 +64,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             await app.state.services.waiting.close()
             hearing.cancel()
             await asyncio.wait([hearing], timeout=STOP_SECONDS)
+            await app.state.services.exporter.close()
             # in a thread: a broker that hangs must not keep the others from their end
             await asyncio.to_thread(inviter.close)
             await sessions.kw["bind"].dispose()
