@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, defer
 
 from jobs.blobs import BlobStore
 from jobs.objects import remove_objects
-from models.job import Job, Result
+from models.job import Job, JobEvent, Result
 from models.worker import Worker
 
 log = structlog.get_logger()
@@ -20,7 +20,7 @@ WORKERS_KEPT: Final = timedelta(days=7)
 
 
 def expire_results(session: Session, blobs: BlobStore) -> int:
-    """Remove results whose time is over, a slice of one job: its rows, then its objects; the job stays.
+    """Remove results whose time is over, a slice of one job: its rows and events, then its objects; it stays.
 
     A job whose objects cannot be removed is passed over: it is tried again, and does not hold up the others.
 
@@ -47,6 +47,14 @@ def _remove_some(session: Session, blobs: BlobStore, job: Job) -> int:
     removed = session.execute(
         delete(Result).where(Result.job_id == job.id, Result.index.in_(some)).returning(Result.index)
     ).all()
+    # there are no more of them than of results: with the last of these the last of them goes
+    first = (
+        select(JobEvent.settled)
+        .where(JobEvent.job_id == job.id)
+        .order_by(JobEvent.settled)
+        .limit(ROWS_AT_ONCE)
+    )
+    session.execute(delete(JobEvent).where(JobEvent.job_id == job.id, JobEvent.settled.in_(first)))
     if removed:
         return len(removed)
     # in a folder that is mounted over, there would be nothing to remove, now and for ever
