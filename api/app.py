@@ -12,12 +12,27 @@ from api import errors, openapi
 from api.backlog import Backlog
 from api.courier import delivering
 from api.deps import Services
+from api.exports.exporter import Exporter
 from api.fetching import Fetcher
 from api.middleware import BodyLimit, RequestId
 from api.rate_limits import RateLimits
-from api.routes import api_keys, health, images, items, job_lists, jobs, models, usage, webhooks, workers
+from api.routes import (
+    api_keys,
+    events,
+    health,
+    images,
+    items,
+    job_lists,
+    jobs,
+    models,
+    results,
+    usage,
+    webhooks,
+    workers,
+)
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
+from api.streams import Streams
 from api.usage import Usage
 from api.waiting import Waiting
 from jobs import logs
@@ -56,6 +71,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             usage=Usage(sessions),
             egress=egress,
             fetcher=Fetcher(egress, settings.fetch_bounds()),
+            streams=Streams(settings.max_streams),
+            exporter=Exporter(sync_sessions(settings.database_url), blobs),
         )
         blobs.check()
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())
@@ -76,6 +93,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             await asyncio.wait([flushing], timeout=STOP_SECONDS)
             # in a thread: a broker that hangs must not keep the others from their end
             await asyncio.to_thread(inviter.close)
+            await app.state.services.exporter.close()
             await egress.close()
             await sessions.kw["bind"].dispose()
 
@@ -91,7 +109,20 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (health, images, jobs, job_lists, items, models, workers, api_keys, usage, webhooks):
+    for routes in (
+        health,
+        images,
+        jobs,
+        job_lists,
+        items,
+        models,
+        workers,
+        api_keys,
+        usage,
+        webhooks,
+        events,
+        results,
+    ):
         app.include_router(routes.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app

@@ -12,10 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from api.backlog import Backlog
 from api.errors import RateLimitedError
 from api.exchange import exchange_of
+from api.exports.exporter import Exporter
 from api.fetching import Fetcher
 from api.parameters import refuse_unknown_query
 from api.rate_limits import RateLimits
 from api.settings import ApiSettings
+from api.streams import Streams
 from api.usage import Usage
 from api.waiting import Waiting
 from engine.catalog import Catalog
@@ -46,6 +48,8 @@ class Services:
     usage: Usage
     egress: Egress
     fetcher: Fetcher
+    exporter: Exporter
+    streams: Streams
 
 
 def get_services(request: Request) -> Services:

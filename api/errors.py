@@ -63,6 +63,29 @@ class RateLimitedError(DomainError):
         self.retry_after_s = retry_after_s
 
 
+class NotAcceptableError(DomainError):
+    """This does not come in any form that `Accept` names."""
+
+    code = "not-acceptable"
+
+
+class TooManyStreamsError(DomainError):
+    """As many clients follow a job here already as may: poll it instead, or try again soon."""
+
+    code = "too-many-streams"
+
+
+class RangeNotSatisfiableError(DomainError):
+    """Nothing of the range is there."""
+
+    code = "range-not-satisfiable"
+
+    def __init__(self, size_bytes: int) -> None:
+        """Say how large the whole is."""
+        super().__init__(f"The whole has {size_bytes} bytes, and none in this range.")
+        self.headers = {"Content-Range": f"bytes */{size_bytes}"}
+
+
 class RefusedImagesError(Exception):
     """Pictures of an upload that cannot be taken; nothing of it was kept."""
 
@@ -107,6 +130,8 @@ STATUS: Mapping[str, HTTPStatus] = {
     "blob-missing": HTTPStatus.GONE,
     "results-expired": HTTPStatus.GONE,
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "not-acceptable": HTTPStatus.NOT_ACCEPTABLE,
+    "range-not-satisfiable": HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     "body-too-large": HTTPStatus.CONTENT_TOO_LARGE
     if hasattr(HTTPStatus, "CONTENT_TOO_LARGE")
     else HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -116,6 +141,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "blob-store-full": HTTPStatus.SERVICE_UNAVAILABLE,
     "blob-store-missing": HTTPStatus.SERVICE_UNAVAILABLE,
     "unready": HTTPStatus.SERVICE_UNAVAILABLE,
+    "too-many-streams": HTTPStatus.SERVICE_UNAVAILABLE,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
@@ -173,7 +199,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, DomainError | EngineError | PictureError)
     message = str(error)
     errors = [{"pointer": pointer, "message": message} for pointer in getattr(error, "pointers", ())]
-    return problem(request, error.code, message, errors=errors)
+    return problem(request, error.code, message, errors=errors, headers=getattr(error, "headers", None))
 
 
 async def _rate_limited(request: Request, error: Exception) -> Response:
