@@ -26,6 +26,7 @@ from api.routes import (
     jobs,
     models,
     results,
+    retries,
     usage,
     webhooks,
     workers,
@@ -122,6 +123,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         webhooks,
         events,
         results,
+        retries,
     ):
         app.include_router(routes.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it

@@ -119,6 +119,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "not-ended": HTTPStatus.CONFLICT,
     "last-admin-key": HTTPStatus.CONFLICT,
     "embeddings-not-kept": HTTPStatus.CONFLICT,
+    "nothing-to-retry": HTTPStatus.CONFLICT,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
     "rate-limited": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,

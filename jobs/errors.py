@@ -114,6 +114,12 @@ class NotEndedError(DomainError):
     code = "not-ended"
 
 
+class NothingToRetryError(DomainError):
+    """All items of the job succeeded: to compute them again, retry `all`."""
+
+    code = "nothing-to-retry"
+
+
 class AlreadyEndedError(DomainError):
     """The job has ended already."""
 
