@@ -71,8 +71,9 @@ class Patches:
 class Reading:
     """What the lens read in one picture.
 
-    `cosine` is [layer, label]; `logit` and `match_probability` [label] are those of the last layer. `ranked`
-    has the indexes of the kept labels, the best at the last layer first.
+    `cosine` is [layer, label]; `logit` and `match_probability` [label] are those of the last layer, NaN of
+    labels that they say nothing of. `ranked` has the indexes of the kept labels, the best at the last layer
+    first.
     """
 
     name: str
@@ -118,7 +119,10 @@ def asked_labels(report: LensReport, readings: Sequence[Reading]) -> tuple[str, 
 def _reading(picture: LensPicture) -> Reading:
     item = picture.item
     pooled, top = item["pooled"], item["top"]
+    cosine = np.array(pooled["cosine"], dtype=np.float64)
     logit = np.array(pooled["final"]["logit"], dtype=np.float64)
+    # of directions and vectors there are cosines alone
+    last = cosine[-1] if np.isnan(logit).any() else logit
     return Reading(
         name=picture.name,
         true_labels=picture.true_labels,
@@ -126,10 +130,10 @@ def _reading(picture: LensPicture) -> Reading:
         height=int(item["height"]),
         layers=tuple(pooled["layers"]),
         labels=tuple(pooled["labels"]),
-        cosine=np.array(pooled["cosine"], dtype=np.float64),
+        cosine=cosine,
         logit=logit,
         match_probability=np.array(pooled["final"]["match_probability"], dtype=np.float64),
-        ranked=tuple(int(label) for label in np.argsort(-logit, kind="stable")),
+        ranked=tuple(int(label) for label in np.argsort(-last, kind="stable")),
         top=top["label"],
         tied=bool(top["tied"]),
         margin=top["margin"],

@@ -1,5 +1,6 @@
 """Numbers and names as a reader sees them."""
 
+import math
 import unicodedata
 from collections.abc import Sequence
 from itertools import groupby
@@ -15,7 +16,9 @@ SKIN_TONES = range(0x1F3FB, 0x1F400)
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """A cosine or logit with its sign, set with a true minus; zero has none."""
+    """A cosine or logit with its sign, set with a true minus; zero has none; a dash where there is none."""
+    if math.isnan(value):
+        return EN_DASH
     text = f"{value:+.{digits}f}"
     if float(text) == 0:
         return text[1:]
@@ -23,8 +26,8 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def exact(value: float) -> str:
-    """A cosine or logit for copying out of a table: four decimals, a plain hyphen for minus."""
-    return f"{value:+.4f}"
+    """A cosine or logit to copy out of a table: four decimals, a plain hyphen for minus; a dash for none."""
+    return EN_DASH if math.isnan(value) else f"{value:+.4f}"
 
 
 ROUNDS_TO_ONE = 0.9995
@@ -32,7 +35,9 @@ ROUNDS_TO_ONE = 0.9995
 
 
 def probability(value: float) -> str:
-    """A probability to three significant digits, never rounded up to 1."""
+    """A probability to three significant digits, never rounded up to 1; a dash where there is none."""
+    if math.isnan(value):
+        return EN_DASH
     return f"{value:.3g}" if value < ROUNDS_TO_ONE else f"{min(value, 0.999999):.6f}"
 
 

@@ -5,23 +5,41 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
-from api import errors
+from api import errors, openapi
 from api.backlog import Backlog
+from api.courier import delivering
 from api.deps import Services
+from api.exports.exporter import Exporter
+from api.fetching import Fetcher
 from api.middleware import BodyLimit, RequestId
-from api.routes import health, images, items, jobs, models, workers
-from api.schemas.submissions import JOB_REQUEST
+from api.rate_limits import RateLimits
+from api.routes import (
+    api_keys,
+    events,
+    health,
+    images,
+    items,
+    job_lists,
+    jobs,
+    models,
+    results,
+    retries,
+    usage,
+    webhooks,
+    workers,
+)
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
+from api.streams import Streams
+from api.usage import Usage
 from api.waiting import Waiting
 from jobs import logs
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
+from jobs.egress import Egress
 from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, expiring, keep, recovering, tidying
 from models.schema import head
 from models.session import async_sessions, reading, sync_sessions
@@ -40,6 +58,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         inviter = Inviter(settings.broker_url)
         blobs = BlobStore(settings.blobs)
         sessions = async_sessions(settings.database_url)
+        egress = Egress(settings.egress_rules())
         app.state.services = Services(
             settings=settings,
             sessions=sessions,
@@ -50,32 +69,65 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             schema_head=head(),
             waiting=Waiting(reading(sessions), settings.max_waiters),
             backlog=Backlog(reading(sessions)),
+            limits=RateLimits(settings.requests_per_minute, settings.bad_keys_per_minute),
+            usage=Usage(sessions),
+            egress=egress,
+            fetcher=Fetcher(egress, settings.fetch_bounds()),
+            streams=Streams(settings.max_streams),
+            exporter=Exporter(sync_sessions(settings.database_url), blobs),
         )
         blobs.check()
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())
+        flushing = asyncio.create_task(app.state.services.usage.keep_flushing())
         try:
             with (
                 _maintained(settings, inviter, blobs),
+                delivering(settings.database_url, settings.egress_rules()),
                 on_stop_signal(app.state.services.waiting.release),
             ):
                 yield
         finally:
             await app.state.services.waiting.close()
             hearing.cancel()
-            await asyncio.wait([hearing], timeout=STOP_SECONDS)
+            app.state.services.usage.end()
+            await asyncio.wait([hearing, flushing], timeout=STOP_SECONDS)
+            flushing.cancel()
+            await asyncio.wait([flushing], timeout=STOP_SECONDS)
             # in a thread: a broker that hangs must not keep the others from their end
             await asyncio.to_thread(inviter.close)
+            await app.state.services.exporter.close()
+            await egress.close()
             await sessions.kw["bind"].dispose()
 
     app = FastAPI(
-        title="Lensqueue", summary="What SigLIP sees, layer by layer.", version="1", lifespan=lifespan
+        title="Lensqueue",
+        summary="What SigLIP sees, layer by layer.",
+        version="1",
+        lifespan=lifespan,
+        # one path for each thing: a redirect would cost a client its body, or its key
+        redirect_slashes=False,
+        generate_unique_id_function=openapi.operation_id,
     )
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (health, images, jobs, items, models, workers):
+    for routes in (
+        health,
+        images,
+        jobs,
+        job_lists,
+        items,
+        models,
+        workers,
+        api_keys,
+        usage,
+        webhooks,
+        events,
+        results,
+        retries,
+    ):
         app.include_router(routes.router)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 
 
@@ -96,7 +148,16 @@ def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> It
     threads = [
         start("expiry", expiring(), RECOVER_SECONDS),
         start("recovery", recovering(inviter), RECOVER_SECONDS),
-        start("tidying", tidying(blobs, settings.text_budget()), TIDY_SECONDS),
+        start(
+            "tidying",
+            tidying(
+                blobs,
+                settings.text_budget(),
+                deleted_jobs_kept=settings.deleted_jobs_kept(),
+                deliveries_kept=settings.deliveries_kept(),
+            ),
+            TIDY_SECONDS,
+        ),
     ]
     try:
         yield
@@ -106,15 +167,3 @@ def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> It
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
         sessions.kw["bind"].dispose()
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The schema, with the job request that the route parses itself."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, summary=app.summary, version=app.version, routes=app.routes)
-        request = JOB_REQUEST.json_schema(ref_template="#/components/schemas/{model}")
-        schemas = document["components"]["schemas"]
-        schemas.update(request.pop("$defs"))
-        schemas["JobRequest"] = request
-        app.openapi_schema = document
-    return app.openapi_schema

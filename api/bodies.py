@@ -5,7 +5,7 @@ import re
 import tempfile
 import uuid
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import orjson
 from fastapi import Request
@@ -14,7 +14,15 @@ from starlette.exceptions import HTTPException
 
 from api.errors import BodyTooLargeError, MalformedBodyError, UnsupportedMediaTypeError
 from api.schemas.ids import parse_image_id
-from api.schemas.submissions import JOB_REQUEST, EmbeddingRequest, ImageInput, LensRequest, sanitised
+from api.schemas.submissions import (
+    JOB_REQUEST,
+    MAX_CUSTOM_ID,
+    AnyRequest,
+    ImageInput,
+    RescoreRequest,
+    sanitised,
+)
+from api.schemas.wire import Wire
 from api.uploads import Upload
 from jobs.errors import (
     InvalidRequestError,
@@ -22,11 +30,16 @@ from jobs.errors import (
     NotFoundError,
     TooManyInputsError,
     TooManyLabelsError,
+    UrlsNotAllowedError,
 )
+from jobs.remote import Remote
 from pictures.errors import ImageTooLargeError
 
 MAX_JOB_PART_BYTES = 16 * 1024 * 1024
 """The `job` part of a multipart body: JSON, held in memory."""
+
+MAX_SMALL_BYTES = 64 * 1024
+"""Of a body that holds some settings and no content."""
 
 MAX_NAMES = 200
 """Of the names of unknown parts, so many characters come back."""
@@ -38,6 +51,9 @@ NOBODYS = uuid.UUID(int=0)
 """The id of no image: stands for every text that is no id at all, and is refused with the unknown ones."""
 
 
+Shape = TypeVar("Shape", bound=Wire)
+
+
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
     """How much of a body is taken: JSON is held in memory, files of a multipart body go to disk."""
@@ -47,11 +63,11 @@ class BodyLimits:
     image_bytes: int
     labels: int = 0
     """Of a job; an upload of pictures has none."""
+    urls: bool = False
+    """Whether pictures may be named by a URL."""
 
 
-async def read_job(
-    request: Request, limits: BodyLimits
-) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
+async def read_job(request: Request, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
     """The job and its pictures, from `application/json` or `multipart/form-data`.
 
     Raises:
@@ -60,10 +76,23 @@ async def read_job(
     media_type = _media_type(request)
     if media_type == "application/json":
         # in a thread: parsing what pictures weigh in base64 would hold up every other request
-        return await asyncio.to_thread(_parse_json, await _read(request, limits.json_bytes), limits)
+        return await asyncio.to_thread(_parse_json, await _read_job(request, limits.json_bytes), limits)
     if media_type == "multipart/form-data":
         return await _read_multipart(request, limits)
     raise UnsupportedMediaTypeError
+
+
+async def read_small(request: Request, shape: type[Shape]) -> Shape:
+    """A small JSON object. Read by the route: the framework itself would read it before it asks for the key.
+
+    Raises:
+        UnsupportedMediaTypeError, MalformedBodyError, BodyTooLargeError: the body is no small JSON.
+        ValidationError: it is no such object.
+    """
+    if _media_type(request) != "application/json":
+        raise UnsupportedMediaTypeError("Send `application/json`.")
+    body = await _read(request, MAX_SMALL_BYTES, f"This body may have {MAX_SMALL_BYTES} bytes.")
+    return shape.model_validate(_json(body))
 
 
 async def read_images(request: Request, limits: BodyLimits) -> tuple[list[Upload], list[str]]:
@@ -107,23 +136,28 @@ async def _spool(request: Request, limit_bytes: int) -> UploadFile:
     return spooled
 
 
-async def _read(request: Request, limit_bytes: int) -> bytes:
+async def _read_job(request: Request, limit_bytes: int) -> bytes:
+    advice = f"A JSON body may have {limit_bytes} bytes: send the pictures as multipart/form-data."
+    return await _read(request, limit_bytes, advice)
+
+
+async def _read(request: Request, limit_bytes: int, advice: str) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit_bytes:
-            raise BodyTooLargeError(
-                f"A JSON body may have {limit_bytes} bytes: send the pictures as multipart/form-data."
-            )
+            raise BodyTooLargeError(advice)
     return bytes(body)
 
 
-def _parse_json(body: bytes, limits: BodyLimits) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
+def _parse_json(body: bytes, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
     raw = _json(body)
     _check_counts(raw, limits)
     job = JOB_REQUEST.validate_python(raw)
+    if isinstance(job, RescoreRequest):
+        return job, []
     # all of them now: nothing is stored for a job that is refused
-    return job, [_upload(index, image) for index, image in enumerate(job.input.images)]
+    return job, [_upload(index, image, limits) for index, image in enumerate(job.input.images)]
 
 
 def _check_counts(raw: Any, limits: BodyLimits) -> None:
@@ -146,7 +180,11 @@ def _check_counts(raw: Any, limits: BodyLimits) -> None:
         )
 
 
-def _upload(index: int, image: ImageInput) -> Upload:
+def _upload(index: int, image: ImageInput, limits: BodyLimits) -> Upload:
+    if image.url is not None:
+        if not limits.urls:
+            raise UrlsNotAllowedError(pointer=f"/input/images/{index}/url")
+        return Upload(Remote(image.url), image.custom_id or image.url[:MAX_CUSTOM_ID])
     if image.image_id is not None:
         try:
             return Upload(parse_image_id(image.image_id), image.custom_id)
@@ -160,9 +198,7 @@ def _upload(index: int, image: ImageInput) -> Upload:
     return Upload(data, image.custom_id)
 
 
-async def _read_multipart(
-    request: Request, limits: BodyLimits
-) -> tuple[LensRequest | EmbeddingRequest, list[Upload]]:
+async def _read_multipart(request: Request, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
     form = await _read_form(request, limits.items, "/input")
     job, named = await asyncio.to_thread(_parse_json, await _job_part(form), limits)
     if named and "images" in form:
@@ -170,7 +206,9 @@ async def _read_multipart(
             "Give the pictures as parts `images` or in `input.images`, not both: which come first?",
             pointer="/input/images",
         )
-    if job.input.texts and "images" in form:
+    if isinstance(job, RescoreRequest) and "images" in form:
+        raise InvalidRequestError("A rescore reads no images: send it without.", pointer="/images")
+    if not isinstance(job, RescoreRequest) and job.input.texts and "images" in form:
         raise InvalidRequestError("Give images or texts, not both.", pointer="/input")
     if unknown := set(form) - {"job", "images"}:
         raise InvalidRequestError(f"Unknown parts: {_names(unknown)}; send `job` and `images`.")

@@ -10,13 +10,23 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from api.backlog import Backlog
+from api.errors import RateLimitedError
+from api.exchange import exchange_of
+from api.exports.exporter import Exporter
+from api.fetching import Fetcher
+from api.parameters import refuse_unknown_query
+from api.rate_limits import RateLimits
 from api.settings import ApiSettings
+from api.streams import Streams
+from api.usage import Usage
 from api.waiting import Waiting
 from engine.catalog import Catalog
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
+from jobs.egress import Egress
 from jobs.errors import InsufficientScopeError, InvalidKeyError, UnauthenticatedError
-from jobs.keys import key_of
+from jobs.keys import hash_key, key_of
+from models.api_key import ApiKey
 from models.types import Scope
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer lq_...`")
@@ -36,6 +46,12 @@ class Services:
     schema_head: str
     waiting: Waiting
     backlog: Backlog
+    limits: RateLimits
+    usage: Usage
+    egress: Egress
+    fetcher: Fetcher
+    exporter: Exporter
+    streams: Streams
 
 
 def get_services(request: Request) -> Services:
@@ -75,21 +91,49 @@ async def get_caller(
     Raises:
         UnauthenticatedError: no key was sent.
         InvalidKeyError: the key is unknown, revoked or expired.
+        RateLimitedError: it made too many requests, or its address tried too many bad keys.
     """
     if key is None or not key.credentials.strip():
         raise UnauthenticatedError
+    services, secret = get_services(request), key.credentials.strip()
+    limits, sha256 = services.limits, hash_key(secret)
+    address = request.client.host if request.client else None
+    limits.check_stranger(address, sha256)
     # a session of its own: an upload that lasts minutes must not hold a connection
-    async with get_services(request).reading() as session:
-        row = await session.scalar(key_of(key.credentials.strip()))
+    async with services.reading() as session:
+        row = await session.scalar(key_of(secret))
     if row is None:
+        limits.note_bad_key(address, sha256)
         raise InvalidKeyError
+    limits.note_good_key(sha256)
+    _take_one(request, limits, row)
     return Caller(row.id, row.tenant, frozenset(map(Scope, row.scopes)))
 
 
-def _allowed(scope: Scope) -> Callable[..., Awaitable[Caller]]:
-    async def check(caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
-        if scope not in caller.scopes:
-            raise InsufficientScopeError(f"This needs a key with the scope `{scope}`.")
+def _take_one(request: Request, limits: RateLimits, row: ApiKey) -> None:
+    exchange = exchange_of(request)
+    exchange.key_id = row.id
+    allowed, standing = limits.take(row.id, row.requests_per_minute)
+    if standing is None:
+        return
+    exchange.headers = standing.headers()
+    if not allowed:
+        raise RateLimitedError(
+            f"This key may make {standing.limit} requests a minute: wait {standing.resets_in_s} seconds.",
+            retry_after_s=standing.resets_in_s,
+        )
+
+
+def _allowed(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
+    named = " or ".join(f"`{scope}`" for scope in scopes)
+
+    async def check(
+        caller: Annotated[Caller, Depends(get_caller)],
+        # behind the key: whoever has none hears of nothing else
+        _: Annotated[None, Depends(refuse_unknown_query)],
+    ) -> Caller:
+        if caller.scopes.isdisjoint(scopes):
+            raise InsufficientScopeError(f"This needs a key with the scope {named}.")
         return caller
 
     return check
@@ -101,3 +145,4 @@ ReadingDep = Annotated[AsyncSession, Depends(open_reading, scope="function")]
 Reader = Annotated[Caller, Depends(_allowed(Scope.READ))]
 Submitter = Annotated[Caller, Depends(_allowed(Scope.SUBMIT))]
 Admin = Annotated[Caller, Depends(_allowed(Scope.ADMIN))]
+ReaderOrAdmin = Annotated[Caller, Depends(_allowed(Scope.READ, Scope.ADMIN))]

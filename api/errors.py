@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from api.methods import allowed
 from api.schemas.labels import FORMS
 from engine.errors import EngineError
 from jobs.errors import DomainError, InvalidRequestError
@@ -28,7 +29,9 @@ QUOTA_RETRY_SECONDS = 10
 MAX_FAULTS = 100
 MAX_ECHO = 200
 """Of what a client sent, an unknown field's name for one, no more than so many characters come back."""
-NOT_IN_INPUT = {"logit_lens", "embedding", "query", "path", "header"}
+NOT_IN_INPUT = {"logit_lens", "embedding", "rescore", "query", "path", "header"}
+NO_PLACE = {*FORMS, "[key]"}
+"""What pydantic puts into a location that is no place in the input: forms, and that a name is at fault."""
 
 
 class MalformedBodyError(InvalidRequestError):
@@ -47,6 +50,40 @@ class UnsupportedMediaTypeError(DomainError):
     """Send `application/json`, or `multipart/form-data` with a part `job` and parts `images`."""
 
     code = "unsupported-media-type"
+
+
+class RateLimitedError(DomainError):
+    """Too many requests came within a minute."""
+
+    code = "rate-limited"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        """Keep when it is worth trying again."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotAcceptableError(DomainError):
+    """This does not come in any form that `Accept` names."""
+
+    code = "not-acceptable"
+
+
+class TooManyStreamsError(DomainError):
+    """As many clients follow a job here already as may: poll it instead, or try again soon."""
+
+    code = "too-many-streams"
+
+
+class RangeNotSatisfiableError(DomainError):
+    """Nothing of the range is there."""
+
+    code = "range-not-satisfiable"
+
+    def __init__(self, size_bytes: int) -> None:
+        """Say how large the whole is."""
+        super().__init__(f"The whole has {size_bytes} bytes, and none in this range.")
+        self.headers = {"Content-Range": f"bytes */{size_bytes}"}
 
 
 class RefusedImagesError(Exception):
@@ -79,14 +116,23 @@ STATUS: Mapping[str, HTTPStatus] = {
     "not-found": HTTPStatus.NOT_FOUND,
     "image-in-use": HTTPStatus.CONFLICT,
     "already-ended": HTTPStatus.CONFLICT,
+    "not-ended": HTTPStatus.CONFLICT,
+    "last-admin-key": HTTPStatus.CONFLICT,
+    "embeddings-not-kept": HTTPStatus.CONFLICT,
+    "nothing-to-retry": HTTPStatus.CONFLICT,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
+    "rate-limited": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,
     "item-dropped": HTTPStatus.NOT_FOUND,
     "no-maps": HTTPStatus.NOT_FOUND,
     "no-output": HTTPStatus.NOT_FOUND,
+    "idempotency-key-spent": HTTPStatus.GONE,
+    "job-deleted": HTTPStatus.GONE,
     "blob-missing": HTTPStatus.GONE,
     "results-expired": HTTPStatus.GONE,
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "not-acceptable": HTTPStatus.NOT_ACCEPTABLE,
+    "range-not-satisfiable": HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     "body-too-large": HTTPStatus.CONTENT_TOO_LARGE
     if hasattr(HTTPStatus, "CONTENT_TOO_LARGE")
     else HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -96,6 +142,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "blob-store-full": HTTPStatus.SERVICE_UNAVAILABLE,
     "blob-store-missing": HTTPStatus.SERVICE_UNAVAILABLE,
     "unready": HTTPStatus.SERVICE_UNAVAILABLE,
+    "too-many-streams": HTTPStatus.SERVICE_UNAVAILABLE,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
@@ -108,6 +155,7 @@ HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
 def install(app: FastAPI) -> None:
     """Render every error of the application as a problem."""
     app.add_exception_handler(DomainError, _refused)
+    app.add_exception_handler(RateLimitedError, _rate_limited)
     app.add_exception_handler(EngineError, _refused)
     app.add_exception_handler(PictureError, _refused)
     app.add_exception_handler(RefusedImagesError, _refused_images)
@@ -152,7 +200,13 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, DomainError | EngineError | PictureError)
     message = str(error)
     errors = [{"pointer": pointer, "message": message} for pointer in getattr(error, "pointers", ())]
-    return problem(request, error.code, message, errors=errors)
+    return problem(request, error.code, message, errors=errors, headers=getattr(error, "headers", None))
+
+
+async def _rate_limited(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RateLimitedError)
+    headers = {"Retry-After": str(error.retry_after_s)}
+    return problem(request, error.code, error.message, headers=headers)
 
 
 async def _refused_images(request: Request, error: Exception) -> Response:
@@ -190,7 +244,11 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     code = status.phrase.lower().replace(" ", "-")
-    return problem(request, code, str(error.detail), headers=error.headers, status=status)
+    detail, headers = str(error.detail), error.headers
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        methods = ", ".join(allowed(request.app, request.url.path))
+        detail, headers = f"This takes {methods}.", {"Allow": methods}
+    return problem(request, code, detail, headers=headers, status=status)
 
 
 async def _database_lost(request: Request, error: Exception) -> Response:
@@ -212,7 +270,7 @@ def internal(request: Request, error: Exception) -> Response:
 
 def _message(fault: Mapping[str, Any]) -> str:
     if fault["type"] in {"union_tag_not_found", "union_tag_invalid"}:
-        return "Give `type`: logit_lens or embedding."
+        return "Give `type`: logit_lens, embedding or rescore."
     if fault["type"] in {"model_type", "model_attributes_type", "dict_type"}:
         return "This must be an object."
     if fault["type"] == "extra_forbidden":
@@ -223,6 +281,5 @@ def _message(fault: Mapping[str, Any]) -> str:
 def _pointer(location: Sequence[str | int]) -> str:
     # what stands first in pydantic's location is no part of the input: the union's tag, or "query"
     parts = location[1:] if location and location[0] in NOT_IN_INPUT else location
-    # nor are the forms that something may have, wherever they stand
-    parts = [part for part in parts if part not in FORMS]
+    parts = [part for part in parts if part not in NO_PLACE]
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)

@@ -1,4 +1,4 @@
-"""What wraps every request: an id for it, and a bound on its body."""
+"""What wraps every request: an id for it, a line in the log, and a bound on its body."""
 
 import uuid
 
@@ -8,10 +8,18 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import BodyTooLargeError, internal
+from api.exchange import Exchange
+from api.schemas.ids import key_id
+
+log = structlog.get_logger()
 
 
 class RequestId:
-    """Gives every request an id, in the log and in `X-Request-Id`; answers for what fails inside."""
+    """Gives every request an id, in the log and in `X-Request-Id`; answers for what fails inside.
+
+    It logs one line for each, without anything that a client chose but the method: a path's parameters, a
+    query and a key may be secrets.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -21,26 +29,52 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = f"req_{uuid.uuid4().hex}"
-        scope.setdefault("state", {})["request_id"] = request_id
-
+        exchange = Exchange(f"req_{uuid.uuid4().hex}")
+        exchange.enter(scope)
         started = False
+
+        async def counted_receive() -> Message:
+            message = await receive()
+            exchange.received_bytes += len(message.get("body", b""))
+            return message
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                exchange.status = message["status"]
+                MutableHeaders(scope=message).update(
+                    {"X-Request-Id": exchange.request_id, **exchange.headers}
+                )
+            else:
+                exchange.sent_bytes += len(message.get("body", b""))
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
             try:
-                await self.app(scope, receive, send_with_id)
+                await self.app(scope, counted_receive, send_with_id)
             except Exception as error:  # noqa: BLE001 - the outermost: it logs, and answers
                 # here, not in the framework's own handler: that one knows nothing of the id
                 answer = internal(Request(scope), error)
                 if not started:
                     await answer(scope, receive, send_with_id)
+            finally:
+                _finish(scope, exchange)
+
+
+def _finish(scope: Scope, exchange: Exchange) -> None:
+    scope["app"].state.services.usage.count_exchange(exchange)
+    log.info(
+        "request.answered",
+        method=scope["method"],
+        # as it is declared, with the names of its parameters
+        route=getattr(scope.get("route"), "path", None),
+        status=exchange.status,
+        duration_ms=round(exchange.duration_ms, 1),
+        received_bytes=exchange.received_bytes,
+        sent_bytes=exchange.sent_bytes,
+        key=exchange.key_id and key_id(exchange.key_id),
+    )
 
 
 class BodyLimit:

@@ -1,13 +1,24 @@
 """What the API process reads from the environment."""
 
 from datetime import timedelta
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from api.fetching import FetchBounds
+from jobs.addresses import Rules
 from jobs.admission import Quota
+from jobs.retention import DELETED_JOBS_KEPT
 from jobs.settings import ServiceSettings
 from jobs.submit import Limits
 from jobs.text_cache import TextBudget
+from jobs.undelivered import DELIVERIES_KEPT
+
+
+def _allowances(value: list[str]) -> list[str]:
+    # a setting that cannot be read ends the start, not the first request
+    Rules.parse(value)
+    return value
 
 
 class ApiSettings(ServiceSettings):
@@ -35,6 +46,8 @@ class ApiSettings(ServiceSettings):
     """How long a poll with `Prefer: wait` may last."""
     max_waiters: int = 2_000
     """Polls of one process that wait at a time; more are answered at once."""
+    max_streams: int = 500
+    """Clients of one process that follow the events of a job; more are answered 503."""
     max_queue_items: int = Field(Quota().queue_items, gt=0)
     """Items that may wait or run in all; a job beyond it is answered 503."""
     max_tenant_items: int = Field(Quota().items, gt=0)
@@ -44,10 +57,33 @@ class ApiSettings(ServiceSettings):
     max_tenant_gflop: float = Field(Quota().gflop, gt=0)
     """Estimated work of one tenant that may wait or run, in GFLOP; an embedding of one picture takes some 10
     to 700, by its model. Without a limit unless given."""
+    deleted_jobs_days: float = Field(DELETED_JOBS_KEPT / timedelta(days=1), ge=0)
+    """So long a deleted job is answered with 410; then its id is unknown."""
+    requests_per_minute: int = Field(6_000, ge=0)
+    """Of a key that has no limit of its own, in each API process: behind several, the limit is as many times
+    that. 0 is none. More are answered 429."""
+    bad_keys_per_minute: int = Field(600, ge=0)
+    """Of one address (an IPv6 network of 64 bits), by the connection itself: no header is believed. After so
+    many, keys that were not good before are answered 429 without being looked up. 0 is no limit."""
     text_cache_days: float = Field(TextBudget().unused / timedelta(days=1), ge=0)
     """A label's text that was not used for so long is embedded again."""
     text_cache_bytes: int = Field(TextBudget().tenant_bytes, ge=0)
     """Vectors of labels' texts that are kept for one tenant; looked at every ten minutes."""
+    max_tenant_webhook_endpoints: int = Field(20, ge=0)
+    """Webhook endpoints of one tenant; another is answered 422."""
+    webhook_deliveries_days: float = Field(DELIVERIES_KEPT / timedelta(days=1), ge=0)
+    """Messages to webhook endpoints are shown for so long after they were delivered, or failed."""
+    fetch_urls: bool = False
+    """Whether jobs may name pictures by a URL, which this process then fetches."""
+    fetch_picture_seconds: float = Field(FetchBounds().picture_seconds, gt=0)
+    """A picture that is not there by then fails."""
+    fetch_job_seconds: float = Field(FetchBounds().job_seconds, gt=0)
+    """Of the pictures of one job, those fail that are not there by then; so long its submit may take."""
+    fetch_at_once: int = Field(FetchBounds().at_once, ge=1)
+    """Pictures that this process fetches at a time; each is held in memory until it is there."""
+    egress_allowed: Annotated[list[str], AfterValidator(_allowances)] = Field(default_factory=list)
+    """Hosts and networks that URLs of clients may lead to beside public addresses, as JSON:
+    `["127.0.0.1:9000", "10.0.0.0/8", "hooks.internal:*"]`; without a port, 80 and 443."""
 
     def limits(self) -> Limits:
         """How large one inline job may be."""
@@ -59,9 +95,31 @@ class ApiSettings(ServiceSettings):
             output_bytes=self.max_job_output_bytes,
         )
 
+    def deleted_jobs_kept(self) -> timedelta:
+        """How long it is known of a job that it was deleted."""
+        return timedelta(days=self.deleted_jobs_days)
+
     def text_budget(self) -> TextBudget:
         """How many texts of labels are kept, and how long."""
         return TextBudget(timedelta(days=self.text_cache_days), self.text_cache_bytes)
+
+    def deliveries_kept(self) -> timedelta:
+        """How long messages that have ended are kept."""
+        return timedelta(days=self.webhook_deliveries_days)
+
+    def fetch_bounds(self) -> FetchBounds:
+        """How much is fetched; of one job no more than a body may bring."""
+        return FetchBounds(
+            picture_seconds=self.fetch_picture_seconds,
+            job_seconds=self.fetch_job_seconds,
+            picture_bytes=self.max_image_bytes,
+            job_bytes=self.max_body_bytes,
+            at_once=self.fetch_at_once,
+        )
+
+    def egress_rules(self) -> Rules:
+        """Where requests to URLs of clients may go."""
+        return Rules.parse(self.egress_allowed)
 
     def quota(self) -> Quota:
         """How much may wait or run at once."""

@@ -6,7 +6,7 @@ job that is not stored after all is given back.
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -15,13 +15,23 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import Services
-from api.schemas.submissions import EmbeddingRequest, LensRequest
+from api.schemas.ids import parse_endpoint_id, parse_job_id
+from api.schemas.submissions import AnyRequest, EmbeddingRequest, RescoreRequest, WebhookTarget
 from api.uploads import Upload, hash_pictures, store_pictures
-from jobs import fairness, idempotency, queries, submit
+from jobs import endpoints, fairness, idempotency, rescore, submit
 from jobs.admission import admit
-from jobs.errors import QueueFullError, QuotaExceededError
+from jobs.errors import (
+    InvalidRequestError,
+    NotFoundError,
+    QueueFullError,
+    QuotaExceededError,
+    UnknownJobError,
+    UnknownWebhookEndpointError,
+)
 from jobs.idempotency import Once
-from jobs.submit import Submission, Terms, TextItem
+from jobs.outlook import Outlook, outlook_of
+from jobs.rescore import Source
+from jobs.submit import Item, Submission, Terms, TextItem
 from jobs.units import Admission
 from models.image import Image
 from models.job import Job
@@ -32,34 +42,76 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A committed job, how many workers of its model are online, and whether it is new to its key."""
+    """A committed job, what it has before it, and whether it is new to its key."""
 
     job: Job
-    online: int | None
+    outlook: Outlook
     new: bool
 
 
+async def source_of(services: Services, tenant: str, wanted: AnyRequest) -> Source | None:
+    """The job that a rescore names; None of any other request.
+
+    Raises:
+        UnknownJobError: there is none, or it is another tenant's.
+        InvalidRequestError: the request names another model than the job's.
+    """
+    if not isinstance(wanted, RescoreRequest):
+        return None
+    try:
+        job_id = parse_job_id(wanted.input.from_job)
+    except NotFoundError:
+        raise UnknownJobError(pointer=rescore.POINTER) from None
+    async with services.sessions() as session:
+        source = await session.run_sync(rescore.find_source, tenant, job_id)
+    if wanted.model not in {None, source.model}:
+        raise InvalidRequestError(
+            f"The embeddings are those of {source.model}, and so are their scores: leave `model` out.",
+            pointer="/model",
+        )
+    return source
+
+
 def submission_of(
-    wanted: LensRequest | EmbeddingRequest, uploads: Sequence[Upload], default_model: str
+    wanted: AnyRequest,
+    uploads: Sequence[Upload],
+    default_model: str,
+    key_id: uuid.UUID,
+    source: Source | None = None,
 ) -> Submission:
-    """What a request asks for, its pictures not yet stored."""
+    """What a request asks for, its pictures not yet stored; `source` is that of a rescore."""
     options: dict[str, Any] = wanted.options.model_dump()
-    if isinstance(wanted, LensRequest):
+    if not isinstance(wanted, EmbeddingRequest):
         # as they are, but in one way: what means the same is the same submission, and may share a pass
         options["labels"] = [each if isinstance(each, str) else each.model_dump() for each in wanted.labels]
-    pending = [upload.pending() for upload in uploads]
+    if isinstance(wanted, RescoreRequest):
+        items: list[Item] = []
+        options["from_job"] = wanted.input.from_job
+    else:
+        items = [upload.pending() for upload in uploads] or [TextItem(text) for text in wanted.input.texts]
     return Submission(
         type=JobType(wanted.type),
-        model=wanted.model or default_model,
-        items=pending or [TextItem(text) for text in wanted.input.texts],
+        model=source.model if source else wanted.model or default_model,
+        items=items,
         options=options,
+        source=source,
         priority=wanted.priority,
         terms=Terms(
             start_within=_span(wanted.start_within_s),
             run_timeout=_span(wanted.run_timeout_s),
             result_ttl=_span(wanted.result_ttl_s),
         ),
+        tags=wanted.tags,
+        key_id=key_id,
+        webhook_endpoint_id=_endpoint_id(wanted.webhook),
     )
+
+
+def _endpoint_id(webhook: WebhookTarget | None) -> uuid.UUID | None:
+    try:
+        return None if webhook is None else parse_endpoint_id(webhook.endpoint_id)
+    except NotFoundError:
+        raise UnknownWebhookEndpointError(pointer="/webhook/endpoint_id") from None
 
 
 def _span(seconds: int | None) -> timedelta | None:
@@ -69,40 +121,59 @@ def _span(seconds: int | None) -> timedelta | None:
 async def accept(
     services: Services, tenant: str, submission: Submission, uploads: Sequence[Upload], key: str | None
 ) -> Accepted:
-    """Admit the job, store its pictures, then its rows, unless the key stands for one already.
+    """Fetch what it names by URL, admit the job, store its pictures, then its rows.
 
-    A job that is sent again is neither charged nor refused for what waits.
+    Unless its key stands for one already: a job that is sent again is neither charged nor refused for what
+    waits, and nothing is fetched for it.
 
     Raises:
         UnknownImageError: an id names no image of the tenant.
         IdempotencyKeyReusedError: the key stands for another submission.
         QueueFullError, QuotaExceededError, OverQuotaError: there is no room for it.
+        UnknownWebhookEndpointError, WebhookEndpointNotEnabledError: its end could not be told.
+        DomainError: it is a rescore of a job that has not, or no longer, what it needs.
     """
     named = await _named_images(services, tenant, submission)
     once = await _identify(submission, uploads, named, key, services.settings.max_image_bytes)
-    if known := await _find(services, tenant, once):
+    if known := await find_known(services, tenant, once):
         return known
+    uploads = await services.fetcher.fetch(uploads)
+    if submission.source is not None:
+        # not before: the job of a key is found again when its source is gone
+        rescore.check_source(submission.source, services.catalog)
     input_bytes = sum(upload.image_bytes for upload in uploads)
     input_bytes += sum(image.image_bytes for image in named.values())
     try:
         admission = await _admit(services, tenant, submission, input_bytes)
     except (QueueFullError, QuotaExceededError):
         # perhaps there is no room because its twin has just taken it
-        if known := await _find(services, tenant, once):
+        if known := await find_known(services, tenant, once):
             return known
         raise
-    try:
+
+    async def store() -> Accepted:
+        stored = submission
         if uploads:
             items = await store_pictures(services.blobs, tenant, uploads, services.settings.max_image_bytes)
-            submission = replace(submission, items=items)
-        accepted = await _store(services, tenant, submission, admission, once)
+            stored = replace(submission, items=items)
+        return await _store(services, tenant, stored, admission, once)
+
+    return await settle(services, admission, submission.size, store)
+
+
+async def settle(
+    services: Services, admission: Admission, items: int, store: Callable[[], Awaitable[Accepted]]
+) -> Accepted:
+    """Store what was admitted; what was charged is given back unless a new job came of it."""
+    try:
+        accepted = await store()
     except BaseException:
-        await asyncio.shield(_give_back(services, admission, len(submission.items)))
+        await asyncio.shield(_give_back(services, admission, items))
         raise
     if accepted.new:
-        services.backlog.add(len(submission.items))
+        services.backlog.add(items)
     else:
-        await _give_back(services, admission, len(submission.items))
+        await _give_back(services, admission, items)
     return accepted
 
 
@@ -127,18 +198,26 @@ async def _identify(
     return Once(key, idempotency.fingerprint(submission, named))
 
 
-async def _find(services: Services, tenant: str, once: Once | None) -> Accepted | None:
+async def find_known(services: Services, tenant: str, once: Once | None) -> Accepted | None:
+    """The job that a key stands for already.
+
+    Raises:
+        IdempotencyKeyReusedError: it stands for another request.
+        JobDeletedError, IdempotencyKeySpentError: the job was deleted, and in the end is gone.
+    """
     if once is None:
         return None
     async with services.sessions() as session:
         known = await session.run_sync(idempotency.find_job, tenant, once)
         if known is None:
             return None
-        return Accepted(known, await session.scalar(queries.workers_online(known.model)), new=False)
+        return Accepted(known, await session.run_sync(outlook_of, known.id), new=False)
 
 
 async def _admit(services: Services, tenant: str, submission: Submission, input_bytes: int) -> Admission:
     async with services.sessions.begin() as session:
+        if submission.webhook_endpoint_id is not None:
+            await session.run_sync(endpoints.check_wanted, tenant, submission.webhook_endpoint_id)
         return await session.run_sync(
             admit,
             tenant,
@@ -158,7 +237,7 @@ async def _store(
             job, new = await session.run_sync(submit.submit, tenant, submission, admission), True
         else:
             job, new = await session.run_sync(idempotency.submit_once, tenant, submission, admission, once)
-        return Accepted(job, await session.scalar(queries.workers_online(job.model)), new)
+        return Accepted(job, await session.run_sync(outlook_of, job.id), new)
 
 
 async def _give_back(services: Services, admission: Admission, items: int) -> None:

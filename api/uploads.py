@@ -12,22 +12,26 @@ from starlette.datastructures import UploadFile
 from api.errors import RefusedImagesError
 from jobs.blobs import BlobStore
 from jobs.images import Content
+from jobs.remote import Remote, Unfetched
 from jobs.submit import ImageItem
 from pictures.errors import ImageTooLargeError, PictureError
 from pictures.sniff import sniff
 from pictures.upload import inspect
 
+Elsewhere = uuid.UUID | Remote | Unfetched
+"""Of these a request has no bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A picture of a request: a file, base64 text, or the id of an image; and the name it came with."""
+    """A picture of a request: a file, base64 text, an image's id or a URL; and the name it came with."""
 
-    source: UploadFile | str | uuid.UUID
+    source: UploadFile | str | uuid.UUID | Remote | Unfetched
     name: str | None
 
     @property
     def image_bytes(self) -> int:
-        """What it weighs as a file; 0 for the id of an image, which was weighed when it came."""
+        """What it weighs as a file; 0 for the id of an image, which was weighed when it came, or a URL."""
         if isinstance(self.source, UploadFile):
             return self.source.size or 0
         if isinstance(self.source, str):
@@ -36,7 +40,7 @@ class Upload:
 
     def pending(self) -> ImageItem:
         """The item before its bytes are stored."""
-        return ImageItem(self.source if isinstance(self.source, uuid.UUID) else Content("", 0), self.name)
+        return ImageItem(self.source if isinstance(self.source, Elsewhere) else Content("", 0), self.name)
 
 
 async def hash_pictures(uploads: Sequence[Upload], limit_bytes: int) -> list[ImageItem]:
@@ -92,10 +96,10 @@ async def _check(upload: Upload, limit_bytes: int) -> None:
 
 async def _contained(
     upload: Upload, use: Callable[[bytes], Content], limit_bytes: int
-) -> Content | uuid.UUID:
-    """What `use` makes of a picture's first bytes, in a thread; the id of one that was kept before."""
+) -> Content | Elsewhere:
+    """What `use` makes of a picture's first bytes, in a thread; of one without bytes, what stands for it."""
     source = upload.source
-    if isinstance(source, uuid.UUID):
+    if isinstance(source, Elsewhere):
         return source
     if isinstance(source, str):
         # four characters are three bytes

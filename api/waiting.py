@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from starlette.requests import ClientDisconnect
 
 from api.schemas.ids import parse_job_id
-from api.schemas.jobs import JobView
+from api.schemas.jobs import QUEUE_PAUSED, JobView
 from jobs import queries
 from models.types import ENDED
 
@@ -36,6 +36,7 @@ class Standing(NamedTuple):
     failed: int
     dropped: int
     workers_online: int
+    paused: bool = False
 
     def is_done(self) -> bool:
         """Whether the job ended."""
@@ -68,6 +69,11 @@ class Waiting:
         return self._count
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the process is to end."""
+        return self._closed
+
+    @property
     def has_room(self) -> bool:
         """Whether one more may wait."""
         return not self._closed and self._count < self._max_waiters
@@ -80,6 +86,8 @@ class Waiting:
         Raises:
             ClientDisconnect: nobody waits for the answer any more.
         """
+        if self._closed:
+            return
         waiter = _Waiter(is_news, asyncio.Event())
         self._enter(job_id, waiter)
         gone = asyncio.create_task(_until_gone(request))
@@ -173,16 +181,21 @@ async def follow(
     while not shown.done and (known is None or known(shown)) and (left := deadline - clock()) > 0:
         if not waiting.has_room:
             return shown, False
-        seen = _standing(shown)
+        seen = standing_of(shown)
         is_news = Standing.is_done if known is None else seen.differs
         await waiting.wait(request, parse_job_id(shown.id), is_news, left)
         shown = await look()
     return shown, True
 
 
-def _standing(shown: JobView) -> Standing:
+def standing_of(shown: JobView) -> Standing:
+    """Where a job stands that a poll shows."""
     progress = shown.progress
-    return Standing(shown.state, progress.succeeded, progress.failed, progress.dropped, shown.workers_online)
+    # of what ended it is not shown, and nobody waits for it
+    paused = shown.waiting_for is not None and shown.waiting_for.code == QUEUE_PAUSED
+    return Standing(
+        shown.state, progress.succeeded, progress.failed, progress.dropped, shown.workers_online, paused
+    )
 
 
 async def _until_gone(request: Request) -> None:

@@ -22,6 +22,8 @@ def api_argv(host: str, port: int) -> list[str]:
     return [
         *(sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app"),
         *("--host", host, "--port", str(port), "--timeout-graceful-shutdown", "10"),
+        # it logs its requests itself, without query strings; and believes no header of who sends them
+        *("--no-access-log", "--no-proxy-headers"),
     ]
 
 

@@ -52,10 +52,13 @@ class TextTower:
     runtime: str
     dtype: str
     float32_precision: str
+    device: str
+    """Its type: the same precision is other arithmetic on another one."""
 
     def keys(self, ids: TokenIds) -> list[bytes]:
         """A key for each row of token ids: 32 bytes, equal only where the embedding is."""
-        origin = [self.checkpoint_sha256, ENGINE_VERSION, self.runtime, self.dtype, self.float32_precision]
+        arithmetic = [self.runtime, self.dtype, self.float32_precision, self.device]
+        origin = [self.checkpoint_sha256, ENGINE_VERSION, *arithmetic]
         salt = hashlib.sha256(repr(origin).encode())
         keys = []
         for row in ids.numpy().astype("<i4"):

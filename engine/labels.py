@@ -100,6 +100,11 @@ def texts_of(prompts: Prompts) -> tuple[str, ...]:
     return prompts or ()
 
 
+def is_fitted(prompts: Prompts) -> bool:
+    """Whether logit and match probability say anything of a label: of texts, but of no other vectors."""
+    return isinstance(prompts, (str, tuple))
+
+
 def count_prompts(labels: Iterable[str | Mapping[str, Any]]) -> int:
     """How many texts are to be embedded for labels as a job holds them."""
     return sum(1 if isinstance(label, str) else count_texts(label) for label in labels)

@@ -212,6 +212,7 @@ class SiglipEngine:
             runtime=self.runtime,
             dtype=self.dtype,
             float32_precision=torch.get_float32_matmul_precision(),
+            device=self.device.type,
         )
         return embed_directions(read_labels(labels), check_template(template), tower, store)
 

@@ -1,7 +1,7 @@
 """Letting a job in: is there room for it, what will it cost, and where in the queue does it begin."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
@@ -22,6 +22,7 @@ UNIT_SECONDS: Final = 1.0
 MAX_UNIT_ITEMS: Final = 128
 UNIT_OUTPUT_BYTES: Final = 256 * 2**20
 """A unit's arrays take no more, unless one item's do: a worker holds them until it stores them all."""
+UNITS: Final = ("items", "bytes of pictures", "GFLOP of work")
 ASSUMED_SECONDS_PER_GFLOP: Final = 1 / 200
 """Of a model that no worker has measured yet: two cores of a server."""
 
@@ -44,11 +45,19 @@ class Quota:
     queue_items: int = 10_000_000
 
 
+class Held(NamedTuple):
+    """What counts against a tenant's quota: items, bytes of pictures, estimated work."""
+
+    items: int
+    input_bytes: int
+    gflop: float
+
+
 def priority_of(submission: Submission) -> Priority:
     """The priority that was asked for, or the one that suits its size."""
     if submission.priority is not None:
         return submission.priority
-    return Priority.INTERACTIVE if len(submission.items) <= INTERACTIVE_ITEMS else Priority.BULK
+    return Priority.INTERACTIVE if submission.size <= INTERACTIVE_ITEMS else Priority.BULK
 
 
 def check_priority(submission: Submission) -> None:
@@ -57,9 +66,9 @@ def check_priority(submission: Submission) -> None:
     Raises:
         InvalidRequestError: it is interactive with more items than such a job may have.
     """
-    if submission.priority is Priority.INTERACTIVE and len(submission.items) > INTERACTIVE_ITEMS:
+    if submission.priority is Priority.INTERACTIVE and submission.size > INTERACTIVE_ITEMS:
         raise InvalidRequestError(
-            f"An interactive job has {INTERACTIVE_ITEMS} items at most, this one {len(submission.items)}:"
+            f"An interactive job has {INTERACTIVE_ITEMS} items at most, this one {submission.size}:"
             " send it as bulk.",
             pointer="/priority",
         )
@@ -84,25 +93,29 @@ def admit(
         QuotaExceededError: the tenant has.
         OverQuotaError: it would never fit, however empty the queue.
     """
-    items = len(submission.items)
+    items = submission.size
     if items > quota.queue_items:
         raise OverQuotaError(f"The queue takes {quota.queue_items} items in all, this job has {items}.")
     if waiting_items + items > quota.queue_items:
         raise QueueFullError
-    asked = price(submission.type, submission.options, submission.kind, catalog.find(submission.model))
+    asked = price(submission.type, submission.resolved, submission.kind, catalog.find(submission.model))
     flow = FlowKey(submission.model, tenant, priority_of(submission))
     cost = items * asked.item_gflop + asked.label_gflop
     start = fairness.charge(session, flow, cost)
-    _check_quota(session, tenant, (items, input_bytes, cost), quota)
-    shared = batch_key(tenant, submission.type, submission.kind, submission.options)
+    _check_quota(session, tenant, Held(items, input_bytes, cost), quota)
+    shared = batch_key(tenant, submission.type, submission.kind, submission.resolved)
     return Admission(flow, start, asked, _unit_items(session, flow, asked), shared)
 
 
-def _check_quota(session: Session, tenant: str, asked: tuple[int, int, float], quota: Quota) -> None:
-    held = session.execute(_HELD, {"tenant": tenant}).one()
-    limits = (quota.items, quota.input_bytes, quota.gflop)
-    units = ("items", "bytes of pictures", "GFLOP of work")
-    for has, size, limit, unit in zip(held, asked, limits, units, strict=True):
+def read_held(session: Session, tenant: str) -> Held:
+    """What of a tenant waits or runs: read of its jobs that have not ended, which an index holds."""
+    row = session.execute(_HELD, {"tenant": tenant}).one()
+    return Held(int(row[0]), int(row[1]), float(row[2]))
+
+
+def _check_quota(session: Session, tenant: str, asked: Held, quota: Quota) -> None:
+    held = read_held(session, tenant)
+    for has, size, limit, unit in zip(held, asked, _limits(quota), UNITS, strict=True):
         if size > limit:
             raise OverQuotaError(
                 f"This job has {size:.0f} {unit}, {limit:.0f} of yours may wait at once: send it in parts."
@@ -112,6 +125,10 @@ def _check_quota(session: Session, tenant: str, asked: tuple[int, int, float], q
                 f"{has:.0f} {unit} of yours wait or run, this job has {size:.0f}, and {limit:.0f} may: try"
                 " again when some of it is done."
             )
+
+
+def _limits(quota: Quota) -> tuple[int, int, float]:
+    return quota.items, quota.input_bytes, quota.gflop
 
 
 def _unit_items(session: Session, flow: FlowKey, asked: Price) -> int:

@@ -66,6 +66,12 @@ class UnknownImageError(InvalidRequestError):
     code = "unknown-image"
 
 
+class UnknownJobError(InvalidRequestError):
+    """There is no job of this id for this key."""
+
+    code = "unknown-job"
+
+
 class ImageInUseError(DomainError):
     """A job that is kept still uses this image."""
 
@@ -84,16 +90,46 @@ class IdempotencyKeyReusedError(InvalidRequestError):
     code = "idempotency-key-reused"
 
 
+class IdempotencyKeySpentError(DomainError):
+    """What was made with this Idempotency-Key is gone: take a new key to make it again."""
+
+    code = "idempotency-key-spent"
+
+
 class NotFoundError(DomainError):
     """There is nothing of that id for this key."""
 
     code = "not-found"
 
 
+class JobDeletedError(DomainError):
+    """The job was deleted."""
+
+    code = "job-deleted"
+
+
+class NotEndedError(DomainError):
+    """The job has not ended yet: cancel it first, or wait for its end."""
+
+    code = "not-ended"
+
+
+class NothingToRetryError(DomainError):
+    """All items of the job succeeded: to compute them again, retry `all`."""
+
+    code = "nothing-to-retry"
+
+
 class AlreadyEndedError(DomainError):
     """The job has ended already."""
 
     code = "already-ended"
+
+
+class EmbeddingsNotKeptError(DomainError):
+    """The job kept no embeddings: submit a lens with "embeddings" among its `outputs` and rescore that."""
+
+    code = "embeddings-not-kept"
 
 
 class QueueFullError(DomainError):
@@ -160,6 +196,54 @@ class InsufficientScopeError(DomainError):
     """This key may not do that."""
 
     code = "insufficient-scope"
+
+
+class LastAdminKeyError(DomainError):
+    """This is your last key that can manage keys: make another one with the scope `admin` first."""
+
+    code = "last-admin-key"
+
+
+class UrlRefusedError(InvalidRequestError):
+    """Requests go to public addresses only, by http or https, on ports 80 and 443."""
+
+    code = "url-refused"
+
+
+class UrlUnreachableError(DomainError):
+    """Nobody answers at this URL."""
+
+    code = "url-unreachable"
+
+
+class UnknownWebhookEndpointError(InvalidRequestError):
+    """There is no webhook endpoint of this id for this key: make one at /v1/webhook-endpoints first."""
+
+    code = "unknown-webhook-endpoint"
+
+
+class WebhookEndpointNotEnabledError(InvalidRequestError):
+    """This webhook endpoint is not enabled, and is sent nothing."""
+
+    code = "webhook-endpoint-not-enabled"
+
+
+class TooManyWebhookEndpointsError(InvalidRequestError):
+    """You have as many webhook endpoints as you may: delete one that is not needed."""
+
+    code = "too-many-webhook-endpoints"
+
+
+class UrlTooLargeError(DomainError):
+    """There is more at this URL than the service takes."""
+
+    code = "url-too-large"
+
+
+class UrlsNotAllowedError(InvalidRequestError):
+    """This service fetches no pictures: send them, or have its operator set LENSQUEUE_FETCH_URLS=true."""
+
+    code = "urls-not-allowed"
 
 
 class BlobMissingError(DomainError):

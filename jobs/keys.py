@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
+from jobs.errors import LastAdminKeyError, NotFoundError
 from models.api_key import ApiKey
 from models.types import Scope
 
@@ -19,13 +20,6 @@ DEFAULT_TENANT: Final = "default"
 DEFAULT_SCOPES: Final = (Scope.SUBMIT, Scope.READ)
 HINT_CHARACTERS: Final = 9
 """Of a key's 46, enough to tell one from another, and of its 256 random bits 36."""
-
-# built once: every request asks for its key
-_KEY_OF = select(ApiKey).where(
-    ApiKey.sha256 == bindparam("sha256"),
-    ApiKey.revoked_at.is_(None),
-    ApiKey.expires_at.is_(None) | (ApiKey.expires_at > func.now()),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +42,73 @@ def create_key(
 ) -> Made:
     """Make a key for a tenant; the caller commits, and shows the key once."""
     key = PREFIX + secrets.token_urlsafe(32)
+    wanted = set(scopes)
     row = ApiKey(
         id=key_id,
         tenant=tenant,
         name=name,
-        sha256=_hash(key),
+        sha256=hash_key(key),
         hint=key[:HINT_CHARACTERS],
-        scopes=[scope for scope in Scope if scope in set(scopes)],
+        scopes=[scope for scope in Scope if scope in wanted],
         requests_per_minute=requests_per_minute,
         expires_at=None if expires_in is None else func.now() + expires_in,
     )
     session.add(row)
     session.flush()
+    # with the times that the database made of it
+    session.refresh(row)
     return Made(row, key)
+
+
+def _is_usable() -> ColumnElement[bool]:
+    return ApiKey.revoked_at.is_(None) & (ApiKey.expires_at.is_(None) | (ApiKey.expires_at > func.now()))
+
+
+# built once: every request asks for its key
+_KEY_OF = select(ApiKey).where(ApiKey.sha256 == bindparam("sha256"), _is_usable())
 
 
 def key_of(key: str) -> Select[ApiKey]:
     """The row of a key that is neither revoked nor expired."""
-    return _KEY_OF.params(sha256=_hash(key))
+    return _KEY_OF.params(sha256=hash_key(key))
 
 
-def _hash(key: str) -> str:
+def key_by_id(tenant: str, key_id: uuid.UUID) -> Select[ApiKey]:
+    """A key, usable or not, if it is the tenant's."""
+    return select(ApiKey).where(ApiKey.id == key_id, ApiKey.tenant == tenant)
+
+
+def keys_page(tenant: str, *, before: uuid.UUID | None, limit: int) -> Select[ApiKey]:
+    """A tenant's keys, newest first, made before one of them: one more than `limit`, to tell what follows."""
+    page = select(ApiKey).where(ApiKey.tenant == tenant).order_by(ApiKey.id.desc()).limit(limit + 1)
+    return page if before is None else page.where(ApiKey.id < before)
+
+
+def revoke_key(session: Session, tenant: str, key_id: uuid.UUID, *, leave_an_admin: bool = True) -> None:
+    """Revoke a key of a tenant, for good; the row stays, and revoking it again changes nothing.
+
+    Raises:
+        NotFoundError: the tenant has no such key.
+        LastAdminKeyError: no other key could make keys then, and that is not wanted.
+    """
+    # locked, in one order: of two requests that revoke the last two, the second one sees what the first did
+    admins = session.scalars(
+        select(ApiKey.id)
+        .where(ApiKey.tenant == tenant, ApiKey.scopes.contains([Scope.ADMIN]), _is_usable())
+        .order_by(ApiKey.id)
+        .with_for_update(key_share=True)
+    ).all()
+    key = session.scalar(key_by_id(tenant, key_id))
+    if key is None:
+        raise NotFoundError
+    if key.revoked_at is not None:
+        return
+    if leave_an_admin and list(admins) == [key_id]:
+        raise LastAdminKeyError
+    session.execute(update(ApiKey).where(ApiKey.id == key_id).values(revoked_at=func.now()))
+
+
+def hash_key(key: str) -> str:
+    """What is kept of a key."""
     # a key holds 256 random bits: a plain hash cannot be searched, and a slow one would cost every request
     return hashlib.sha256(key.encode()).hexdigest()

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -20,11 +21,13 @@ from jobs import queries
 from jobs.blobs import BlobStore
 from jobs.broker import BROKER_ERRORS, Inviter
 from jobs.deadlines import continue_cancels, expire_unstarted, stop_overdue
+from jobs.endpoints import forget_secrets
 from jobs.idempotency import forget_keys
 from jobs.images import remove_dying
 from jobs.recovery import Expiry, fail_hopeless, judge_struck
-from jobs.retention import expire_results, forget_workers, remove_drafts
+from jobs.retention import DELETED_JOBS_KEPT, expire_results, forget_deleted, forget_workers, remove_drafts
 from jobs.text_cache import BudgetRound, TextBudget, forget_unused
+from jobs.undelivered import DELIVERIES_KEPT, end_unwanted, prune_deliveries
 
 log = structlog.get_logger()
 
@@ -68,7 +71,13 @@ def recovering(inviter: Inviter) -> list[Duty]:
     ]
 
 
-def tidying(blobs: BlobStore, texts: TextBudget) -> list[Duty]:
+def tidying(
+    blobs: BlobStore,
+    texts: TextBudget,
+    *,
+    deleted_jobs_kept: timedelta = DELETED_JOBS_KEPT,
+    deliveries_kept: timedelta = DELIVERIES_KEPT,
+) -> list[Duty]:
     """What removes what nobody needs any more."""
     return [
         Duty(3, partial(remove_dying, blobs=blobs)),
@@ -78,6 +87,10 @@ def tidying(blobs: BlobStore, texts: TextBudget) -> list[Duty]:
         Duty(11, partial(remove_drafts, blobs=blobs), exhausting=False),
         Duty(12, partial(forget_unused, budget=texts)),
         Duty(13, BudgetRound(texts)),
+        Duty(20, partial(forget_deleted, kept=deleted_jobs_kept)),
+        Duty(30, end_unwanted),
+        Duty(31, partial(prune_deliveries, kept=deliveries_kept)),
+        Duty(32, forget_secrets, exhausting=False),
     ]
 
 

@@ -18,9 +18,12 @@ BASE_224: Final = Dimensions(
 TEXT_TOKENS: Final = 64
 SCORED_LABELS: Final = 100
 GIGA: Final = 1e9
+READ_GFLOP: Final = 0.2
+"""For reading what was kept of an item and storing its scores: a millisecond of an unmeasured model."""
 _FLOAT_BYTES: Final = 4
 # hidden state, its normed copy, attention's three inputs and its output: what a block holds of an image
 _LIVE_STATES: Final = 8
+_LIVE_SCORES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,10 @@ def price(type_: JobType, options: Mapping[str, Any], kind: str, checkpoint: Che
         return Price(_tower_gflop(sizes, TEXT_TOKENS), _tower_bytes(sizes, TEXT_TOKENS))
     gflop, memory = _tower_gflop(sizes, sizes.patch_tokens), _tower_bytes(sizes, sizes.patch_tokens)
     labels = options.get("labels", ())
+    if type_ is JobType.RESCORE:
+        layers = len(_chosen(options["layers"], sizes.layers))
+        gflop, memory = _rescore_gflop(sizes, layers, len(labels)), _rescore_bytes(sizes, layers, len(labels))
+        return Price(gflop, memory, count_prompts(labels) * _tower_gflop(sizes, TEXT_TOKENS))
     if type_ is JobType.LOGIT_LENS:
         plan = plan_of(options, sizes)
         gflop += (
@@ -143,6 +150,15 @@ def _patch_gflop(sizes: Dimensions, method: str) -> float:
     if method == "value":
         return sizes.patch_tokens * width**2 / GIGA
     return sizes.patch_tokens * (4 * width**2 + 4 * width * sizes.mlp_size) / GIGA
+
+
+def _rescore_gflop(sizes: Dimensions, layers: int, labels: int) -> float:
+    return READ_GFLOP + 2 * layers * sizes.hidden_size * labels / GIGA
+
+
+def _rescore_bytes(sizes: Dimensions, layers: int, labels: int) -> int:
+    """Embeddings of layers, and what is made of their cosines: scores, their order, logits."""
+    return layers * (sizes.hidden_size + _LIVE_SCORES * labels) * _FLOAT_BYTES
 
 
 def _tower_bytes(sizes: Dimensions, tokens: int) -> int:

@@ -56,12 +56,26 @@ def job_of(tenant: str, job_id: uuid.UUID) -> Select[Job]:
     return _JOB_OF.params(job_id=job_id, tenant=tenant)
 
 
-def standings(job_ids: Sequence[uuid.UUID]) -> Select[uuid.UUID, str, int, int, int, int]:
-    """Where these jobs stand: id, state, counts, and the workers online for the job's model."""
+def whole_job_of(tenant: str, job_id: uuid.UUID) -> Select[Job]:
+    """The same, with its options."""
+    return select(Job).where(Job.id == job_id, Job.tenant == tenant)
+
+
+def standings(job_ids: Sequence[uuid.UUID]) -> Select[uuid.UUID, str, int, int, int, int, bool]:
+    """Where these jobs stand: id, state, counts, the workers online for its model, whether that is paused."""
     online = models_online().subquery()
     return (
-        select(Job.id, Job.state, Job.succeeded, Job.failed, Job.dropped, func.coalesce(online.c.workers, 0))
+        select(
+            Job.id,
+            Job.state,
+            Job.succeeded,
+            Job.failed,
+            Job.dropped,
+            func.coalesce(online.c.workers, 0),
+            Queue.paused_at.is_not(None),
+        )
         .outerjoin(online, online.c.model == Job.model)
+        .outerjoin(Queue, Queue.model == Job.model)
         # one array: as many parameters as jobs would be another statement for every number of them
         .where(Job.id == any_(literal(list(job_ids), ARRAY(Uuid))))
     )
@@ -112,15 +126,6 @@ def load_failures() -> Select[str, dict[str, Any]]:
         .subquery()
     )
     return select(told.c.model, told.c.error).where(told.c.error.is_not(None))
-
-
-_FAILURES = load_failures().subquery()
-_LOAD_FAILURE = select(_FAILURES.c.error).where(_FAILURES.c.model == bindparam("model"))
-
-
-def load_failure(model: str) -> Select[dict[str, Any]]:
-    """Why the last worker of one model could not load, if it could not."""
-    return _LOAD_FAILURE.params(model=model)
 
 
 def queue_depths() -> Select[str, int, int, float | None]:

@@ -106,8 +106,10 @@ def _explode(session: Session, struck: Any) -> None:
     row = session.scalars(select(JobInput).where(*where)).one()
     first = (session.scalar(select(func.max(JobInput.unit)).where(JobInput.job_id == struck.job_id)) or 0) + 1
     session.execute(delete(JobInput).where(*where))
+    # not what an item only tells of: a rescore reads no picture
+    named = set(map(str, row.image_ids))
     for unit, item in enumerate(row.items, start=first):
-        image_ids = [item["image_id"]] if "image_id" in item else []
+        image_ids = [item["image_id"]] if item.get("image_id") in named else []
         session.add(JobInput(job_id=struck.job_id, unit=unit, items=[item], image_ids=image_ids))
         session.add(
             Work(

@@ -30,6 +30,8 @@ from jobs.errors import (
 )
 from jobs.images import Content
 from jobs.pricing import stored_bytes
+from jobs.remote import Remote, Unfetched
+from jobs.rescore import Source, store_rescored
 from jobs.units import Admission, store_units
 from models.image import Image
 from models.job import Job
@@ -52,9 +54,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ImageItem:
-    """A picture: bytes that lie in the blob store, or the id of an image that was kept before."""
+    """A picture: bytes that lie in the blob store, or the id of an image that was kept before.
 
-    source: Content | uuid.UUID
+    What a URL names is none of these before it is fetched, nor where that failed.
+    """
+
+    source: Content | uuid.UUID | Remote | Unfetched
     custom_id: str | None = None
 
 
@@ -82,7 +87,8 @@ class Terms:
 class Submission:
     """What a client asks for, already parsed; `options` are the resolved options of the job's type.
 
-    Without a `priority`, a small job is interactive and a large one is bulk, see `jobs.admission`.
+    Without a `priority`, a small job is interactive and a large one is bulk, see `jobs.admission`. A rescore
+    has a `source` in the place of items: there may be many, and none is held.
     """
 
     type: JobType
@@ -91,11 +97,27 @@ class Submission:
     options: dict[str, Any]
     priority: Priority | None = None
     terms: Terms = field(default_factory=Terms)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    key_id: uuid.UUID | None = None
+    """The key that it came with; says nothing of what is asked for."""
+    webhook_endpoint_id: uuid.UUID | None = None
+    """Where its end is told; checked by `jobs.endpoints.check_wanted`."""
+    source: Source | None = None
+
+    @property
+    def size(self) -> int:
+        """How many items it has."""
+        return len(self.items) if self.source is None else self.source.items
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The options with what follows from the source."""
+        return self.options if self.source is None else self.options | self.source.options
 
     @property
     def kind(self) -> str:
         """What its items are, all of them: `text` or `image`."""
-        return "text" if isinstance(self.items[0], TextItem) else "image"
+        return "text" if self.items and isinstance(self.items[0], TextItem) else "image"
 
 
 def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
@@ -107,6 +129,10 @@ def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
             that the model has not; arrays that are too large.
     """
     checkpoint = catalog.find(submission.model)
+    if submission.source is not None:
+        # whether it can be rescored is found out later, see `jobs.rescore.check_source`
+        _check_labels(submission.options["labels"], checkpoint, limits)
+        return
     if not submission.items:
         raise NoInputError(pointer="/input")
     if len(submission.items) > limits.items:
@@ -151,27 +177,35 @@ def submit(
 
     Raises:
         UnknownImageError: an id names no image of the tenant.
+        ResultsExpiredError: results of its source were removed meanwhile.
     """
     terms = submission.terms
     rows = _hold_images(session, tenant, submission.items)
     job = Job(
         id=job_id,
         tenant=tenant,
+        key_id=submission.key_id,
         type=submission.type,
         model=submission.model,
-        options=submission.options,
+        options=submission.resolved,
+        tags=dict(submission.tags),
         priority=admission.flow.priority,
-        total=len(submission.items),
-        cost=admission.cost(len(submission.items)),
+        total=submission.size,
+        cost=admission.cost(submission.size),
+        vtime_end=admission.end(submission.size),
         input_bytes=sum(image.image_bytes for image in rows.values()),
         start_by=None if terms.start_within is None else func.now() + terms.start_within,
         run_timeout=terms.run_timeout,
         result_ttl=terms.result_ttl,
+        webhook_endpoint_id=submission.webhook_endpoint_id,
     )
     session.add(job)
     session.flush()
-    stored = (_stored(index, item, rows) for index, item in enumerate(submission.items))
-    store_units(session, job, stored, admission)
+    if submission.source is not None:
+        store_rescored(session, job, submission.source, admission)
+    else:
+        stored = (_stored(index, item, rows) for index, item in enumerate(submission.items))
+        store_units(session, job, stored, admission)
     return job
 
 
@@ -275,6 +309,10 @@ def _hold_images(session: Session, tenant: str, items: Sequence[Item]) -> dict[C
 def _stored(index: int, item: Item, rows: Mapping[Content | uuid.UUID, Image]) -> dict[str, Any]:
     if isinstance(item, TextItem):
         return {"index": index, "kind": "text", "custom_id": item.custom_id, "text": item.text}
+    if isinstance(item.source, Unfetched):
+        return {"index": index, "kind": "image", "custom_id": item.custom_id, "error": item.source.error}
+    if isinstance(item.source, Remote):
+        raise TypeError("a picture was to be stored before it was fetched")
     image = rows[item.source]
     return {
         "index": index,

@@ -74,6 +74,10 @@ class Admission:
         """The estimate for so many items and the job's labels, in GFLOP: what its flow is charged."""
         return items * self.price.item_gflop + self.price.label_gflop
 
+    def end(self, items: int) -> float:
+        """Where the flow's clock stands once it is charged for so many items."""
+        return self.start + self.cost(items) / WEIGHTS[self.flow.priority]
+
 
 def store_units(session: Session, job: Job, items: Iterable[Mapping[str, Any]], admission: Admission) -> None:
     """Cut the items into units and store them as inputs and as waiting work.
@@ -81,6 +85,11 @@ def store_units(session: Session, job: Job, items: Iterable[Mapping[str, Any]], 
     A unit's virtual time is the job's start and what the units before it cost.
     """
     _store_inputs(session, job.id, items, admission.unit_items)
+    store_work(session, job, admission)
+
+
+def store_work(session: Session, job: Job, admission: Admission) -> None:
+    """Store the waiting work of a job whose inputs are stored."""
     share = admission.cost(job.total) / job.total
     session.execute(
         STORE_WORK,
@@ -101,9 +110,9 @@ def store_units(session: Session, job: Job, items: Iterable[Mapping[str, Any]], 
 def batch_key(tenant: str, type_: JobType, kind: str, options: Mapping[str, Any]) -> str:
     """What single items must have in common to share a forward pass.
 
-    Of a lens the tenant too: labels are kept apart for each, and a batch has one set of them.
+    Where there are labels the tenant too: they are kept apart for each, and a batch has one set of them.
     """
-    shared = [type_, kind, options, tenant if type_ is JobType.LOGIT_LENS else None]
+    shared = [type_, kind, options, None if type_ is JobType.EMBEDDING else tenant]
     return hashlib.sha256(orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 

@@ -29,6 +29,8 @@ class WebhookEndpoint(Base):
     id: Mapped[Uuid7Key]
     tenant: Mapped[str]
     url: Mapped[str]
+    destination: Mapped[str]
+    """Its host and port: so many messages are on their way there at a time, of whichever endpoints."""
     description: Mapped[str] = mapped_column(server_default="")
     secret: Mapped[str]
     """`whsec_` and 32 random bytes in base64; to be read, since it signs."""
@@ -51,7 +53,10 @@ class WebhookDelivery(Base):
     __table_args__ = (
         one_of("state", DeliveryState),
         CheckConstraint("(state = 'pending') = (ended_at IS NULL)", name="ended_unless_pending"),
-        Index("ix_webhook_deliveries_due", "run_at", postgresql_where=text("state = 'pending'")),
+        Index(
+            "ix_webhook_deliveries_due", "endpoint_id", "run_at", postgresql_where=text("state = 'pending'")
+        ),
+        Index("ix_webhook_deliveries_ended_at", "ended_at", postgresql_where=text("state <> 'pending'")),
         Index("ix_webhook_deliveries_endpoint_id", "endpoint_id", text("id DESC")),
         Index("ix_webhook_deliveries_job_id", "job_id"),
     )
@@ -64,9 +69,11 @@ class WebhookDelivery(Base):
     redelivery_of: Mapped[uuid.UUID | None]
     """The message that is sent once more, by its tenant's wish; its id goes out again."""
     state: Mapped[str] = mapped_column(server_default=DeliveryState.PENDING)
+    state_reason: Mapped[str | None]
+    """Why it failed for good, in words."""
     attempts: Mapped[int] = mapped_column(server_default="0")
     run_at: Mapped[CreatedAt]
-    """Not to be tried before this time."""
+    """Not to be tried before this time; whoever tries sets it to when they must have spoken."""
     tries: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default="[]")
     """The last tries: when, status or error, milliseconds."""
     created_at: Mapped[CreatedAt]

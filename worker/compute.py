@@ -3,8 +3,8 @@
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final
 
 import structlog
 import torch
@@ -13,24 +13,24 @@ from engine.errors import EngineError, OutOfMemoryError
 from engine.lens import LabelDirections, Lens
 from engine.sizes import ACTIVATION_BYTES
 from jobs.errors import BlobStoreFullError
-from jobs.leases import Claim, Unit
+from jobs.leases import Claim, ItemResult, Unit
 from jobs.objects import ObjectName
 from jobs.pricing import stored_bytes
 from models.types import JobType
-from worker.answers import TRIES, Answers, found_of, units_of
+from worker.answers import Answers, found_of, units_of
 from worker.claims import STORE_RETRY_SECONDS, Outcome
 from worker.decoding import DecodedItem, Decoding
 from worker.feed import pixel_mode
-from worker.labels import shown_prompts
 from worker.outputs import Pictured, has_arrays, store_outputs
 from worker.passage import Passage
+from worker.passes import directions_of, run_entries
 from worker.payloads import embedding_payloads, is_finite, lens_payloads, with_frames
+from worker.rescoring import rescore
 from worker.runtime import Runtime
-from worker.steps import Steps, run_in_steps
+from worker.steps import Steps
 
 log = structlog.get_logger()
 
-PROMPTS_SHOWN: Final = 100
 LOOK_SECONDS: Final = 0.02
 NEWER_OPTIONS: Final = ("activation_layers", "activation_tokens", "softmax", "uncalibrated")
 """Jobs of an earlier version that still wait do not name these."""
@@ -38,8 +38,6 @@ NEWER_OPTIONS: Final = ("activation_layers", "activation_tokens", "softmax", "un
 Picture = tuple[Unit, DecodedItem]
 Text = tuple[Unit, dict[str, Any]]
 Key = tuple[uuid.UUID, int]
-Found = TypeVar("Found", DecodedItem, dict[str, Any])
-Answer = TypeVar("Answer")
 
 
 def compute(
@@ -53,9 +51,12 @@ def compute(
     provenance = dict(runtime.provenance)
     mode = pixel_mode(claim.units[0].options)
     provenance["pixel_path"] = {**provenance.get("pixel_path", {}), "mode": mode}
+    _answer_refused(claim, answers)
     try:
         if claim.units[0].type == JobType.LOGIT_LENS:
             _lens(runtime, claim, decodings, passage, answers, provenance)
+        elif claim.units[0].type == JobType.RESCORE:
+            rescore(runtime, claim, passage, answers, provenance)
         else:
             _embed_texts(runtime, claim, passage, answers)
             _embed_images(runtime, claim, decodings, passage, answers)
@@ -64,6 +65,13 @@ def compute(
     except EngineError as error:
         answers.refuse(error)
     return answers.outcome(provenance)
+
+
+def _answer_refused(claim: Claim, answers: Answers) -> None:
+    """Items that had failed before they came here: pictures that could not be fetched."""
+    for unit in claim.units:
+        refused = [ItemResult(item, error=item["error"]) for item in unit.items if "error" in item]
+        answers.add([unit] * len(refused), refused)
 
 
 def _lens(
@@ -75,15 +83,9 @@ def _lens(
     provenance: dict[str, Any],
 ) -> None:
     first = claim.units[0]
-    with passage.aside():
-        directions = runtime.labels.directions(
-            first.tenant, first.options["labels"], first.options["template"], passage.step
-        )
-    provenance["template"] = first.options["template"]
-    # a poll carries the provenance: thousands of prompts would weigh more than the job
-    provenance["prompts"] = shown_prompts(directions.prompts, PROMPTS_SHOWN)
+    directions = directions_of(runtime, first, passage, provenance)
     pictures = _decoded(claim, decodings, passage, answers)
-    steps = _run(
+    steps = run_entries(
         runtime,
         pictures,
         lambda part: _read(runtime, first.options, directions, part),
@@ -127,7 +129,7 @@ def _pixels(part: Sequence[Picture]) -> list[torch.Tensor]:
 
 def _embed_texts(runtime: Runtime, claim: Claim, passage: Passage, answers: Answers) -> None:
     texts = [(unit, item) for unit in claim.units for item in unit.items if item["kind"] == "text"]
-    steps = _run(
+    steps = run_entries(
         runtime,
         texts,
         lambda part: runtime.engine.embed_text([item["text"] for _, item in part]),
@@ -142,7 +144,7 @@ def _embed_texts(runtime: Runtime, claim: Claim, passage: Passage, answers: Answ
 def _embed_images(
     runtime: Runtime, claim: Claim, decodings: Sequence[Decoding | None], passage: Passage, answers: Answers
 ) -> None:
-    steps = _run(
+    steps = run_entries(
         runtime,
         _decoded(claim, decodings, passage, answers),
         lambda part: runtime.engine.embed_images(_pixels(part), batch_size=len(part)),
@@ -173,33 +175,6 @@ def _decoded(
         answers.add([unit] * len(failed), failed)
         pictures += [(unit, found) for found in decoded]
     return pictures
-
-
-def _run(
-    runtime: Runtime,
-    entries: Sequence[tuple[Unit, Found]],
-    run: Callable[[Sequence[tuple[Unit, Found]]], Answer],
-    passage: Passage,
-    answers: Answers,
-    most: int | None = None,
-) -> Steps[tuple[Unit, Found], Answer]:
-    item_bytes = max((unit.item_bytes for unit, _ in entries), default=0)
-    # in the end all are tried, for the sake of good items that come after bad ones
-    thorough = all(unit.attempt >= TRIES for unit, _ in entries)
-    steps = run_in_steps(
-        entries,
-        run,
-        room=runtime.room,
-        item_bytes=item_bytes,
-        step=passage.step,
-        most=most,
-        thorough=thorough,
-    )
-    ran = {(unit.job_id, unit.unit) for part, _ in steps.done for unit, _ in part}
-    for (unit, found), error in steps.failed:
-        item = found if isinstance(found, dict) else found.item
-        answers.fail(unit, item, error, alone=(unit.job_id, unit.unit) in ran)
-    return steps
 
 
 def _store_outputs(

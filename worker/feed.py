@@ -19,8 +19,8 @@ def begin_decoding(runtime: Runtime, claim: Claim, *, urgent: bool = False) -> l
 
 
 def pictures_of(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The items that are pictures."""
-    return [item for item in items if item["kind"] == "image"]
+    """The items with a picture to decode: not those of which only embeddings are read."""
+    return [item for item in items if "sha256" in item]
 
 
 def pixel_mode(options: Mapping[str, Any]) -> str:

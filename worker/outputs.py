@@ -50,7 +50,8 @@ def outputs_of(lens: Lens, row: int, config: EngineConfig) -> list[Output]:
     picture = {"patch_size": config.patch_size, "image_size": config.img_size}
     if lens.patch is not None:
         cosine = lens.patch.cosine[row]
-        says = {"layers": list(lens.patch.layers), "grid": list(lens.patch.grid), **picture}
+        says = _array_says(list(lens.patch.layers), ["layer", "label", "row", "col"], cosine)
+        says |= {"grid": list(lens.patch.grid), **picture}
         # from the median up, because a lens asks where a label is read, and most patches say nothing of most
         # labels; as of every map one scale for a whole picture, so that its maps can be compared
         says |= {"method": lens.patch.method, "scale": _scale(cosine)}

@@ -15,11 +15,16 @@ GROWTH: Final = 1 / 16
 
 
 def items_gflop(claim: Claim, checkpoint: Checkpoint) -> float:
-    """The estimate for the items of a claim, without their labels: those are embedded once a job."""
+    """The estimate for the items of a claim, without their labels: those are embedded once a job.
+
+    Of rescored ones it is 0: how long they take says nothing of the model. Nor do those that were not
+    fetched.
+    """
     return sum(
-        len(unit.items)
+        sum("error" not in item for item in unit.items)
         * price(JobType(unit.type), unit.options, unit.items[0]["kind"], checkpoint).item_gflop
         for unit in claim.units
+        if unit.type != JobType.RESCORE
     )
 
 

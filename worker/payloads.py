@@ -2,22 +2,43 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from engine.labels import is_fitted
 from engine.lens import Lens, Uncalibrated
 from jobs.leases import ItemResult
-from worker.decoding import DecodedItem, item_error
+from worker.decoding import item_error
 
 NOT_FINITE = item_error(
     "result-not-finite", "The model gave infinite or undefined numbers for this item.", retryable=False
 )
 
 
+class Shown(Protocol):
+    """An item and what its result says of the picture: one that was decoded, or that a lens has seen."""
+
+    @property
+    def item(self) -> dict[str, Any]:
+        """As it was submitted."""
+
+    @property
+    def width(self) -> int:
+        """In pixels, upright."""
+
+    @property
+    def height(self) -> int:
+        """In pixels, upright."""
+
+    @property
+    def frame(self) -> dict[str, int | None] | None:
+        """Which frame was read and of how many; None for a picture that has one alone."""
+
+
 def lens_payloads(
-    decoded: Sequence[DecodedItem], lens: Lens, outputs: Mapping[int, dict[str, Any]]
+    decoded: Sequence[Shown], lens: Lens, outputs: Mapping[int, dict[str, Any]]
 ) -> list[ItemResult]:
     """One result a picture: pooled scores [layer, label], what is on top at each layer, where arrays lie.
 
@@ -57,7 +78,7 @@ def embedding_payloads(
     return [_embedding_payload(item, row) for item, row in zip(items, wide.numpy(), strict=True)]
 
 
-def with_frames(decoded: Sequence[DecodedItem], results: Sequence[ItemResult]) -> list[ItemResult]:
+def with_frames(decoded: Sequence[Shown], results: Sequence[ItemResult]) -> list[ItemResult]:
     """The results, each saying of a picture with several frames which of them was read."""
     return [
         replace(result, payload=result.payload | {"frame": found.frame})
@@ -67,13 +88,13 @@ def with_frames(decoded: Sequence[DecodedItem], results: Sequence[ItemResult]) -
     ]
 
 
-def _lens_payload(found: DecodedItem, lens: Lens, row: int, outputs: dict[str, Any]) -> ItemResult:
+def _lens_payload(found: Shown, lens: Lens, row: int, outputs: dict[str, Any]) -> ItemResult:
     scored = [int(label) for label in lens.kept[row]]
     names = lens.labels
     top = lens.top[row]
     final = {
-        "logit": _kept(lens.final_logit[row], scored),
-        "match_probability": _kept(lens.final_match_probability[row], scored),
+        "logit": _fitted(lens.final_logit[row], scored, lens),
+        "match_probability": _fitted(lens.final_match_probability[row], scored, lens),
     }
     if lens.final_softmax is not None:
         final["softmax"] = _kept(lens.final_softmax[row], scored)
@@ -85,7 +106,7 @@ def _lens_payload(found: DecodedItem, lens: Lens, row: int, outputs: dict[str, A
         "final": final,
     }
     if lens.uncalibrated is not None:
-        pooled["uncalibrated"] = _uncalibrated(lens.uncalibrated, row, scored)
+        pooled["uncalibrated"] = _uncalibrated(lens.uncalibrated, row, scored, lens)
     payload = {
         "width": found.width,
         "height": found.height,
@@ -101,10 +122,10 @@ def _lens_payload(found: DecodedItem, lens: Lens, row: int, outputs: dict[str, A
     return ItemResult(found.item, payload={**payload, **outputs})
 
 
-def _uncalibrated(numbers: Uncalibrated, row: int, scored: list[int]) -> dict[str, Any]:
+def _uncalibrated(numbers: Uncalibrated, row: int, scored: list[int], lens: Lens) -> dict[str, Any]:
     found = {
-        "logit": _kept(numbers.logit[row], scored),
-        "match_probability": _kept(numbers.match_probability[row], scored),
+        "logit": _fitted(numbers.logit[row], scored, lens),
+        "match_probability": _fitted(numbers.match_probability[row], scored, lens),
     }
     if numbers.softmax is not None:
         found["softmax"] = _kept(numbers.softmax[row], scored)
@@ -114,6 +135,20 @@ def _uncalibrated(numbers: Uncalibrated, row: int, scored: list[int]) -> dict[st
 def _kept(scores: np.ndarray[Any, Any], scored: list[int]) -> np.ndarray[Any, Any]:
     """Of scores [..., label] those that are handed out."""
     return np.ascontiguousarray(scores[..., scored])
+
+
+def _fitted(scores: np.ndarray[Any, Any], scored: list[int], lens: Lens) -> Any:
+    """Of scores [..., label] those that are handed out; None of labels of which they would mean nothing."""
+    unfitted = {place for place, label in enumerate(scored) if not is_fitted(lens.prompts[label])}
+    kept = _kept(scores, scored)
+    return _without(kept, unfitted) if unfitted else kept
+
+
+def _without(numbers: np.ndarray[Any, Any], places: set[int]) -> list[Any]:
+    # numpy's own numbers stay: float32 is written in fewer digits
+    if numbers.ndim > 1:
+        return [_without(row, places) for row in numbers]
+    return [None if place in places else number for place, number in enumerate(numbers)]
 
 
 def _embedding_payload(item: dict[str, Any], vector: np.ndarray[Any, np.dtype[np.float32]]) -> ItemResult:

@@ -1,15 +1,16 @@
 """Is this process alive, and is the service ready."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 from sqlalchemy.exc import ProgrammingError
 
 from api.deps import ServicesDep, SessionDep
 from api.errors import UnreadyError
+from api.parameters import refuse_unknown_query
 from jobs import queries
 from models.schema import applied
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[Depends(refuse_unknown_query)])
 
 
 class Health(BaseModel):
@@ -24,7 +25,11 @@ async def healthz() -> Health:
     return Health()
 
 
-@router.get("/readyz", summary="Readiness")
+@router.get(
+    "/readyz",
+    summary="Readiness",
+    responses={503: {"description": "Not yet (`unready`), or the database is away (`unavailable`)."}},
+)
 async def readyz(services: ServicesDep, session: SessionDep, worker: bool = False) -> Health:
     """The database answers and has this code's schema, and the blob store is there.
 

@@ -3,47 +3,32 @@
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import bodies, cancellation
 from api.conditional import REVALIDATED, IfNoneMatch, etag_of, matches
 from api.deps import Reader, Services, ServicesDep, SessionDep, Submitter
-from api.lookup import find_job, find_kept_job
+from api.lookup import find_job
+from api.once import IDEMPOTENCY_KEY, REPLAYED, key_of
 from api.preferences import Prefer, wait_seconds
 from api.schemas import jobs as schema
-from api.schemas import results as results_schema
 from api.schemas.ids import parse_job_id
 from api.settings import ApiSettings
-from api.submissions import accept, submission_of
+from api.submissions import accept, source_of, submission_of
 from api.waiting import follow
-from jobs import idempotency, queries, submit
+from jobs import deletion, submit
 from jobs.admission import check_priority
 from jobs.errors import DomainError
+from jobs.outlook import outlook_of
 
 log = structlog.get_logger()
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 POLL_SECONDS = "1"
-MAX_PAGE = 200
-"""Items of a page: a lens of the largest models has some 40 kB, and rendering it holds up other requests."""
-
-IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "For a day, this key stands for this job: send it again without doubling the job.",
-    "schema": {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": idempotency.MAX_KEY,
-        "pattern": "^[!-~]([ -~]*[!-~])?$",
-    },
-}
 
 
 @router.post(
@@ -57,6 +42,11 @@ IDEMPOTENCY_KEY = {
         },
         202: {"description": "It is stored and queued. `Location` names it."},
         400: {"description": "The body is no JSON (`malformed-body`)."},
+        409: {
+            "description": "A rescore of a job that has not ended (`not-ended`) or kept no embeddings"
+            " (`embeddings-not-kept`)."
+        },
+        410: {"description": "A rescore of a job whose results were removed (`results-expired`)."},
         413: {"description": "The body is larger than the service takes (`body-too-large`)."},
         415: {"description": "The body is neither JSON nor multipart (`unsupported-media-type`)."},
         429: {"description": "Too much of yours waits (`quota-exceeded`): try again after `Retry-After`."},
@@ -92,19 +82,21 @@ async def submit_job(
 
     With an `Idempotency-Key`, the same job sent again within 24 hours is answered with the first one.
     """
-    key = idempotency.check_key(request.headers.getlist("Idempotency-Key"))
+    key = key_of(request)
     wanted, uploads = await bodies.read_job(request, _body_limits(services.settings))
-    submission = submission_of(wanted, uploads, services.settings.default_model)
+    source = await source_of(services, caller.tenant, wanted)
+    submission = submission_of(wanted, uploads, services.settings.default_model, caller.key_id, source)
     # in a thread: there may be thousands of labels, and vectors among them
     await asyncio.to_thread(submit.check, submission, services.catalog, services.settings.limits())
     check_priority(submission)
     accepted = await accept(services, caller.tenant, submission, uploads, key)
-    job, online = accepted.job, accepted.online
+    job = accepted.job
     if accepted.new:
+        services.usage.count_job(caller.key_id, job.total, job.cost)
         services.inviter.invite(job.model, job.id)
     else:
-        response.headers["Idempotency-Replayed"] = "true"
-    shown = schema.view(job, online or 0)
+        response.headers.update(REPLAYED)
+    shown = schema.view(job, accepted.outlook)
     response.headers["Location"] = shown.links.self
     try:
         shown = await _await(request, response, services, caller.tenant, shown, prefer)
@@ -121,7 +113,11 @@ async def submit_job(
     "/{job_id}",
     summary="Poll a job",
     response_model=schema.JobView,
-    responses={304: {"description": "The job is as the client knows it."}},
+    responses={
+        304: {"description": "The job is as the client knows it."},
+        404: {"description": "There is no such job."},
+        410: {"description": "It was deleted (`job-deleted`)."},
+    },
 )
 async def read_job(
     job_id: str,
@@ -164,41 +160,37 @@ async def read_job(
         },
         404: {"description": "There is no such job."},
         409: {"description": "It ended in another way before (`already-ended`)."},
+        410: {"description": "It was deleted (`job-deleted`)."},
     },
 )
 async def cancel_job(
     job_id: str, response: Response, caller: Submitter, services: ServicesDep
 ) -> schema.JobView:
     """Drop what waits of a job; results that it has are kept. To be sent again as often as one likes."""
-    job, online = await cancellation.cancel_job(services, caller.tenant, parse_job_id(job_id))
-    shown = schema.view(job, online)
+    job, outlook = await cancellation.cancel_job(services, caller.tenant, parse_job_id(job_id))
+    shown = schema.view(job, outlook)
     if not shown.done:
         response.status_code = HTTPStatus.ACCEPTED
         response.headers["Retry-After"] = POLL_SECONDS
     return shown
 
 
-@router.get(
-    "/{job_id}/results",
-    summary="Fetch results",
-    response_model_exclude_unset=True,
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    summary="Delete a job",
     responses={
         404: {"description": "There is no such job."},
-        410: {"description": "The results were removed, `result_ttl_s` after the job ended."},
+        409: {"description": "It has not ended (`not-ended`): cancel it first."},
     },
 )
-async def read_results(
-    job_id: str,
-    caller: Reader,
-    session: SessionDep,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
-    page_token: str | None = None,
-) -> results_schema.ResultsPage:
-    """A page of results by index; readable while the job runs."""
-    after = results_schema.decode_token(page_token)
-    job = await find_kept_job(session, caller.tenant, job_id)
-    found = await session.scalars(queries.results_page(job.id, after=after, limit=limit))
-    return results_schema.page(found.all(), limit)
+async def delete_job(job_id: str, caller: Submitter, session: SessionDep) -> None:
+    """Forget a job that ended: from now on it, and everything beneath it, is answered with 410.
+
+    Its pictures may be deleted at once; its results are removed soon. To be sent again as often as one likes.
+    """
+    await session.run_sync(deletion.delete_job, caller.tenant, parse_job_id(job_id))
+    await session.commit()
 
 
 def _body_limits(settings: ApiSettings) -> bodies.BodyLimits:
@@ -207,6 +199,7 @@ def _body_limits(settings: ApiSettings) -> bodies.BodyLimits:
         labels=settings.max_job_labels,
         json_bytes=settings.max_json_bytes,
         image_bytes=settings.max_image_bytes,
+        urls=settings.fetch_urls,
     )
 
 
@@ -242,10 +235,11 @@ async def _look(services: Services, tenant: str, wire_id: str) -> schema.JobView
     # a session of its own: a request that waits must not hold a connection
     async with services.reading() as session:
         job = await find_job(session, tenant, wire_id)
-        online = await session.scalar(queries.workers_online(job.model))
-        failure = None if online else await session.scalar(queries.load_failure(job.model))
-    return schema.view(job, online or 0, failure)
+        outlook = await session.run_sync(outlook_of, job.id)
+    return schema.view(job, outlook)
 
 
 def _etag(shown: schema.JobView) -> str:
-    return etag_of(shown.model_dump_json(), weak=True)
+    # without what changes as others are served: a poll would never be answered that nothing is new
+    told = shown.model_dump_json(exclude={"progress": {"eta_s", "queue_position"}})
+    return etag_of(told, weak=True)

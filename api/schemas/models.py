@@ -1,5 +1,7 @@
 """Models on the wire: what each is, who serves it, and what waits for it."""
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.workers import WorkerError
@@ -12,7 +14,7 @@ class DimensionsView(BaseModel):
 
     image_size: int
     patch_size: int
-    grid: tuple[int, int] = Field(description="Patch tokens as [rows, cols].")
+    grid: Annotated[list[int], Field(min_length=2, max_length=2, description="Patch tokens as [rows, cols].")]
     patch_tokens: int
     layers: int = Field(description="Blocks; a lens has one layer more, the embeddings.")
     hidden_size: int = Field(description="The width of the hidden states, and of an embedding.")

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -25,10 +26,14 @@ MAX_TEXT = 10_000
 MAX_CUSTOM_ID = 500
 MAX_MODEL_NAME = 300
 MAX_IMAGE_ID = 100
+MAX_TAGS = 16
+MAX_JOB_ID = 100
+MAX_URL = 2_000
 MAX_LAYERS = 1_000
 """No checkpoint has so many."""
 MAX_TOKENS = 10_000
 """Nor so many patches."""
+MAX_ENDPOINT_ID = 100
 MAX_WAIT_S = 30 * 86_400
 MAX_KEPT_S = 10 * 366 * 86_400
 
@@ -65,6 +70,13 @@ def _tokens(value: Any) -> Any:
     raise ValueError('give "all" or a list of tokens like [0, 364], row by row from the top left')
 
 
+def _few_tags(value: Any) -> Any:
+    # before any of them is looked at: every wrong one would take a kilobyte
+    if isinstance(value, dict) and len(value) > MAX_TAGS:
+        raise ValueError(f"{len(value)} tags; a job has {MAX_TAGS} at most")
+    return value
+
+
 def _without_default(schema: dict[str, Any]) -> None:
     # null is what a field has that was not sent: to be told apart from it, and no value to send
     schema.pop("default", None)
@@ -90,6 +102,11 @@ Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(storable)]
 CustomId = Annotated[str, Field(max_length=MAX_CUSTOM_ID), AfterValidator(storable)]
 ModelName = Annotated[str, Field(max_length=MAX_MODEL_NAME), AfterValidator(storable)]
 ImageId = Annotated[str, Field(max_length=MAX_IMAGE_ID)]
+TagKey = Annotated[str, Field(min_length=1, max_length=64, pattern="^[^:]+$"), AfterValidator(storable)]
+TagValue = Annotated[str, Field(max_length=256), AfterValidator(storable)]
+Tags = Annotated[dict[TagKey, TagValue], BeforeValidator(_few_tags), Field(max_length=MAX_TAGS)]
+Url = Annotated[str, Field(min_length=1, max_length=MAX_URL), AfterValidator(storable)]
+JobId = Annotated[str, Field(max_length=MAX_JOB_ID)]
 Wait = Annotated[int, Field(ge=1, le=MAX_WAIT_S)]
 Kept = Annotated[int, Field(ge=1, le=MAX_KEPT_S)]
 Template = Annotated[Prompt, AfterValidator(_template)]
@@ -155,10 +172,10 @@ Pixels = Annotated[
 
 
 class ImageInput(Wire):
-    """A picture, inline or by its id: exactly one of the two."""
+    """A picture, inline, by its id or by its URL: exactly one of these."""
 
     model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": ["data"]}, {"required": ["image_id"]}]}
+        json_schema_extra={"oneOf": [{"required": [source]} for source in ("data", "image_id", "url")]}
     )
 
     data: str | SkipJsonSchema[None] = Field(
@@ -169,12 +186,20 @@ class ImageInput(Wire):
         description="The id of an image that was sent to `/v1/images`, or named by an earlier result.",
         json_schema_extra=_without_default,
     )
-    custom_id: CustomId | None = Field(None, description="Comes back with the item's result.")
+    url: Url | SkipJsonSchema[None] = Field(
+        None,
+        description="Where the service fetches it at once, if its operator allows that: over http or https,"
+        " from a public address. A picture that cannot be fetched is an item that fails.",
+        json_schema_extra=_without_default,
+    )
+    custom_id: CustomId | None = Field(
+        None, description="Comes back with the item's result; of a picture by URL, the URL unless given."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.data is None) == (self.image_id is None):
-            raise ValueError("give exactly one of data and image_id")
+        if sum(source is not None for source in (self.data, self.image_id, self.url)) != 1:
+            raise ValueError("give exactly one of data, image_id and url")
         return self
 
 
@@ -189,6 +214,14 @@ class JobInput(Wire):
         if self.images and self.texts:
             raise ValueError("give images or texts, not both")
         return self
+
+
+class RescoreInput(Wire):
+    """What a rescore reads: the embeddings of all items of a job that succeeded."""
+
+    from_job: JobId = Field(
+        description="The id of a `logit_lens` that has ended, with `embeddings` among its `outputs`."
+    )
 
 
 class LensOptions(Wire):
@@ -235,13 +268,30 @@ class EmbeddingOptions(Wire):
     pixels: Pixels = "exact"
 
 
+class WebhookTarget(Wire):
+    """Where the end of a job is told."""
+
+    endpoint_id: Annotated[str, Field(max_length=MAX_ENDPOINT_ID)] = Field(
+        description="A webhook endpoint of yours that is enabled: `whe_...`."
+    )
+
+
+class RescoreOptions(Wire):
+    """How kept embeddings are scored, at every layer that was kept."""
+
+    template: Template = Field(DEFAULT_TEMPLATE, description="Turns a label into a prompt; holds {} once.")
+    softmax: bool = Field(False, description="Give the softmax of the logits across all labels too.")
+    uncalibrated: bool = Field(
+        False, description="Give logits, by the scale and bias that were fitted to the last layer, of all."
+    )
+
+
 class Request(Wire):
     """What every job says, whatever its type."""
 
     model: ModelName | None = Field(
         None, description="A checkpoint's name; the service's default when absent."
     )
-    input: JobInput = Field(default_factory=JobInput)
     priority: Annotated[Priority, Strict(False)] | None = Field(
         None,
         description=f"By default a job of up to {INTERACTIVE_ITEMS} items is interactive, a larger one bulk.",
@@ -255,12 +305,21 @@ class Request(Wire):
     result_ttl_s: Kept | None = Field(
         None, description="So long after it ended its results are removed; the job itself stays."
     )
+    tags: Tags = Field(
+        default_factory=dict,
+        description="Names and values of your own, by which jobs are found again: `?tag=name:value`. A name"
+        " has no colon.",
+    )
+    webhook: WebhookTarget | None = Field(
+        None, description="Where its end is told, however it ends; by default nowhere."
+    )
 
 
 class LensRequest(Request):
     """A logit lens: every layer of every picture, scored against the labels."""
 
     type: Literal["logit_lens"]
+    input: JobInput = Field(default_factory=JobInput)
     labels: list[Label] = Field(
         default_factory=list, description="Results tell them by their names, which differ."
     )
@@ -274,8 +333,24 @@ class EmbeddingRequest(Request):
     """Embeddings of images or texts."""
 
     type: Literal["embedding"]
+    input: JobInput = Field(default_factory=JobInput)
     options: EmbeddingOptions = Field(default_factory=EmbeddingOptions)
 
 
-JobRequest = Annotated[LensRequest | EmbeddingRequest, Field(discriminator="type")]
-JOB_REQUEST: TypeAdapter[LensRequest | EmbeddingRequest] = TypeAdapter(JobRequest)
+class RescoreRequest(Request):
+    """Other labels over the layer embeddings that a lens kept: no picture is read, no pass is made.
+
+    Its model is that of the job it names; `model` may be left out.
+    """
+
+    type: Literal["rescore"]
+    input: RescoreInput
+    labels: list[Label] = Field(
+        default_factory=list, description="Results tell them by their names, which differ."
+    )
+    options: RescoreOptions = Field(default_factory=RescoreOptions)
+
+
+AnyRequest = LensRequest | EmbeddingRequest | RescoreRequest
+JobRequest = Annotated[AnyRequest, Field(discriminator="type")]
+JOB_REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(JobRequest)

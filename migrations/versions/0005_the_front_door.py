@@ -46,6 +46,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
         sa.Column("tenant", sa.String(), nullable=False),
         sa.Column("url", sa.String(), nullable=False),
+        sa.Column("destination", sa.String(), nullable=False),
         sa.Column("description", sa.String(), server_default="", nullable=False),
         sa.Column("secret", sa.String(), nullable=False),
         sa.Column("previous_secret", sa.String(), nullable=True),
@@ -102,6 +103,7 @@ def upgrade() -> None:
         sa.Column("event", sa.String(), nullable=False),
         sa.Column("redelivery_of", sa.Uuid(), nullable=True),
         sa.Column("state", sa.String(), server_default="pending", nullable=False),
+        sa.Column("state_reason", sa.String(), nullable=True),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("run_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("tries", postgresql.JSONB(), server_default="[]", nullable=False),
@@ -124,9 +126,16 @@ def upgrade() -> None:
     op.create_index(
         "ix_webhook_deliveries_due",
         "webhook_deliveries",
-        ["run_at"],
+        ["endpoint_id", "run_at"],
         unique=False,
         postgresql_where=sa.text("state = 'pending'"),
+    )
+    op.create_index(
+        "ix_webhook_deliveries_ended_at",
+        "webhook_deliveries",
+        ["ended_at"],
+        unique=False,
+        postgresql_where=sa.text("state <> 'pending'"),
     )
     op.create_index(
         "ix_webhook_deliveries_endpoint_id",
@@ -166,6 +175,8 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("key_id", sa.Uuid(), nullable=True))
     op.add_column("jobs", sa.Column("tags", postgresql.JSONB(), server_default="{}", nullable=False))
     op.add_column("jobs", sa.Column("retry_of", sa.Uuid(), nullable=True))
+    op.add_column("jobs", sa.Column("attempt", sa.Integer(), server_default="1", nullable=False))
+    op.add_column("jobs", sa.Column("vtime_end", sa.Float(), nullable=True))
     op.add_column("jobs", sa.Column("webhook_endpoint_id", sa.Uuid(), nullable=True))
     op.add_column("jobs", sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
     op.create_index(
@@ -225,6 +236,8 @@ def downgrade() -> None:
     _replace_types("'embedding', 'logit_lens'")
     op.drop_column("jobs", "deleted_at")
     op.drop_column("jobs", "webhook_endpoint_id")
+    op.drop_column("jobs", "vtime_end")
+    op.drop_column("jobs", "attempt")
     op.drop_column("jobs", "retry_of")
     op.drop_column("jobs", "tags")
     op.drop_column("jobs", "key_id")
@@ -252,6 +265,11 @@ def downgrade() -> None:
     op.drop_column("api_keys", "hint")
     op.drop_index("ix_webhook_deliveries_job_id", table_name="webhook_deliveries")
     op.drop_index("ix_webhook_deliveries_endpoint_id", table_name="webhook_deliveries")
+    op.drop_index(
+        "ix_webhook_deliveries_ended_at",
+        table_name="webhook_deliveries",
+        postgresql_where=sa.text("state <> 'pending'"),
+    )
     op.drop_index(
         "ix_webhook_deliveries_due",
         table_name="webhook_deliveries",

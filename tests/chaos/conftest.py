@@ -42,7 +42,8 @@ class Chaos(RunningService):
     """A running API, with workers as each test wants them."""
 
     def __init__(self, state: Path) -> None:
-        super().__init__(state, with_worker=False)
+        # receivers of webhooks listen here too
+        super().__init__(state, with_worker=False, LENSQUEUE_EGRESS_ALLOWED='["127.0.0.1:*"]')
         self.workers: dict[str, uuid.UUID] = {}
         self.apis: dict[str, int] = {"api": self.port}
         self.broker = redis.Redis.from_url(self.stack.valkey_url)
@@ -133,7 +134,7 @@ class Chaos(RunningService):
         self.workers.clear()
         self.apis = {"api": self.port}
         with self.sessions.begin() as session:
-            session.execute(text("TRUNCATE jobs, leases, workers, flows, queues CASCADE"))
+            session.execute(text("TRUNCATE jobs, leases, workers, flows, queues, webhook_endpoints CASCADE"))
         self.broker.delete(QUEUE_KEY)
 
     def kill_group(self, name: str) -> None:

@@ -1,16 +1,19 @@
 """What is stored of a lens, whatever layers were asked for."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
-from engine.lens import LabelDirections, Lens, Scores, keep_labels, summarize
+from engine.lens import LabelDirections, Lens, Scores, Uncalibrated, keep_labels, summarize
 from engine.plan import LensPlan
 from engine.tokens import TokenMaps
 from worker.decoding import DecodedItem
 from worker.payloads import lens_payloads
 
+NUMPY = orjson.OPT_SERIALIZE_NUMPY
 ITEM = {"index": 0, "kind": "image"}
 
 
@@ -50,3 +53,24 @@ def test_the_top_label_is_the_first_of_those_kept_however_close_it_is() -> None:
 def test_a_number_that_is_none_at_the_last_layer_fails_the_item(broken: float) -> None:
     result = payload_of(lens_of([0.1, broken], first=[0.1, 0.2]))
     assert result.error["code"] == "result-not-finite"
+
+
+def test_logits_are_null_of_labels_that_they_say_nothing_of() -> None:
+    lens = lens_of([0.1, 0.3, 0.2, 0.0])
+    cosine = np.repeat(lens.cosine, 2, axis=1)
+    forms: Any = (
+        "a ring",
+        {"positive": ("a ring",), "negative": ("a heart",)},
+        ("a ring", "two rings"),
+        None,
+    )
+    lower = Uncalibrated(100 * cosine, cosine, None)
+    payload = payload_of(replace(lens, prompts=forms, uncalibrated=lower)).payload["pooled"]
+    for numbers in (payload["final"], *({"logit": row} for row in payload["uncalibrated"]["logit"])):
+        for values in numbers.values():
+            assert [value is None for value in values] == [False, True, False, True]
+    assert payload["final"]["logit"][0] == lens.final_logit[0, 0]
+    # in the digits of float32
+    (written, *_) = orjson.dumps(payload["final"]["match_probability"], option=NUMPY).split(b",")
+    assert len(written) < 16
+    assert len(payload["cosine"][0]) == len(forms)

@@ -148,3 +148,15 @@ def test_a_text_is_cheaper_than_a_picture() -> None:
     assert text.item_gflop < image.item_gflop
     assert text.item_bytes < image.item_bytes
     assert text.label_gflop == image.label_gflop == 0
+
+
+def test_new_labels_over_kept_embeddings_cost_next_to_nothing_but_their_own_texts() -> None:
+    options = {"labels": ["a cat", "a dog"], "layers": "all"}
+    asked = price(JobType.RESCORE, options, "image", BASE)
+    item_gflop, item_bytes, label_gflop = lens(labels=options["labels"])
+    assert 0 < asked.item_gflop < item_gflop / 100
+    assert 0 < asked.item_bytes < item_bytes / 10
+    assert (asked.label_gflop, asked.output_bytes) == (label_gflop, 0)
+    many = price(JobType.RESCORE, options | {"labels": [f"label {n}" for n in range(10_000)]}, "image", BASE)
+    assert many.item_gflop > asked.item_gflop
+    assert many.item_bytes > asked.item_bytes

@@ -15,7 +15,7 @@ from analysis.facts import LensPicture, LensReport, read
 from analysis.overlays import photo_url
 from analysis.report import TEMPLATES, render_report, write_report
 from analysis.tallies import tally, wilson
-from analysis.wording import MINUS, probability, settling, shorten, signed
+from analysis.wording import EN_DASH, MINUS, probability, settling, shorten, signed
 from tests.reports import HOSTILE, LABELS, LAYERS, ROOT, Page, failed, job, jpeg, picture, report, text_of
 
 
@@ -137,6 +137,20 @@ def test_the_table_holds_the_numbers_of_the_item() -> None:
         assert float(cells[label][-1]) == pytest.approx(
             pooled["final"]["match_probability"][place_], rel=6e-3
         )
+
+
+def test_a_label_without_a_logit_has_its_cosines_and_a_dash() -> None:
+    shown = picture()
+    final = shown.item["pooled"]["final"]
+    best = LABELS.index(shown.item["top"]["label"])
+    for numbers in final.values():
+        numbers[best] = None
+    ((reading,), _) = read([shown])
+    assert reading.ranked[0] == best
+    page = Page(render_report(report(shown)))
+    (cells,) = [row[-2:] for row in page.rows if len(row) == 10 and row[0] == LABELS[best]]
+    assert cells == [EN_DASH, EN_DASH]
+    assert not re.search(r"\bnan\b", text_of(page))
 
 
 def test_curves_name_the_best_and_the_true_labels_once_each() -> None:

@@ -1,0 +1,25 @@
+"""Pictures that are named by a URL: before they are fetched, and where they could not be."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A picture that is still to be fetched."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfetched:
+    """A picture that could not be fetched, and why: its item fails with this, and the others go on."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """As the error of its item."""
+        return {"code": self.code, "message": self.message, "retryable": self.retryable}
