@@ -54,7 +54,10 @@ def test_every_refusal_is_a_problem(made: dict[str, Any], named: dict[str, dict[
             assert {"401", "403", "503"} <= statuses, name
         for status, answer in operation["responses"].items():
             if status.startswith(("4", "5")):
-                assert list(_resolved(made, answer)["content"]) == ["application/problem+json"], (name, status)
+                assert list(_resolved(made, answer)["content"]) == ["application/problem+json"], (
+                    name,
+                    status,
+                )
 
 
 def test_the_frameworks_own_errors_are_not_mentioned(made: dict[str, Any]) -> None:
