@@ -1,9 +1,10 @@
 """The OpenAPI document: what FastAPI finds in the routes, completed by what all operations have in common.
 
-`python -m api.openapi` writes it to where its snapshot is kept.
+`python -m api.openapi` writes it to where its snapshot is kept; with `--check`, it says whether that differs.
 """
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -211,15 +212,20 @@ def _refs(part: Any) -> set[str]:
     return set().union(*map(_refs, part)) if isinstance(part, list) else set()
 
 
-def _write() -> None:
+def _main(*, check: bool) -> int:
     # only here: the application imports this module
     from api.app import create_app  # noqa: PLC0415
     from api.settings import ApiSettings  # noqa: PLC0415
 
     settings = ApiSettings(database_url="postgresql+psycopg://", broker_url="redis://", blobs=Path())
-    SNAPSHOT.parent.mkdir(parents=True, exist_ok=True)
-    SNAPSHOT.write_text(render(document(create_app(settings))))
+    made = render(document(create_app(settings)))
+    if not check:
+        SNAPSHOT.write_text(made)
+    elif SNAPSHOT.read_text() != made:
+        print(f"{SNAPSHOT} is not what the code says: run `python -m api.openapi`.")  # noqa: T201 - a command
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    _write()
+    sys.exit(_main(check="--check" in sys.argv))

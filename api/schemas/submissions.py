@@ -1,5 +1,6 @@
 """What is submitted: the body of a job, checked field by field."""
 
+from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -185,12 +186,16 @@ Pixels = Annotated[
 ]
 
 
+_SOURCES = ("data", "image_id", "url")
+# said by `not`: generated clients would take alternatives for three types without fields
+_TWO_SOURCES: list[dict[str, Any]] = [{"required": list(pair)} for pair in combinations(_SOURCES, 2)]
+_NO_SOURCE: dict[str, Any] = {"not": {"anyOf": [{"required": [source]} for source in _SOURCES]}}
+
+
 class ImageInput(Wire):
     """A picture, inline, by its id or by its URL: exactly one of these."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": [source]} for source in ("data", "image_id", "url")]}
-    )
+    model_config = ConfigDict(json_schema_extra={"not": {"anyOf": [*_TWO_SOURCES, _NO_SOURCE]}})
 
     data: Annotated[str | SkipJsonSchema[None], GIVEN] = Field(
         None, description="The file's bytes in base64.", json_schema_extra=_base64
@@ -221,7 +226,12 @@ class JobInput(Wire):
     """What a job works on: images or texts, not both."""
 
     model_config = ConfigDict(
-        json_schema_extra={"anyOf": [{"properties": {name: {"maxItems": 0}}} for name in ("images", "texts")]}
+        json_schema_extra={
+            "not": {
+                "required": ["images", "texts"],
+                "properties": {name: {"minItems": 1} for name in ("images", "texts")},
+            }
+        }
     )
 
     images: list[ImageInput] = Field(default_factory=list)
