@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: make demo, make test.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-full test-chaos bench check clean
+.PHONY: help demo up test test-full test-chaos test-contract bench check clean
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
@@ -29,6 +29,9 @@ test-full: .venv/ready-to-develop ## Run the engine on all eleven checkpoints at
 test-chaos: .venv/ready-to-develop ## Kill, freeze and lie to the processes of a running service
 	@$(BIN)/python -m pytest tests/chaos tests/acceptance/test_faults.py -m chaos --durations=0
 
+test-contract: .venv/ready-to-develop .contract/ready ## Hold the running API against its document: Spectral, Redocly, Schemathesis, a generated client
+	@$(BIN)/python -m pytest tests/contract -m contract --durations=5
+
 bench: .venv/ready-to-develop ## Measure the engine against transformers, its outputs, pixels and memory; takes an hour
 	@$(BIN)/python -m benchmarks.forward --out benchmarks/results/forward.json
 	@$(BIN)/python -m benchmarks.pixels --out benchmarks/results/pixels.json
@@ -36,20 +39,26 @@ bench: .venv/ready-to-develop ## Measure the engine against transformers, its ou
 	@$(BIN)/python -m benchmarks.lens --dtype bfloat16 --out benchmarks/results/lens-bfloat16.json
 	@$(BIN)/python -m benchmarks.memory --out benchmarks/results/memory.json
 
-check: .venv/ready-to-develop ## Lint, formatting, types, import floors, deployment files
+check: .venv/ready-to-develop ## Lint, formatting, types, import floors, the API's document, deployment files
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache | tail -n 8
+	@$(BIN)/python -m api.openapi --check
+	@$(BIN)/python -m tests.contract.breaking
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	@$(BIN)/hadolint deploy/Dockerfile
 
 clean: ## Remove the environment and everything that was kept
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
-	@rm -rf .venv .lensqueue .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	@rm -rf .venv .contract .lensqueue .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
 .venv/ready-to-run: pyproject.toml constraints.txt deploy/install
 	@deploy/install ml embedded analysis
+	@touch $@
+
+.contract/ready: tests/contract/install tests/contract/requirements.txt tests/contract/package-lock.json
+	@tests/contract/install
 	@touch $@
 
 .venv/ready-to-develop: .venv/ready-to-run

@@ -18,6 +18,7 @@ from api.middleware import BodyLimit, RequestId
 from api.rate_limits import RateLimits
 from api.routes import (
     api_keys,
+    docs,
     events,
     health,
     images,
@@ -104,6 +105,9 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         summary="What SigLIP sees, layer by layer.",
         version="1",
         lifespan=lifespan,
+        # ours are in api.routes.docs
+        docs_url=None,
+        redoc_url=None,
         # one path for each thing: a redirect would cost a client its body, or its key
         redirect_slashes=False,
         generate_unique_id_function=openapi.operation_id,
@@ -113,6 +117,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     errors.install(app)
     for routes in (
         health,
+        docs,
         images,
         jobs,
         job_lists,

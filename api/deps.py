@@ -29,7 +29,9 @@ from jobs.keys import hash_key, key_of
 from models.api_key import ApiKey
 from models.types import Scope
 
-_bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer lq_...`")
+_bearer = HTTPBearer(
+    scheme_name="bearer", auto_error=False, description="An API key: `Authorization: Bearer lq_...`"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """The OpenAPI document: what FastAPI finds in the routes, completed by what all operations have in common.
 
-`python -m api.openapi` writes it to where its snapshot is kept.
+`python -m api.openapi` writes it to where its snapshot is kept; with `--check`, it says whether that differs.
 """
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ from pydantic import TypeAdapter
 
 from api import responses
 from api.links import links
+from api.schemas.api_keys import NewKey
 from api.schemas.ids import PATTERNS
 from api.schemas.problems import Problem
+from api.schemas.results import Scores
+from api.schemas.retries import RetryRequest
 from api.schemas.submissions import JOB_REQUEST
+from api.schemas.webhooks import EndpointChanges, NewEndpoint, Rotation
 
 EXAMPLES = Path(__file__).resolve().parent / "examples"
 """A file for each operation: the examples of its request by media type, of its answers by status too."""
@@ -27,8 +32,8 @@ REF = "#/components/schemas/{model}"
 DESCRIPTION = """\
 Submit pictures, poll, fetch what every layer of a SigLIP model reads in them.
 
-A key comes with every request, `Authorization: Bearer lq_...`; whoever has none asks the operator of the service.
-Errors are problems (RFC 9457) with a stable `code`. Times are RFC 3339 in UTC, and what has a unit ends in it.
+A key comes with every request, `Authorization: Bearer lq_...`; the operator of the service makes them.
+Errors are problems (RFC 9457) with a stable `code`. Times are RFC 3339 in UTC; what has a unit ends in it.
 What a request says that is not described here is refused, not ignored; answers may gain fields.
 """
 TAGS = {
@@ -38,8 +43,18 @@ TAGS = {
     "items": "One item of a job: its result, its arrays as files, its maps as numbers and as pictures.",
     "models": "Which models there are, who serves them, and what waits for them.",
     "workers": "Who computes, and why one could not.",
+    "results": "The results of a job, in pages or as one file.",
+    "webhooks": "Where the ends of jobs are told, and every message on its way there.",
+    "api keys": "Keys of your tenant: made, looked at, revoked.",
+    "usage": "What keys did by day, and what counts against the quotas.",
 }
-REQUESTS: Mapping[str, TypeAdapter[Any]] = {"JobRequest": JOB_REQUEST}
+REQUESTS: Mapping[str, TypeAdapter[Any]] = {
+    "JobRequest": JOB_REQUEST,
+    **{
+        body.__name__: TypeAdapter(body)
+        for body in (EndpointChanges, NewEndpoint, NewKey, RetryRequest, Rotation)
+    },
+}
 """The bodies that routes parse themselves, by the name that these refer to."""
 METHODS = ("get", "put", "post", "patch", "delete")
 
@@ -85,10 +100,17 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         # the framework's own, which this service never answers with
         components["schemas"].pop(name, None)
-    for name, body in {"Problem": TypeAdapter(Problem), **REQUESTS}.items():
+    bodies: dict[str, TypeAdapter[Any]] = {
+        "Problem": TypeAdapter(Problem),
+        "Scores": TypeAdapter(Scores),
+        **REQUESTS,
+    }
+    for name, body in bodies.items():
         schema = body.json_schema(ref_template=REF)
         components["schemas"].update(schema.pop("$defs", {}))
         components["schemas"][name] = schema
+    for schema in components["schemas"].values():
+        _drop_null_defaults(schema)
     for path, _, operation in operations(made):
         _complete(operation, path)
     used = {parameter for _, _, operation in operations(made) for parameter in _refs(operation)}
@@ -108,6 +130,13 @@ def _document(app: FastAPI) -> dict[str, Any]:
     return made
 
 
+def _drop_null_defaults(schema: Mapping[str, Any]) -> None:
+    """Leave out defaults that are no value of their property: it is absent, which is told apart from null."""
+    for given in schema.get("properties", {}).values():
+        if given.get("default", ...) is None and {"type": "null"} not in given.get("anyOf", ()):
+            del given["default"]
+
+
 def _complete(operation: dict[str, Any], path: str) -> None:
     operation.setdefault("security", [])
     for parameter in operation.get("parameters", ()):
@@ -124,9 +153,12 @@ def _complete(operation: dict[str, Any], path: str) -> None:
             continue
         if answer["description"] == "Successful Response":
             answer["description"] = "As asked for." if status != "204" else "Done."
-        if int(status) >= 400 and "content" not in answer:
+        if status >= "400" and "content" not in answer:
             answer["content"] = responses.problem_content(status)
-        answer["headers"] = {**responses.headers(name, status), **answer.get("headers", {})}
+        answer["headers"] = {
+            **responses.headers(name, status, limited=bool(operation["security"])),
+            **answer.get("headers", {}),
+        }
         if led := links(name, status):
             answer["links"] = led
         _exemplify(answer, examples.get("responses", {}).get(status, {}))
@@ -144,12 +176,13 @@ def _complete_parameter(parameter: dict[str, Any]) -> None:
         del schema["anyOf"]
         schema.update(options[0])
     if where == "header":
-        parameter["name"] = "-".join(part.capitalize() for part in name.split("-"))
+        if name.islower():
+            parameter["name"] = "-".join(part.capitalize() for part in name.split("-"))
         if schema.get("type") == "array":
             # as one line: that is what several lines of a header amount to
             schema.pop("items")
             schema["type"] = "string"
-    if where == "path" and name in PATTERNS:
+    if name in PATTERNS:
         schema["pattern"] = PATTERNS[name]
     # the parameter's own says it already
     schema.pop("description", None)
@@ -179,15 +212,20 @@ def _refs(part: Any) -> set[str]:
     return set().union(*map(_refs, part)) if isinstance(part, list) else set()
 
 
-def _write() -> None:
+def _main(*, check: bool) -> int:
     # only here: the application imports this module
     from api.app import create_app  # noqa: PLC0415
     from api.settings import ApiSettings  # noqa: PLC0415
 
     settings = ApiSettings(database_url="postgresql+psycopg://", broker_url="redis://", blobs=Path())
-    SNAPSHOT.parent.mkdir(parents=True, exist_ok=True)
-    SNAPSHOT.write_text(render(document(create_app(settings))))
+    made = render(document(create_app(settings)))
+    if not check:
+        SNAPSHOT.write_text(made)
+    elif SNAPSHOT.read_text() != made:
+        print(f"{SNAPSHOT} is not what the code says: run `python -m api.openapi`.")  # noqa: T201 - a command
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    _write()
+    sys.exit(_main(check="--check" in sys.argv))

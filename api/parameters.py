@@ -1,4 +1,4 @@
-"""The parameters of a query: what an operation does not know is refused, where the framework would ignore it."""
+"""The parameters of a query: what an operation does not know is refused, not ignored."""
 
 from collections.abc import Iterator
 

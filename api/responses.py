@@ -18,7 +18,7 @@ PROBLEMS: Mapping[str, tuple[str, str, str, str]] = {
         "Unauthenticated",
         "unauthenticated",
         "Send an API key: `Authorization: Bearer lq_...`.",
-        "No API key was sent (`unauthenticated`), or one that is unknown, revoked or expired (`invalid-key`).",
+        "No API key was sent (`unauthenticated`), or one that is not good, any more (`invalid-key`).",
     ),
     "403": (
         "Forbidden",
@@ -87,7 +87,7 @@ PROBLEMS: Mapping[str, tuple[str, str, str, str]] = {
         "The database does not answer, or there is no room: try again after `Retry-After`.",
     ),
 }
-"""Status -> the name of the shared response, a code and detail that show what it looks like, its description."""
+"""Status -> the name of the shared response, a code and detail as an example, its description."""
 
 
 def _header(description: str, schema: Mapping[str, Any], *, always: bool = False) -> dict[str, Any]:
@@ -113,6 +113,11 @@ HEADERS: Mapping[str, dict[str, Any]] = {
         {"type": "string", "const": "true"},
     ),
     "Content-Disposition": _header("A name for the file.", _TEXT),
+    "RateLimit": _header("What is left of the limit, and the seconds until it is whole again.", _TEXT),
+    "RateLimit-Policy": _header("The limit, and the seconds that it is for.", _TEXT),
+    "Content-Range": _header("Which part of the whole this is.", _TEXT),
+    "Accept-Ranges": _header("`bytes` where parts can be asked for.", _TEXT),
+    "Vary": _header("What else the answer depends on.", _TEXT),
 }
 
 OF_PROBLEMS: Mapping[str, tuple[str, ...]] = {
@@ -123,6 +128,7 @@ OF_PROBLEMS: Mapping[str, tuple[str, ...]] = {
 
 _TAGGED = {"200": ("ETag", "Cache-Control"), "304": ("ETag", "Cache-Control")}
 _POLLED = ("Retry-After",)
+_MADE = ("Location", "Cache-Control", "Idempotency-Replayed")
 _SUBMITTED = ("Location", "Preference-Applied", "Idempotency-Replayed")
 
 OF_RESULTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -132,6 +138,17 @@ OF_RESULTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "304": (*_TAGGED["304"], "Preference-Applied", *_POLLED),
     },
     "cancel_job": {"202": _POLLED},
+    "retry_job": {"202": ("Location", "Idempotency-Replayed", *_POLLED)},
+    "list_jobs": {"200": ("Link",)},
+    "create_key": {"201": _MADE},
+    "create_webhook_endpoint": {"201": _MADE},
+    "rotate_webhook_secret": {"200": ("Cache-Control",)},
+    "read_events": {"200": ("Cache-Control",)},
+    "read_results": {
+        "200": ("Link", "Vary", "Accept-Ranges", "Content-Disposition"),
+        "206": ("Content-Range", "Accept-Ranges", "Content-Disposition"),
+        "416": ("Content-Range",),
+    },
     "read_scores": _TAGGED,
     "fetch_output": {"200": (*_TAGGED["200"], "Content-Disposition"), "304": _TAGGED["304"]},
     "draw_heatmap": _TAGGED,
@@ -153,10 +170,11 @@ def components() -> dict[str, Any]:
     return {"responses": responses, "headers": dict(HEADERS)}
 
 
-def headers(operation_id: str, status: str) -> dict[str, Any]:
-    """References to the headers of an answer."""
+def headers(operation_id: str, status: str, *, limited: bool = True) -> dict[str, Any]:
+    """References to the headers of an answer; `limited` where a key's rate limit is told."""
     own = OF_RESULTS.get(operation_id, {}).get(status, ())
-    names = ("X-Request-Id", *OF_PROBLEMS.get(status, ()), *own)
+    limits = ("RateLimit", "RateLimit-Policy") if limited and status != "401" else ()
+    names = ("X-Request-Id", *limits, *OF_PROBLEMS.get(status, ()), *own)
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 

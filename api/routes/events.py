@@ -1,7 +1,7 @@
 """Events of a job, as they happen."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
@@ -11,6 +11,23 @@ from api.schemas.events import parse_last_event_id
 from api.streams import EventStream
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/events", tags=["jobs"])
+
+EVENTS: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "description": "The stream as it comes."},
+        {
+            "type": "object",
+            "description": "One event of it.",
+            "required": ["event", "data"],
+            "properties": {
+                "event": {"enum": ["state", "progress", "item", "done"]},
+                "data": {"type": "string", "contentMediaType": "application/json"},
+                "id": {"type": "string"},
+                "retry": {"type": "integer"},
+            },
+        },
+    ]
+}
 
 LastEventId = Annotated[
     str | None,
@@ -28,7 +45,7 @@ LastEventId = Annotated[
     response_class=Response,
     responses={
         200: {
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": EVENTS}},
             "description": "The events; the stream ends behind `done`.",
         },
         204: {"description": "The client has heard that the job is done: it need not come back."},

@@ -28,6 +28,7 @@ UPLOAD: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["images"],
+                    "additionalProperties": False,
                     "properties": {
                         "images": {
                             "type": "array",
@@ -85,7 +86,12 @@ async def read_image(image_id: str, caller: Reader, session: SessionDep) -> sche
     return schema.view(image)
 
 
-@router.delete("/{image_id}", status_code=204, summary="Delete an image")
+@router.delete(
+    "/{image_id}",
+    status_code=204,
+    summary="Delete an image",
+    responses={409: {"description": "A job that is kept names it (`image-in-use`)."}},
+)
 async def delete_image(image_id: str, caller: Submitter, session: SessionDep) -> None:
     """Forget an image that no job names: unknown at once, its bytes are removed an hour later."""
     await session.run_sync(images.delete_image, caller.tenant, parse_image_id(image_id))

@@ -58,8 +58,9 @@ High = Annotated[
 Side = Annotated[int, Query(ge=16, le=1_024, description="The longer side of the picture in pixels.")]
 
 
-def _binary(*media_types: str) -> dict[int | str, dict[str, Any]]:
-    content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
+def _binary(*media_types: str, **others: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    content: dict[str, Any] = {media_type: {"schema": schema} for media_type, schema in others.items()}
+    content |= {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
     return {
         200: {"content": content},
         304: {"description": "It is as the client knows it."},
@@ -96,7 +97,12 @@ async def read_item(job_id: str, index: Index, caller: Reader, session: SessionD
     return schema.item(await _find_result(session, caller.tenant, job_id, index))
 
 
-@router.get("/scores", summary="Fetch patch scores", responses=_binary(JSON, NPY), response_class=Response)
+@router.get(
+    "/scores",
+    summary="Fetch patch scores",
+    responses=_binary(NPY, **{JSON: {"$ref": "#/components/schemas/Scores"}}),
+    response_class=Response,
+)
 async def read_scores(
     job_id: str,
     index: Index,
@@ -123,7 +129,9 @@ async def read_scores(
 async def fetch_output(
     job_id: str,
     index: Index,
-    name: Annotated[str, Path(max_length=100, description=f"One of {', '.join(PARTS)}.")],
+    name: Annotated[
+        str, Path(max_length=100, description="Which output.", json_schema_extra={"enum": list(PARTS)})
+    ],
     caller: Reader,
     services: ServicesDep,
     if_none_match: IfNoneMatch = None,

@@ -65,11 +65,13 @@ POLL_SECONDS = "1"
                     "schema": {
                         "type": "object",
                         "required": ["job"],
+                        "additionalProperties": False,
                         "properties": {
-                            "job": {"type": "string", "description": "The job as JSON, without its images."},
+                            "job": {"$ref": "#/components/schemas/JobRequest"},
                             "images": {"type": "array", "items": {"type": "string", "format": "binary"}},
                         },
-                    }
+                    },
+                    "encoding": {"job": {"contentType": "application/json"}},
                 },
             },
         },

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from api.deps import ReaderOrAdmin, ServicesDep, SessionDep
 from api.schemas import usage as schema
 from api.schemas.ids import parse_key_id
+from api.schemas.wire import DATED
 from jobs import keys, usage
 from jobs.admission import read_held
 from jobs.errors import InvalidRequestError, NotFoundError
@@ -25,8 +26,10 @@ async def read_usage(
     caller: ReaderOrAdmin,
     session: SessionDep,
     services: ServicesDep,
-    first: Annotated[date | None, Query(alias="from", description="The first day, in UTC.")] = None,
-    last: Annotated[date | None, Query(alias="to", description="The last day; today unless given.")] = None,
+    first: Annotated[date | None, DATED, Query(alias="from", description="The first day, in UTC.")] = None,
+    last: Annotated[
+        date | None, DATED, Query(alias="to", description="The last day; today unless given.")
+    ] = None,
     key_id: Annotated[str | None, Query(description="Of this key only.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 200,
     page_token: str | None = None,

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from api.schemas.ids import key_id
-from api.schemas.wire import Wire, storable
+from api.schemas.wire import WHOLE, Wire, storable
 from jobs.errors import InvalidRequestError
 from models.api_key import ApiKey
 from models.types import Scope
@@ -33,14 +33,12 @@ class NewKey(Wire):
         max_length=len(Scope),
         description="What it may be used for: `submit` jobs and pictures, `read` them, or `admin`.",
     )
-    requests_per_minute: int | None = Field(
+    requests_per_minute: Annotated[int, Field(ge=1, le=MAX_REQUESTS_PER_MINUTE), WHOLE] | None = Field(
         None,
-        ge=1,
-        le=MAX_REQUESTS_PER_MINUTE,
         description="Its own rate limit; null for that of the service.",
     )
-    expires_in_s: int | None = Field(
-        None, ge=1, le=MAX_EXPIRES_IN_S, description="From now on; null for a key that does not expire."
+    expires_in_s: Annotated[int, Field(ge=1, le=MAX_EXPIRES_IN_S), WHOLE] | None = Field(
+        None, description="From now on; null for a key that does not expire."
     )
 
     def expires_in(self) -> timedelta | None:

@@ -7,8 +7,17 @@ from jobs.errors import NotFoundError
 
 _HEX = re.compile(r"[0-9a-f]{32}")
 
-PATTERNS = {name: f"^{prefix}_[0-9a-f]{{32}}$" for name, prefix in (("job_id", "job"), ("image_id", "img"))}
-"""What a path's parameter that is an id looks like; one that does not is answered as unknown."""
+_PREFIXES = {
+    "job_id": "job",
+    "image_id": "img",
+    "worker_id": "wrk",
+    "action_id": "act",
+    "key_id": "key",
+    "endpoint_id": "whe",
+    "delivery_id": "msg",
+}
+PATTERNS = {name: f"^{prefix}_[0-9a-f]{{32}}$" for name, prefix in _PREFIXES.items()}
+"""What a parameter that is an id looks like; one that does not is answered as unknown."""
 
 
 def job_id(value: uuid.UUID) -> str:

@@ -10,7 +10,7 @@ from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from api.schemas.submissions import MAX_MODEL_NAME, MAX_TAGS
-from api.schemas.wire import storable
+from api.schemas.wire import DATED, storable
 from jobs.errors import InvalidRequestError
 from jobs.listing import JobFilter
 from models.types import JobState, JobType
@@ -37,8 +37,8 @@ Tags = Annotated[
         description="`name:value`; may be repeated, and a job has all of them.",
     ),
 ]
-CreatedAfter = Annotated[AwareDatetime | None, Query(description="Later than this time.")]
-CreatedBefore = Annotated[AwareDatetime | None, Query(description="Earlier than this time.")]
+CreatedAfter = Annotated[AwareDatetime | None, DATED, Query(description="Later than this time.")]
+CreatedBefore = Annotated[AwareDatetime | None, DATED, Query(description="Earlier than this time.")]
 PageToken = Annotated[
     str | None, Query(max_length=100, description="The `next_page_token` of the page before.")
 ]

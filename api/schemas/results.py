@@ -5,7 +5,7 @@ import binascii
 import struct
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -40,6 +40,17 @@ class ItemView(BaseModel):
     )
     state: ItemState
     error: ItemError | None = None
+
+
+class Scores(BaseModel):
+    """Scores of a patch lens as numbers."""
+
+    output: Literal["patch"]
+    unit: Literal["cosine"]
+    layers: list[int]
+    labels: list[str]
+    grid: Annotated[list[int], Field(min_length=2, max_length=2, description="Patches as [rows, cols].")]
+    scores: list[list[list[list[float]]]] = Field(description="[layer, label, row, col]")
 
 
 class ResultsPage(BaseModel):

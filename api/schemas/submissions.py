@@ -1,5 +1,6 @@
 """What is submitted: the body of a job, checked field by field."""
 
+from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -16,7 +17,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from api.schemas.labels import Label, Prompt
-from api.schemas.wire import Wire, storable
+from api.schemas.wire import GIVEN, WHOLE, Wire, storable, whole
 from engine.catalog import DEFAULT_TEMPLATE
 from engine.plan import OUTPUTS
 from jobs.admission import INTERACTIVE_ITEMS
@@ -56,9 +57,9 @@ def _layers(value: Any) -> Any:
     if value == "all":
         return value
     if isinstance(value, dict) and set(value) == {"every"} and _is_layer(value["every"]) and value["every"]:
-        return value
+        return {"every": whole(value["every"])}
     if isinstance(value, list) and 1 <= len(value) <= MAX_LAYERS and all(map(_is_layer, value)):
-        return value
+        return [whole(layer) for layer in value]
     raise ValueError('give "all", {"every": k} with k from 1, or a list of layers like [0, 6, 12]')
 
 
@@ -66,7 +67,7 @@ def _tokens(value: Any) -> Any:
     if value == "all":
         return value
     if isinstance(value, list) and 1 <= len(value) <= MAX_TOKENS and all(map(_is_token, value)):
-        return value
+        return [whole(token) for token in value]
     raise ValueError('give "all" or a list of tokens like [0, 364], row by row from the top left')
 
 
@@ -77,17 +78,22 @@ def _few_tags(value: Any) -> Any:
     return value
 
 
+def _base64(schema: dict[str, Any]) -> None:
+    schema["pattern"] = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+    _without_default(schema)
+
+
 def _without_default(schema: dict[str, Any]) -> None:
     # null is what a field has that was not sent: to be told apart from it, and no value to send
     schema.pop("default", None)
 
 
 def _is_layer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_LAYERS
+    return isinstance(whole(value), int) and not isinstance(value, bool) and 0 <= value <= MAX_LAYERS
 
 
 def _is_token(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_TOKENS
+    return isinstance(whole(value), int) and not isinstance(value, bool) and 0 <= value < MAX_TOKENS
 
 
 def sanitised(filename: str | None) -> str | None:
@@ -107,15 +113,24 @@ TagValue = Annotated[str, Field(max_length=256), AfterValidator(storable)]
 Tags = Annotated[dict[TagKey, TagValue], BeforeValidator(_few_tags), Field(max_length=MAX_TAGS)]
 Url = Annotated[str, Field(min_length=1, max_length=MAX_URL), AfterValidator(storable)]
 JobId = Annotated[str, Field(max_length=MAX_JOB_ID)]
-Wait = Annotated[int, Field(ge=1, le=MAX_WAIT_S)]
-Kept = Annotated[int, Field(ge=1, le=MAX_KEPT_S)]
-Template = Annotated[Prompt, AfterValidator(_template)]
+Wait = Annotated[int, Field(ge=1, le=MAX_WAIT_S), WHOLE]
+Kept = Annotated[int, Field(ge=1, le=MAX_KEPT_S), WHOLE]
+Template = Annotated[
+    Prompt,
+    AfterValidator(_template),
+    Field(json_schema_extra={"pattern": r"^(?:(?!\{\})[\s\S])*\{\}(?:(?!\{\})[\s\S])*$"}),
+]
 Output = Literal[
     "pooled", "patch", "probe_attention", "contribution", "token_norms", "embeddings", "activations"
 ]
 Outputs = Annotated[
     list[Output],
-    Field(min_length=1, max_length=len(OUTPUTS), fail_fast=True),
+    Field(
+        min_length=1,
+        max_length=len(OUTPUTS),
+        fail_fast=True,
+        json_schema_extra={"uniqueItems": True},
+    ),
     AfterValidator(_outputs),
 ]
 Tokens = Annotated[
@@ -171,22 +186,26 @@ Pixels = Annotated[
 ]
 
 
+_SOURCES = ("data", "image_id", "url")
+# said by `not`: generated clients would take alternatives for three types without fields
+_TWO_SOURCES: list[dict[str, Any]] = [{"required": list(pair)} for pair in combinations(_SOURCES, 2)]
+_NO_SOURCE: dict[str, Any] = {"not": {"anyOf": [{"required": [source]} for source in _SOURCES]}}
+
+
 class ImageInput(Wire):
     """A picture, inline, by its id or by its URL: exactly one of these."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": [source]} for source in ("data", "image_id", "url")]}
-    )
+    model_config = ConfigDict(json_schema_extra={"not": {"anyOf": [*_TWO_SOURCES, _NO_SOURCE]}})
 
-    data: str | SkipJsonSchema[None] = Field(
-        None, description="The file's bytes in base64.", json_schema_extra=_without_default
+    data: Annotated[str | SkipJsonSchema[None], GIVEN] = Field(
+        None, description="The file's bytes in base64.", json_schema_extra=_base64
     )
-    image_id: ImageId | SkipJsonSchema[None] = Field(
+    image_id: Annotated[ImageId | SkipJsonSchema[None], GIVEN] = Field(
         None,
         description="The id of an image that was sent to `/v1/images`, or named by an earlier result.",
         json_schema_extra=_without_default,
     )
-    url: Url | SkipJsonSchema[None] = Field(
+    url: Annotated[Url | SkipJsonSchema[None], GIVEN] = Field(
         None,
         description="Where the service fetches it at once, if its operator allows that: over http or https,"
         " from a public address. A picture that cannot be fetched is an item that fails.",
@@ -205,6 +224,15 @@ class ImageInput(Wire):
 
 class JobInput(Wire):
     """What a job works on: images or texts, not both."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "required": ["images", "texts"],
+                "properties": {name: {"minItems": 1} for name in ("images", "texts")},
+            }
+        }
+    )
 
     images: list[ImageInput] = Field(default_factory=list)
     texts: list[Text] = Field(default_factory=list)

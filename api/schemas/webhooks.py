@@ -9,7 +9,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from api.schemas.ids import endpoint_id, job_id, message_id
 from api.schemas.pages import encode_token
-from api.schemas.wire import Wire, storable
+from api.schemas.wire import GIVEN, WHOLE, Wire, storable
 from jobs.egress import MAX_URL
 from models.types import DeliveryState, EndpointState
 from models.webhook import WebhookDelivery, WebhookEndpoint
@@ -41,9 +41,9 @@ class NewEndpoint(Wire):
 class EndpointChanges(Wire):
     """What is to be different; what is absent stays as it is."""
 
-    url: Url | SkipJsonSchema[None] = None
-    description: Description | SkipJsonSchema[None] = None
-    enabled: bool | SkipJsonSchema[None] = Field(
+    url: Annotated[Url | SkipJsonSchema[None], GIVEN] = None
+    description: Annotated[Description | SkipJsonSchema[None], GIVEN] = None
+    enabled: Annotated[bool | SkipJsonSchema[None], GIVEN] = Field(
         None, description="False: it is told nothing more, and what waits for it fails. True: it is again."
     )
 
@@ -51,10 +51,8 @@ class EndpointChanges(Wire):
 class Rotation(Wire):
     """How a secret is replaced."""
 
-    keep_previous_s: int = Field(
+    keep_previous_s: Annotated[int, Field(ge=0, le=MAX_KEEP_S), WHOLE] = Field(
         86_400,
-        ge=0,
-        le=MAX_KEEP_S,
         description="So long messages are signed with the old secret too; 0 where it has leaked.",
     )
 
