@@ -120,6 +120,12 @@ class AlreadyEndedError(DomainError):
     code = "already-ended"
 
 
+class WorkerNotOnlineError(DomainError):
+    """The worker is not online: there is nothing to drain."""
+
+    code = "worker-not-online"
+
+
 class QueueFullError(DomainError):
     """The queue takes no more at the moment; nothing was accepted, try again soon."""
 
