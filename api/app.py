@@ -15,7 +15,18 @@ from api import errors
 from api.backlog import Backlog
 from api.deps import Services
 from api.middleware import BodyLimit, RequestId
-from api.routes import health, images, items, job_lists, jobs, models, queues, retries, workers
+from api.routes import (
+    health,
+    images,
+    items,
+    job_lists,
+    job_requests,
+    jobs,
+    models,
+    queues,
+    retries,
+    workers,
+)
 from api.schemas.retries import RetryRequest
 from api.schemas.submissions import JOB_REQUEST
 from api.settings import ApiSettings
@@ -74,7 +85,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (health, images, jobs, job_lists, retries, items, models, queues, workers):
+    for routes in (health, images, jobs, job_lists, job_requests, retries, items, models, queues, workers):
         app.include_router(routes.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
