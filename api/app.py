@@ -23,9 +23,12 @@ from api.routes import (
     health,
     images,
     items,
+    job_actions,
     job_lists,
+    job_requests,
     jobs,
     models,
+    queues,
     results,
     retries,
     usage,
@@ -38,10 +41,11 @@ from api.streams import Streams
 from api.usage import Usage
 from api.waiting import Waiting
 from jobs import logs
+from jobs.actions import Actor
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
 from jobs.egress import Egress
-from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, expiring, keep, recovering, tidying
+from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, acting, expiring, keep, recovering, tidying
 from models.schema import head
 from models.session import async_sessions, reading, sync_sessions
 
@@ -82,7 +86,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         flushing = asyncio.create_task(app.state.services.usage.keep_flushing())
         try:
             with (
-                _maintained(settings, inviter, blobs),
+                _maintained(settings, inviter, blobs, app.state.services.backlog),
                 delivering(settings.database_url, settings.egress_rules()),
                 on_stop_signal(app.state.services.waiting.release),
             ):
@@ -121,15 +125,18 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         images,
         jobs,
         job_lists,
+        job_requests,
+        job_actions,
+        results,
+        events,
+        retries,
         items,
         models,
+        queues,
         workers,
         api_keys,
         usage,
         webhooks,
-        events,
-        results,
-        retries,
     ):
         app.include_router(routes.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
@@ -137,8 +144,10 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
 
 
 @contextmanager
-def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> Iterator[None]:
-    """Do the duties meanwhile: what brings work forward apart from what tidies up, which may be slow."""
+def _maintained(
+    settings: ApiSettings, inviter: Inviter, blobs: BlobStore, backlog: Backlog
+) -> Iterator[None]:
+    """Do the duties meanwhile: what brings work forward apart from what may be slow."""
     stop = threading.Event()
     sessions = sync_sessions(settings.database_url)
 
@@ -150,9 +159,11 @@ def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> It
         thread.start()
         return thread
 
+    actor = Actor(settings.catalog(), settings.quota(), lambda: backlog.items, inviter)
     threads = [
         start("expiry", expiring(), RECOVER_SECONDS),
         start("recovery", recovering(inviter), RECOVER_SECONDS),
+        start("acting", acting(actor), RECOVER_SECONDS),
         start(
             "tidying",
             tidying(

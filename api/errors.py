@@ -120,6 +120,8 @@ STATUS: Mapping[str, HTTPStatus] = {
     "last-admin-key": HTTPStatus.CONFLICT,
     "embeddings-not-kept": HTTPStatus.CONFLICT,
     "nothing-to-retry": HTTPStatus.CONFLICT,
+    "count-differs": HTTPStatus.CONFLICT,
+    "worker-not-online": HTTPStatus.CONFLICT,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
     "rate-limited": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,

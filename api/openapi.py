@@ -18,6 +18,7 @@ from api import responses
 from api.links import links
 from api.schemas.api_keys import NewKey
 from api.schemas.ids import PATTERNS
+from api.schemas.job_actions import ActionRequest
 from api.schemas.problems import Problem
 from api.schemas.results import Scores
 from api.schemas.retries import RetryRequest
@@ -52,7 +53,7 @@ REQUESTS: Mapping[str, TypeAdapter[Any]] = {
     "JobRequest": JOB_REQUEST,
     **{
         body.__name__: TypeAdapter(body)
-        for body in (EndpointChanges, NewEndpoint, NewKey, RetryRequest, Rotation)
+        for body in (ActionRequest, EndpointChanges, NewEndpoint, NewKey, RetryRequest, Rotation)
     },
 }
 """The bodies that routes parse themselves, by the name that these refer to."""

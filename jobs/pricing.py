@@ -52,7 +52,7 @@ def price(type_: JobType, options: Mapping[str, Any], kind: str, checkpoint: Che
     gflop, memory = _tower_gflop(sizes, sizes.patch_tokens), _tower_bytes(sizes, sizes.patch_tokens)
     labels = options.get("labels", ())
     if type_ is JobType.RESCORE:
-        layers = len(_chosen(options["layers"], sizes.layers))
+        layers = len(chosen_layers(options["layers"], sizes.layers))
         gflop, memory = _rescore_gflop(sizes, layers, len(labels)), _rescore_bytes(sizes, layers, len(labels))
         return Price(gflop, memory, count_prompts(labels) * _tower_gflop(sizes, TEXT_TOKENS))
     if type_ is JobType.LOGIT_LENS:
@@ -75,13 +75,13 @@ def plan_of(options: Mapping[str, Any], sizes: Dimensions) -> LensPlan:
     return LensPlan(
         depth=sizes.layers,
         grid=sizes.grid,
-        layers=_chosen(options["layers"], sizes.layers),
-        patch_layers=_chosen(options["patch_layers"] or last, sizes.layers)
+        layers=chosen_layers(options["layers"], sizes.layers),
+        patch_layers=chosen_layers(options["patch_layers"] or last, sizes.layers)
         if outputs & set(TOKEN_OUTPUTS)
         else None,
         patch_method=options["patch_method"],
         outputs=outputs,
-        activation_layers=_chosen(options.get("activation_layers") or last, sizes.layers)
+        activation_layers=chosen_layers(options.get("activation_layers") or last, sizes.layers)
         if "activations" in outputs
         else None,
         activation_tokens=tuple(sorted(set(tokens))) if isinstance(tokens, list) else None,
@@ -101,7 +101,8 @@ def stored_bytes(type_: JobType, options: Mapping[str, Any], checkpoint: Checkpo
     )
 
 
-def _chosen(layers: LayerChoice, depth: int) -> tuple[int, ...]:
+def chosen_layers(layers: LayerChoice, depth: int) -> tuple[int, ...]:
+    """The layers that a choice comes to, of a checkpoint with so many blocks."""
     # a list is taken as it is: of a folder that only the workers can read, the depth here is a guess
     return tuple(sorted(set(layers))) if isinstance(layers, list) else resolve_layers(layers, depth)
 
