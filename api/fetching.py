@@ -60,9 +60,9 @@ class Fetcher:
             late = UrlUnreachableError(
                 f"The pictures of this job were not all fetched within {self._bounds.job_seconds:g} s."
             )
-            return replace(upload, source=_unfetched(late))
+            return replace(upload, source=_unfetched(upload.source.url, late))
         except DomainError as error:
-            return replace(upload, source=_unfetched(error))
+            return replace(upload, source=_unfetched(upload.source.url, error))
 
     async def _take_turn(self, url: str, budget: "Budget") -> UploadFile:
         async with self._turns:
@@ -132,8 +132,8 @@ def _join(url: str, target: str) -> str:
         raise UrlRefusedError("The URL leads on to something that is no URL.") from None
 
 
-def _unfetched(error: DomainError) -> Unfetched:
-    return Unfetched(error.code, error.message, retryable=isinstance(error, UrlUnreachableError))
+def _unfetched(url: str, error: DomainError) -> Unfetched:
+    return Unfetched(url, error.code, error.message, retryable=isinstance(error, UrlUnreachableError))
 
 
 async def _spool(data: bytes) -> UploadFile:

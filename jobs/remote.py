@@ -15,6 +15,7 @@ class Remote:
 class Unfetched:
     """A picture that could not be fetched, and why: its item fails with this, and the others go on."""
 
+    url: str
     code: str
     message: str
     retryable: bool = False

@@ -310,7 +310,8 @@ def _stored(index: int, item: Item, rows: Mapping[Content | uuid.UUID, Image]) -
     if isinstance(item, TextItem):
         return {"index": index, "kind": "text", "custom_id": item.custom_id, "text": item.text}
     if isinstance(item.source, Unfetched):
-        return {"index": index, "kind": "image", "custom_id": item.custom_id, "error": item.source.error}
+        unfetched = {"url": item.source.url, "error": item.source.error}
+        return {"index": index, "kind": "image", "custom_id": item.custom_id, **unfetched}
     if isinstance(item.source, Remote):
         raise TypeError("a picture was to be stored before it was fetched")
     image = rows[item.source]

@@ -70,5 +70,6 @@ async def _pieces(
 def _shown(item: dict[str, Any]) -> dict[str, Any] | str:
     if item["kind"] == "text":
         return str(item["text"])
-    named = {"image_id": image_id(uuid.UUID(item["image_id"]))}
+    # a picture that could not be fetched has a URL alone: whoever asks again has it fetched again
+    named = {"url": item["url"]} if "url" in item else {"image_id": image_id(uuid.UUID(item["image_id"]))}
     return named if item["custom_id"] is None else named | {"custom_id": item["custom_id"]}
