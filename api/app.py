@@ -21,6 +21,7 @@ from api.schemas.api_keys import NewKey
 from api.schemas.submissions import JOB_REQUEST
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
+from api.spool import Spool
 from api.usage import Usage
 from api.waiting import Waiting
 from jobs import logs
@@ -79,7 +80,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app = FastAPI(
         title="Lensqueue", summary="What SigLIP sees, layer by layer.", version="1", lifespan=lifespan
     )
-    app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
+    spool = Spool(settings.max_spooled_bytes)
+    app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes, spool=spool)
     app.add_middleware(RequestId)
     errors.install(app)
     for routes in (health, images, jobs, items, models, workers, api_keys, usage):

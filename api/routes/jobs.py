@@ -15,10 +15,12 @@ from api.deps import Reader, Services, ServicesDep, SessionDep, Submitter
 from api.lookup import find_job, find_kept_job
 from api.once import IDEMPOTENCY_KEY, REPLAYED, key_of
 from api.preferences import Prefer, wait_seconds
+from api.room import SubmitterWithRoom
 from api.schemas import jobs as schema
 from api.schemas import results as results_schema
 from api.schemas.ids import parse_job_id
 from api.settings import ApiSettings
+from api.spool import release_body
 from api.submissions import accept, submission_of
 from api.waiting import follow
 from jobs import queries, submit
@@ -74,7 +76,11 @@ MAX_PAGE = 200
     },
 )
 async def submit_job(
-    request: Request, response: Response, caller: Submitter, services: ServicesDep, prefer: Prefer = None
+    request: Request,
+    response: Response,
+    caller: SubmitterWithRoom,
+    services: ServicesDep,
+    prefer: Prefer = None,
 ) -> schema.JobView:
     """Accept a job, as JSON with pictures in base64 or by id, or as multipart with files, and queue it.
 
@@ -88,6 +94,8 @@ async def submit_job(
     check_priority(submission)
     accepted = await accept(services, caller.tenant, submission, uploads, key)
     job, online = accepted.job, accepted.online
+    # what is kept of it is stored: a client that waits for its job holds up no other upload
+    release_body(request)
     if accepted.new:
         services.usage.count_job(caller.key_id, job.total, job.cost)
         services.inviter.invite(job.model, job.id)
