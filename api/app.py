@@ -16,8 +16,24 @@ from api.backlog import Backlog
 from api.deps import Services
 from api.middleware import BodyLimit, RequestId
 from api.rate_limits import RateLimits
-from api.routes import api_keys, health, images, items, jobs, models, usage, workers
+from api.routes import (
+    api_keys,
+    health,
+    images,
+    items,
+    job_actions,
+    job_lists,
+    job_requests,
+    jobs,
+    models,
+    queues,
+    retries,
+    usage,
+    workers,
+)
 from api.schemas.api_keys import NewKey
+from api.schemas.job_actions import ActionRequest
+from api.schemas.retries import RetryRequest
 from api.schemas.submissions import JOB_REQUEST
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
@@ -25,9 +41,10 @@ from api.spool import Spool
 from api.usage import Usage
 from api.waiting import Waiting
 from jobs import logs
+from jobs.actions import Actor
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
-from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, expiring, keep, recovering, tidying
+from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, acting, expiring, keep, recovering, tidying
 from models.schema import head
 from models.session import async_sessions, sync_sessions
 
@@ -62,7 +79,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         flushing = asyncio.create_task(app.state.services.usage.keep_flushing())
         try:
             with (
-                _maintained(settings, inviter, blobs),
+                _maintained(settings, inviter, blobs, app.state.services.backlog),
                 on_stop_signal(app.state.services.waiting.release),
             ):
                 yield
@@ -84,15 +101,31 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes, spool=spool)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (health, images, jobs, items, models, workers, api_keys, usage):
+    for routes in (
+        health,
+        images,
+        jobs,
+        job_lists,
+        job_requests,
+        job_actions,
+        retries,
+        items,
+        models,
+        queues,
+        workers,
+        api_keys,
+        usage,
+    ):
         app.include_router(routes.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 
 
 @contextmanager
-def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> Iterator[None]:
-    """Do the duties meanwhile: what brings work forward apart from what tidies up, which may be slow."""
+def _maintained(
+    settings: ApiSettings, inviter: Inviter, blobs: BlobStore, backlog: Backlog
+) -> Iterator[None]:
+    """Do the duties meanwhile: what brings work forward apart from what may be slow."""
     stop = threading.Event()
     sessions = sync_sessions(settings.database_url)
 
@@ -104,10 +137,12 @@ def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> It
         thread.start()
         return thread
 
+    actor = Actor(settings.catalog(), settings.quota(), lambda: backlog.items, inviter)
     threads = [
         start("expiry", expiring(), RECOVER_SECONDS),
         start("recovery", recovering(inviter), RECOVER_SECONDS),
-        start("tidying", tidying(blobs, settings.text_budget()), TIDY_SECONDS),
+        start("acting", acting(actor), RECOVER_SECONDS),
+        start("tidying", tidying(blobs, settings.text_budget(), settings.deleted_jobs_kept()), TIDY_SECONDS),
     ]
     try:
         yield
@@ -123,8 +158,13 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     """The schema, with the requests that routes parse themselves."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, summary=app.summary, version=app.version, routes=app.routes)
+        parsers: dict[str, TypeAdapter[Any]] = {
+            "JobRequest": JOB_REQUEST,
+            "RetryRequest": TypeAdapter(RetryRequest),
+            "ActionRequest": TypeAdapter(ActionRequest),
+            "NewKey": TypeAdapter(NewKey),
+        }
         schemas = document["components"]["schemas"]
-        parsers: dict[str, TypeAdapter[Any]] = {"JobRequest": JOB_REQUEST, "NewKey": TypeAdapter(NewKey)}
         for name, parser in parsers.items():
             request = parser.json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(request.pop("$defs", {}))

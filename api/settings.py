@@ -5,6 +5,7 @@ from datetime import timedelta
 from pydantic import Field
 
 from jobs.admission import Quota
+from jobs.retention import DELETED_JOBS_KEPT
 from jobs.settings import ServiceSettings
 from jobs.submit import Limits
 from jobs.text_cache import TextBudget
@@ -52,6 +53,8 @@ class ApiSettings(ServiceSettings):
     bad_keys_per_minute: int = Field(600, ge=0)
     """Of one address (an IPv6 network of 64 bits), by the connection itself: no header is believed. After so
     many, keys that were not good before are answered 429 without being looked up. 0 is no limit."""
+    deleted_jobs_days: float = Field(DELETED_JOBS_KEPT / timedelta(days=1), ge=0)
+    """So long a deleted job is answered with 410; then its id is unknown."""
     text_cache_days: float = Field(TextBudget().unused / timedelta(days=1), ge=0)
     """A label's text that was not used for so long is embedded again."""
     text_cache_bytes: int = Field(TextBudget().tenant_bytes, ge=0)
@@ -66,6 +69,10 @@ class ApiSettings(ServiceSettings):
             numbers=self.max_job_numbers,
             output_bytes=self.max_job_output_bytes,
         )
+
+    def deleted_jobs_kept(self) -> timedelta:
+        """How long it is known of a job that it was deleted."""
+        return timedelta(days=self.deleted_jobs_days)
 
     def text_budget(self) -> TextBudget:
         """How many texts of labels are kept, and how long."""

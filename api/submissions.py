@@ -6,7 +6,7 @@ job that is not stored after all is given back.
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -17,10 +17,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.deps import Services
 from api.schemas.submissions import EmbeddingRequest, LensRequest
 from api.uploads import Upload, hash_pictures, store_pictures
-from jobs import fairness, idempotency, queries, submit
+from jobs import fairness, idempotency, submit
 from jobs.admission import admit
 from jobs.errors import QueueFullError, QuotaExceededError
 from jobs.idempotency import Once
+from jobs.outlook import Outlook, outlook_of
 from jobs.submit import Submission, Terms, TextItem
 from jobs.units import Admission
 from models.image import Image
@@ -32,15 +33,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A committed job, how many workers of its model are online, and whether it is new to its key."""
+    """A committed job, what it has before it, and whether it is new to its key."""
 
     job: Job
-    online: int | None
+    outlook: Outlook
     new: bool
 
 
 def submission_of(
-    wanted: LensRequest | EmbeddingRequest, uploads: Sequence[Upload], default_model: str
+    wanted: LensRequest | EmbeddingRequest, uploads: Sequence[Upload], default_model: str, key_id: uuid.UUID
 ) -> Submission:
     """What a request asks for, its pictures not yet stored."""
     options: dict[str, Any] = wanted.options.model_dump()
@@ -59,6 +60,8 @@ def submission_of(
             run_timeout=_span(wanted.run_timeout_s),
             result_ttl=_span(wanted.result_ttl_s),
         ),
+        tags=wanted.tags,
+        key_id=key_id,
     )
 
 
@@ -78,9 +81,9 @@ async def accept(
         IdempotencyKeyReusedError: the key stands for another submission.
         QueueFullError, QuotaExceededError, OverQuotaError: there is no room for it.
     """
-    named = await _named_images(services, tenant, submission)
+    named = await named_images(services, tenant, submission)
     once = await _identify(submission, uploads, named, key, services.settings.max_image_bytes)
-    if known := await _find(services, tenant, once):
+    if known := await find_known(services, tenant, once):
         return known
     input_bytes = sum(upload.image_bytes for upload in uploads)
     input_bytes += sum(image.image_bytes for image in named.values())
@@ -88,25 +91,37 @@ async def accept(
         admission = await _admit(services, tenant, submission, input_bytes)
     except (QueueFullError, QuotaExceededError):
         # perhaps there is no room because its twin has just taken it
-        if known := await _find(services, tenant, once):
+        if known := await find_known(services, tenant, once):
             return known
         raise
-    try:
+
+    async def store() -> Accepted:
+        stored = submission
         if uploads:
             items = await store_pictures(services.blobs, tenant, uploads, services.settings.max_image_bytes)
-            submission = replace(submission, items=items)
-        accepted = await _store(services, tenant, submission, admission, once)
+            stored = replace(submission, items=items)
+        return await _store(services, tenant, stored, admission, once)
+
+    return await settle(services, admission, len(submission.items), store)
+
+
+async def settle(
+    services: Services, admission: Admission, items: int, store: Callable[[], Awaitable[Accepted]]
+) -> Accepted:
+    """Store what was admitted; what was charged is given back unless a new job came of it."""
+    try:
+        accepted = await store()
     except BaseException:
-        await asyncio.shield(_give_back(services, admission, len(submission.items)))
+        await asyncio.shield(_give_back(services, admission, items))
         raise
     if accepted.new:
-        services.backlog.add(len(submission.items))
+        services.backlog.add(items)
     else:
-        await _give_back(services, admission, len(submission.items))
+        await _give_back(services, admission, items)
     return accepted
 
 
-async def _named_images(services: Services, tenant: str, submission: Submission) -> dict[uuid.UUID, Image]:
+async def named_images(services: Services, tenant: str, submission: Submission) -> dict[uuid.UUID, Image]:
     """The images named by id; unknown ones are refused before anything is charged or stored."""
     async with services.sessions() as session:
         return await session.run_sync(submit.check_images, tenant, submission.items)
@@ -127,14 +142,20 @@ async def _identify(
     return Once(key, idempotency.fingerprint(submission, named))
 
 
-async def _find(services: Services, tenant: str, once: Once | None) -> Accepted | None:
+async def find_known(services: Services, tenant: str, once: Once | None) -> Accepted | None:
+    """The job that a key stands for already.
+
+    Raises:
+        IdempotencyKeyReusedError: it stands for another request.
+        JobDeletedError, IdempotencyKeySpentError: the job was deleted, and in the end is gone.
+    """
     if once is None:
         return None
     async with services.sessions() as session:
         known = await session.run_sync(idempotency.find_job, tenant, once)
         if known is None:
             return None
-        return Accepted(known, await session.scalar(queries.workers_online(known.model)), new=False)
+        return Accepted(known, await session.run_sync(outlook_of, known.id), new=False)
 
 
 async def _admit(services: Services, tenant: str, submission: Submission, input_bytes: int) -> Admission:
@@ -158,7 +179,7 @@ async def _store(
             job, new = await session.run_sync(submit.submit, tenant, submission, admission), True
         else:
             job, new = await session.run_sync(idempotency.submit_once, tenant, submission, admission, once)
-        return Accepted(job, await session.scalar(queries.workers_online(job.model)), new)
+        return Accepted(job, await session.run_sync(outlook_of, job.id), new)
 
 
 async def _give_back(services: Services, admission: Admission, items: int) -> None:

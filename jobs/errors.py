@@ -96,10 +96,52 @@ class NotFoundError(DomainError):
     code = "not-found"
 
 
+class JobDeletedError(DomainError):
+    """The job was deleted."""
+
+    code = "job-deleted"
+
+
+class NotEndedError(DomainError):
+    """The job has not ended yet: cancel it first, or wait for its end."""
+
+    code = "not-ended"
+
+
+class NothingToRetryError(DomainError):
+    """All items of the job succeeded: to compute them again, retry `all`."""
+
+    code = "nothing-to-retry"
+
+
 class AlreadyEndedError(DomainError):
     """The job has ended already."""
 
     code = "already-ended"
+
+
+class EmptyFilterError(InvalidRequestError):
+    """An empty filter finds all jobs there are: say which."""
+
+    code = "empty-filter"
+
+
+class TooManyJobsError(InvalidRequestError):
+    """The filter finds more jobs than one action takes: narrow it, by `created_before` for one."""
+
+    code = "too-many-jobs"
+
+
+class CountDiffersError(DomainError):
+    """The filter finds another number of jobs than was expected."""
+
+    code = "count-differs"
+
+
+class WorkerNotOnlineError(DomainError):
+    """The worker is not online: there is nothing to drain."""
+
+    code = "worker-not-online"
 
 
 class QueueFullError(DomainError):

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from jobs import queries
 from jobs.admission import priority_of
+from jobs.deletion import existing
 from jobs.errors import IdempotencyKeyReusedError, IdempotencyKeySpentError, InvalidIdempotencyKeyError
 from jobs.images import Content
 from jobs.submit import Item, Submission, TextItem, submit
@@ -142,15 +143,24 @@ def find_job(session: Session, tenant: str, once: Once) -> Job | None:
 
     Raises:
         IdempotencyKeyReusedError: it stands for another submission.
-        IdempotencyKeySpentError: the job is gone.
+        JobDeletedError, IdempotencyKeySpentError: the job was deleted, and in the end is gone.
     """
     known_id = find_made(session, tenant, once)
     if known_id is None:
         return None
-    job = session.scalar(queries.job_of(tenant, known_id))
+    return known_job(session, tenant, known_id)
+
+
+def known_job(session: Session, tenant: str, job_id: uuid.UUID) -> Job:
+    """The job that was made with a key.
+
+    Raises:
+        JobDeletedError, IdempotencyKeySpentError: the job was deleted, and in the end is gone.
+    """
+    job = session.scalar(queries.job_of(tenant, job_id))
     if job is None:
         raise IdempotencyKeySpentError
-    return job
+    return existing(job)
 
 
 def submit_once(
@@ -160,14 +170,14 @@ def submit_once(
 
     Raises:
         IdempotencyKeyReusedError: the key stands for another submission.
-        IdempotencyKeySpentError: the job is gone.
+        JobDeletedError, IdempotencyKeySpentError: the job was deleted, and in the end is gone.
     """
     return make_once(
         session,
         tenant,
         once,
         lambda job_id: submit(session, tenant, submission, admission, job_id=job_id),
-        lambda job_id: session.scalar(queries.job_of(tenant, job_id)),
+        lambda job_id: known_job(session, tenant, job_id),
     )
 
 
@@ -221,6 +231,8 @@ def _asked_beside(submission: Submission) -> dict[str, Any]:
     priority = priority_of(submission)
     if priority is not priority_of(replace(submission, priority=None)):
         beside["priority"] = priority
+    if submission.tags:
+        beside["tags"] = dict(submission.tags)
     return beside
 
 

@@ -24,17 +24,29 @@ RATE_SECONDS = 600
 
 def job_of(tenant: str, job_id: uuid.UUID) -> Select[Job]:
     """A job, if it is the tenant's; without its options, whose labels may weigh more than all the rest."""
-    return (
-        select(Job).options(defer(Job.options, raiseload=True)).where(Job.id == job_id, Job.tenant == tenant)
-    )
+    return whole_job_of(tenant, job_id).options(defer(Job.options, raiseload=True))
 
 
-def standings(job_ids: Sequence[uuid.UUID]) -> Select[uuid.UUID, str, int, int, int, int]:
-    """Where these jobs stand: id, state, counts, and the workers online for the job's model."""
+def whole_job_of(tenant: str, job_id: uuid.UUID) -> Select[Job]:
+    """The same, with its options."""
+    return select(Job).where(Job.id == job_id, Job.tenant == tenant)
+
+
+def standings(job_ids: Sequence[uuid.UUID]) -> Select[uuid.UUID, str, int, int, int, int, bool]:
+    """Where these jobs stand: id, state, counts, the workers online for its model, whether that is paused."""
     online = models_online().subquery()
     return (
-        select(Job.id, Job.state, Job.succeeded, Job.failed, Job.dropped, func.coalesce(online.c.workers, 0))
+        select(
+            Job.id,
+            Job.state,
+            Job.succeeded,
+            Job.failed,
+            Job.dropped,
+            func.coalesce(online.c.workers, 0),
+            Queue.paused_at.is_not(None),
+        )
         .outerjoin(online, online.c.model == Job.model)
+        .outerjoin(Queue, Queue.model == Job.model)
         # one array: as many parameters as jobs would be another statement for every number of them
         .where(Job.id == any_(literal(list(job_ids), ARRAY(Uuid))))
     )
@@ -92,12 +104,6 @@ def load_failures() -> Select[str, dict[str, Any]]:
     return select(told.c.model, told.c.error).where(told.c.error.is_not(None))
 
 
-def load_failure(model: str) -> Select[dict[str, Any]]:
-    """Why the last worker of one model could not load, if it could not."""
-    failures = load_failures().subquery()
-    return select(failures.c.error).where(failures.c.model == model)
-
-
 def queue_depths() -> Select[str, int, int, float | None]:
     """By model with work: its waiting and its running items, and the age in seconds of what waits longest.
 
@@ -140,6 +146,11 @@ def workers() -> Select[Worker, bool]:
         .order_by(Worker.seen_at.desc())
         .limit(500)
     )
+
+
+def worker_of(worker_id: uuid.UUID) -> Select[Worker, bool]:
+    """One worker, and whether it was seen just now."""
+    return select(Worker, _seen(ONLINE_SECONDS)).where(Worker.id == worker_id)
 
 
 def waiting_models(limit: int) -> Select[str, uuid.UUID, int]:
