@@ -37,6 +37,7 @@ from api.routes import (
 )
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
+from api.spool import Spool
 from api.streams import Streams
 from api.usage import Usage
 from api.waiting import Waiting
@@ -116,7 +117,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=openapi.operation_id,
     )
-    app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
+    spool = Spool(settings.max_spooled_bytes)
+    app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes, spool=spool)
     app.add_middleware(RequestId)
     errors.install(app)
     for routes in (

@@ -32,6 +32,7 @@ from jobs.errors import (
 )
 from jobs.listing import JobFilter, job_ids
 from jobs.retry import RetryScope
+from jobs.usage import count_job
 from models.job_action import JobAction
 from models.types import ActionState, ActionVerb, JobState, JobType
 
@@ -195,6 +196,8 @@ class Actor:
             waiting_items=self.waiting_items(),
         )
         job = retry.store_retry(session, found, admission)
+        if action.key_id is not None:
+            count_job(session, action.key_id, job.total, job.cost)
         # before the commit: a worker that comes too early finds nothing, and is invited again by a duty
         self.inviter.invite(job.model, job.id)
 

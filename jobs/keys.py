@@ -60,12 +60,13 @@ def create_key(
     return Made(row, key)
 
 
-def _is_usable() -> ColumnElement[bool]:
+def is_usable() -> ColumnElement[bool]:
+    """Whether a key is neither revoked nor expired."""
     return ApiKey.revoked_at.is_(None) & (ApiKey.expires_at.is_(None) | (ApiKey.expires_at > func.now()))
 
 
 # built once: every request asks for its key
-_KEY_OF = select(ApiKey).where(ApiKey.sha256 == bindparam("sha256"), _is_usable())
+_KEY_OF = select(ApiKey).where(ApiKey.sha256 == bindparam("sha256"), is_usable())
 
 
 def key_of(key: str) -> Select[ApiKey]:
@@ -84,6 +85,12 @@ def keys_page(tenant: str, *, before: uuid.UUID | None, limit: int) -> Select[Ap
     return page if before is None else page.where(ApiKey.id < before)
 
 
+def all_keys(tenant: str | None) -> Select[ApiKey, bool]:
+    """The keys of a tenant, or of all, newest first, and whether each is usable."""
+    keys = select(ApiKey, is_usable()).order_by(ApiKey.id.desc())
+    return keys if tenant is None else keys.where(ApiKey.tenant == tenant)
+
+
 def revoke_key(session: Session, tenant: str, key_id: uuid.UUID, *, leave_an_admin: bool = True) -> None:
     """Revoke a key of a tenant, for good; the row stays, and revoking it again changes nothing.
 
@@ -94,7 +101,7 @@ def revoke_key(session: Session, tenant: str, key_id: uuid.UUID, *, leave_an_adm
     # locked, in one order: of two requests that revoke the last two, the second one sees what the first did
     admins = session.scalars(
         select(ApiKey.id)
-        .where(ApiKey.tenant == tenant, ApiKey.scopes.contains([Scope.ADMIN]), _is_usable())
+        .where(ApiKey.tenant == tenant, ApiKey.scopes.contains([Scope.ADMIN]), is_usable())
         .order_by(ApiKey.id)
         .with_for_update(key_share=True)
     ).all()

@@ -16,10 +16,12 @@ from api.estimating import estimate_job
 from api.lookup import find_job
 from api.once import IDEMPOTENCY_KEY, REPLAYED, key_of
 from api.preferences import Prefer, wait_seconds
+from api.room import SubmitterWithRoom
 from api.schemas import jobs as schema
 from api.schemas.estimates import EstimateView
 from api.schemas.ids import parse_job_id
 from api.settings import ApiSettings
+from api.spool import release_body
 from api.submissions import accept, source_of, submission_of
 from api.waiting import follow
 from jobs import deletion, submit
@@ -85,7 +87,7 @@ POLL_SECONDS = "1"
 async def submit_job(
     request: Request,
     response: Response,
-    caller: Submitter,
+    caller: SubmitterWithRoom,
     services: ServicesDep,
     dry_run: Annotated[
         bool,
@@ -109,6 +111,8 @@ async def submit_job(
         return Response(told.model_dump_json(), media_type="application/json")
     accepted = await accept(services, caller.tenant, submission, uploads, key)
     job = accepted.job
+    # what is kept of it is stored: a client that waits for its job holds up no other upload
+    release_body(request)
     if accepted.new:
         services.usage.count_job(caller.key_id, job.total, job.cost)
         services.inviter.invite(job.model, job.id)
