@@ -35,6 +35,7 @@ async def answer(
         RangeNotSatisfiableError: the range lies behind the end.
         ResultsExpiredError: the results were removed meanwhile.
         BlobStoreFullError: there is no room for the copy that a part is taken from.
+        PartNotReadyError: the copy is still being made.
     """
     headers = {
         "Vary": "Accept",
