@@ -14,7 +14,7 @@ from api import errors
 from api.backlog import Backlog
 from api.deps import Services
 from api.middleware import BodyLimit, RequestId
-from api.routes import health, images, items, jobs, models, workers
+from api.routes import health, images, items, job_lists, jobs, models, workers
 from api.schemas.submissions import JOB_REQUEST
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
@@ -72,7 +72,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (health, images, jobs, items, models, workers):
+    for routes in (health, images, jobs, job_lists, items, models, workers):
         app.include_router(routes.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
@@ -95,7 +95,7 @@ def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> It
     threads = [
         start("expiry", expiring(), RECOVER_SECONDS),
         start("recovery", recovering(inviter), RECOVER_SECONDS),
-        start("tidying", tidying(blobs, settings.text_budget()), TIDY_SECONDS),
+        start("tidying", tidying(blobs, settings.text_budget(), settings.deleted_jobs_kept()), TIDY_SECONDS),
     ]
     try:
         yield

@@ -5,7 +5,7 @@ import re
 import tempfile
 import uuid
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import orjson
 from fastapi import Request
@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from api.errors import BodyTooLargeError, MalformedBodyError, UnsupportedMediaTypeError
 from api.schemas.ids import parse_image_id
 from api.schemas.submissions import JOB_REQUEST, EmbeddingRequest, ImageInput, LensRequest, sanitised
+from api.schemas.wire import Wire
 from api.uploads import Upload
 from jobs.errors import (
     InvalidRequestError,
@@ -28,6 +29,9 @@ from pictures.errors import ImageTooLargeError
 MAX_JOB_PART_BYTES = 16 * 1024 * 1024
 """The `job` part of a multipart body: JSON, held in memory."""
 
+MAX_SMALL_BYTES = 64 * 1024
+"""Of a body that holds some settings and no content."""
+
 MAX_NAMES = 200
 """Of the names of unknown parts, so many characters come back."""
 BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
@@ -36,6 +40,9 @@ SPOOLED_IN_MEMORY_BYTES = 1024 * 1024
 """Of a picture that is still coming in; the rest goes to disk."""
 NOBODYS = uuid.UUID(int=0)
 """The id of no image: stands for every text that is no id at all, and is refused with the unknown ones."""
+
+
+Shape = TypeVar("Shape", bound=Wire)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +67,23 @@ async def read_job(
     media_type = _media_type(request)
     if media_type == "application/json":
         # in a thread: parsing what pictures weigh in base64 would hold up every other request
-        return await asyncio.to_thread(_parse_json, await _read(request, limits.json_bytes), limits)
+        return await asyncio.to_thread(_parse_json, await _read_job(request, limits.json_bytes), limits)
     if media_type == "multipart/form-data":
         return await _read_multipart(request, limits)
     raise UnsupportedMediaTypeError
+
+
+async def read_small(request: Request, shape: type[Shape]) -> Shape:
+    """A small JSON object. Read by the route: the framework itself would read it before it asks for the key.
+
+    Raises:
+        UnsupportedMediaTypeError, MalformedBodyError, BodyTooLargeError: the body is no small JSON.
+        ValidationError: it is no such object.
+    """
+    if _media_type(request) != "application/json":
+        raise UnsupportedMediaTypeError("Send `application/json`.")
+    body = await _read(request, MAX_SMALL_BYTES, f"This body may have {MAX_SMALL_BYTES} bytes.")
+    return shape.model_validate(_json(body))
 
 
 async def read_images(request: Request, limits: BodyLimits) -> tuple[list[Upload], list[str]]:
@@ -107,14 +127,17 @@ async def _spool(request: Request, limit_bytes: int) -> UploadFile:
     return spooled
 
 
-async def _read(request: Request, limit_bytes: int) -> bytes:
+async def _read_job(request: Request, limit_bytes: int) -> bytes:
+    advice = f"A JSON body may have {limit_bytes} bytes: send the pictures as multipart/form-data."
+    return await _read(request, limit_bytes, advice)
+
+
+async def _read(request: Request, limit_bytes: int, advice: str) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit_bytes:
-            raise BodyTooLargeError(
-                f"A JSON body may have {limit_bytes} bytes: send the pictures as multipart/form-data."
-            )
+            raise BodyTooLargeError(advice)
     return bytes(body)
 
 

@@ -8,7 +8,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import Services
 from jobs import cancel, fairness, queries
+from jobs.deletion import existing
 from jobs.fairness import FlowKey
+from jobs.outlook import Outlook, outlook_of
 from models.job import Job
 
 log = structlog.get_logger()
@@ -17,26 +19,26 @@ DROP_SECONDS = 2.0
 """So long a request drops work itself; the maintenance goes on with what is left."""
 
 
-async def cancel_job(services: Services, tenant: str, job_id: uuid.UUID) -> tuple[Job, int]:
-    """Cancel a job: how it stands now, and how many workers of its model are online.
+async def cancel_job(services: Services, tenant: str, job_id: uuid.UUID) -> tuple[Job, Outlook]:
+    """Cancel a job: how it stands now, and what it has before it.
 
     Work that a worker holds is left to it: the job is being cancelled until that has ended too.
 
     Raises:
-        NotFoundError: the tenant has no such job.
+        NotFoundError, JobDeletedError: the tenant has no such job, or has it no more.
         AlreadyEndedError: it ended in another way before.
     """
     async with services.sessions.begin() as session:
         job = await session.run_sync(cancel.cancel, tenant, job_id)
-        online = await session.scalar(queries.workers_online(job.model)) or 0
+        outlook = await session.run_sync(outlook_of, job_id)
     try:
         await _drop_waiting(services, job_id, fairness.flow_of(job))
         async with services.sessions() as session:
-            job = (await session.scalars(queries.job_of(tenant, job_id))).one()
+            job = existing(await session.scalar(queries.job_of(tenant, job_id)))
     except SQLAlchemyError as error:
         # it is cancelled all the same: the maintenance drops its work
         log.warning("cancel.left_to_maintenance", job_id=str(job_id), error=type(error).__name__)
-    return job, online
+    return job, outlook
 
 
 async def _drop_waiting(services: Services, job_id: uuid.UUID, flow: FlowKey) -> None:

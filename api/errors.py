@@ -29,6 +29,8 @@ MAX_FAULTS = 100
 MAX_ECHO = 200
 """Of what a client sent, an unknown field's name for one, no more than so many characters come back."""
 NOT_IN_INPUT = {"logit_lens", "embedding", "query", "path", "header"}
+NO_PLACE = {*FORMS, "[key]"}
+"""What pydantic puts into a location that is no place in the input: forms, and that a name is at fault."""
 
 
 class MalformedBodyError(InvalidRequestError):
@@ -79,11 +81,14 @@ STATUS: Mapping[str, HTTPStatus] = {
     "not-found": HTTPStatus.NOT_FOUND,
     "image-in-use": HTTPStatus.CONFLICT,
     "already-ended": HTTPStatus.CONFLICT,
+    "not-ended": HTTPStatus.CONFLICT,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,
     "item-dropped": HTTPStatus.NOT_FOUND,
     "no-maps": HTTPStatus.NOT_FOUND,
     "no-output": HTTPStatus.NOT_FOUND,
+    "idempotency-key-spent": HTTPStatus.GONE,
+    "job-deleted": HTTPStatus.GONE,
     "blob-missing": HTTPStatus.GONE,
     "results-expired": HTTPStatus.GONE,
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
@@ -223,6 +228,5 @@ def _message(fault: Mapping[str, Any]) -> str:
 def _pointer(location: Sequence[str | int]) -> str:
     # what stands first in pydantic's location is no part of the input: the union's tag, or "query"
     parts = location[1:] if location and location[0] in NOT_IN_INPUT else location
-    # nor are the forms that something may have, wherever they stand
-    parts = [part for part in parts if part not in FORMS]
+    parts = [part for part in parts if part not in NO_PLACE]
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)

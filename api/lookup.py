@@ -5,7 +5,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.schemas.ids import parse_job_id
 from jobs import queries
-from jobs.errors import NotFoundError, ResultsExpiredError
+from jobs.deletion import existing
+from jobs.errors import ResultsExpiredError
 from models.job import Job
 
 
@@ -14,11 +15,9 @@ async def find_job(session: AsyncSession, tenant: str, wire_id: str) -> Job:
 
     Raises:
         NotFoundError: there is none, or it is another tenant's.
+        JobDeletedError: it was deleted.
     """
-    job = await session.scalar(queries.job_of(tenant, parse_job_id(wire_id)))
-    if job is None:
-        raise NotFoundError
-    return job
+    return existing(await session.scalar(queries.job_of(tenant, parse_job_id(wire_id))))
 
 
 async def find_kept_job(session: AsyncSession, tenant: str, wire_id: str) -> Job:
@@ -26,6 +25,7 @@ async def find_kept_job(session: AsyncSession, tenant: str, wire_id: str) -> Job
 
     Raises:
         NotFoundError: there is none, or it is another tenant's.
+        JobDeletedError: it was deleted.
         ResultsExpiredError: its results were removed, or are about to be.
     """
     job = await find_job(session, tenant, wire_id)

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pydantic import Field
 
 from jobs.admission import Quota
+from jobs.retention import DELETED_JOBS_KEPT
 from jobs.settings import ServiceSettings
 from jobs.submit import Limits
 from jobs.text_cache import TextBudget
@@ -44,6 +45,8 @@ class ApiSettings(ServiceSettings):
     max_tenant_gflop: float = Field(Quota().gflop, gt=0)
     """Estimated work of one tenant that may wait or run, in GFLOP; an embedding of one picture takes some 10
     to 700, by its model. Without a limit unless given."""
+    deleted_jobs_days: float = Field(DELETED_JOBS_KEPT / timedelta(days=1), ge=0)
+    """So long a deleted job is answered with 410; then its id is unknown."""
     text_cache_days: float = Field(TextBudget().unused / timedelta(days=1), ge=0)
     """A label's text that was not used for so long is embedded again."""
     text_cache_bytes: int = Field(TextBudget().tenant_bytes, ge=0)
@@ -58,6 +61,10 @@ class ApiSettings(ServiceSettings):
             numbers=self.max_job_numbers,
             output_bytes=self.max_job_output_bytes,
         )
+
+    def deleted_jobs_kept(self) -> timedelta:
+        """How long it is known of a job that it was deleted."""
+        return timedelta(days=self.deleted_jobs_days)
 
     def text_budget(self) -> TextBudget:
         """How many texts of labels are kept, and how long."""

@@ -17,10 +17,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.deps import Services
 from api.schemas.submissions import EmbeddingRequest, LensRequest
 from api.uploads import Upload, hash_pictures, store_pictures
-from jobs import fairness, idempotency, queries, submit
+from jobs import fairness, idempotency, submit
 from jobs.admission import admit
 from jobs.errors import QueueFullError, QuotaExceededError
 from jobs.idempotency import Once
+from jobs.outlook import Outlook, outlook_of
 from jobs.submit import Submission, Terms, TextItem
 from jobs.units import Admission
 from models.image import Image
@@ -32,15 +33,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A committed job, how many workers of its model are online, and whether it is new to its key."""
+    """A committed job, what it has before it, and whether it is new to its key."""
 
     job: Job
-    online: int | None
+    outlook: Outlook
     new: bool
 
 
 def submission_of(
-    wanted: LensRequest | EmbeddingRequest, uploads: Sequence[Upload], default_model: str
+    wanted: LensRequest | EmbeddingRequest, uploads: Sequence[Upload], default_model: str, key_id: uuid.UUID
 ) -> Submission:
     """What a request asks for, its pictures not yet stored."""
     options: dict[str, Any] = wanted.options.model_dump()
@@ -59,6 +60,8 @@ def submission_of(
             run_timeout=_span(wanted.run_timeout_s),
             result_ttl=_span(wanted.result_ttl_s),
         ),
+        tags=wanted.tags,
+        key_id=key_id,
     )
 
 
@@ -134,7 +137,7 @@ async def _find(services: Services, tenant: str, once: Once | None) -> Accepted 
         known = await session.run_sync(idempotency.find_job, tenant, once)
         if known is None:
             return None
-        return Accepted(known, await session.scalar(queries.workers_online(known.model)), new=False)
+        return Accepted(known, await session.run_sync(outlook_of, known.id), new=False)
 
 
 async def _admit(services: Services, tenant: str, submission: Submission, input_bytes: int) -> Admission:
@@ -158,7 +161,7 @@ async def _store(
             job, new = await session.run_sync(submit.submit, tenant, submission, admission), True
         else:
             job, new = await session.run_sync(idempotency.submit_once, tenant, submission, admission, once)
-        return Accepted(job, await session.scalar(queries.workers_online(job.model)), new)
+        return Accepted(job, await session.run_sync(outlook_of, job.id), new)
 
 
 async def _give_back(services: Services, admission: Admission, items: int) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from starlette.requests import ClientDisconnect
 
 from api.schemas.ids import parse_job_id
-from api.schemas.jobs import JobView
+from api.schemas.jobs import QUEUE_PAUSED, JobView
 from jobs import queries
 from models.types import ENDED
 
@@ -36,6 +36,7 @@ class Standing(NamedTuple):
     failed: int
     dropped: int
     workers_online: int
+    paused: bool = False
 
     def is_done(self) -> bool:
         """Whether the job ended."""
@@ -182,7 +183,11 @@ async def follow(
 
 def _standing(shown: JobView) -> Standing:
     progress = shown.progress
-    return Standing(shown.state, progress.succeeded, progress.failed, progress.dropped, shown.workers_online)
+    # of what ended it is not shown, and nobody waits for it
+    paused = shown.waiting_for is not None and shown.waiting_for.code == QUEUE_PAUSED
+    return Standing(
+        shown.state, progress.succeeded, progress.failed, progress.dropped, shown.workers_online, paused
+    )
 
 
 async def _until_gone(request: Request) -> None:

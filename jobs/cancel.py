@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from jobs import queries, transitions
-from jobs.errors import AlreadyEndedError, NotFoundError
+from jobs.deletion import existing
+from jobs.errors import AlreadyEndedError
 from jobs.leases import Count, count_items
 from models.job import Job
 from models.types import JobState
@@ -21,13 +22,11 @@ def cancel(session: Session, tenant: str, job_id: uuid.UUID) -> Job:
     Cancelling again is the same; so is cancelling what was cancelled.
 
     Raises:
-        NotFoundError: the tenant has no such job.
+        NotFoundError, JobDeletedError: the tenant has no such job, or has it no more.
         AlreadyEndedError: it ended in another way before.
     """
     session.execute(transitions.CANCEL, {"job_id": job_id, "tenant": tenant})
-    job = session.scalars(queries.job_of(tenant, job_id)).one_or_none()
-    if job is None:
-        raise NotFoundError
+    job = existing(session.scalar(queries.job_of(tenant, job_id)))
     if job.state not in {JobState.CANCELLING, JobState.CANCELLED}:
         raise AlreadyEndedError(f"The job has ended already: it {job.state}.")
     return job

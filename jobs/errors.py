@@ -84,10 +84,28 @@ class IdempotencyKeyReusedError(InvalidRequestError):
     code = "idempotency-key-reused"
 
 
+class IdempotencyKeySpentError(DomainError):
+    """What was made with this Idempotency-Key is gone: take a new key to make it again."""
+
+    code = "idempotency-key-spent"
+
+
 class NotFoundError(DomainError):
     """There is nothing of that id for this key."""
 
     code = "not-found"
+
+
+class JobDeletedError(DomainError):
+    """The job was deleted."""
+
+    code = "job-deleted"
+
+
+class NotEndedError(DomainError):
+    """The job has not ended yet: cancel it first, or wait for its end."""
+
+    code = "not-ended"
 
 
 class AlreadyEndedError(DomainError):

@@ -1,11 +1,19 @@
-"""Submitting once, however often it is sent: a key of the client's choice stands for one job for a day."""
+"""Making a thing once, however often it is asked for: a key of the client's choice stands for it for a day.
+
+A route whose POST makes something takes the key of the request (`api.once.once_of`), and has the thing made
+or found in the transaction of the request:
+
+    endpoint, new = idempotency.make_once(session, tenant, once, make, find)
+
+`make` gets the id that the row must have (None without a key), `find` the id of what was made before.
+"""
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import delete, func, select
@@ -14,13 +22,17 @@ from sqlalchemy.orm import Session
 
 from jobs import queries
 from jobs.admission import priority_of
-from jobs.errors import IdempotencyKeyReusedError, InvalidIdempotencyKeyError
+from jobs.deletion import existing
+from jobs.errors import IdempotencyKeyReusedError, IdempotencyKeySpentError, InvalidIdempotencyKeyError
 from jobs.images import Content
 from jobs.submit import Item, Submission, TextItem, submit
 from jobs.units import Admission
 from models.idempotency_key import IdempotencyKey
 from models.image import Image
 from models.job import Job
+from models.types import Made
+
+Thing = TypeVar("Thing")
 
 KEPT = timedelta(hours=24)
 MAX_KEY = 255
@@ -29,10 +41,11 @@ FORGOTTEN_AT_ONCE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """A client's key, and the fingerprint of what it stands for."""
+    """A client's key, the fingerprint of what it stands for, and what is made with it."""
 
     key: str
     fingerprint: str
+    made: Made = Made.JOB
 
 
 def check_key(values: list[str]) -> str | None:
@@ -65,11 +78,43 @@ def fingerprint(submission: Submission, named: Mapping[uuid.UUID, Image]) -> str
     return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def find_job(session: Session, tenant: str, once: Once) -> Job | None:
-    """The job that a key stands for already.
+def fingerprint_of(path: str, body: Any) -> str:
+    """SHA-256 of a request by its path and its body, as JSON of which the order of fields says nothing."""
+    return hashlib.sha256(orjson.dumps([path, body], option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def make_once(
+    session: Session,
+    tenant: str,
+    once: Once | None,
+    make: Callable[[uuid.UUID | None], Thing],
+    find: Callable[[uuid.UUID], Thing | None],
+) -> tuple[Thing, bool]:
+    """Make a thing, or find what an equal request with this key made: the thing, and whether it is new.
+
+    Of requests at the same time one goes first, and the others wait for its commit; the caller commits.
 
     Raises:
-        IdempotencyKeyReusedError: it stands for another submission.
+        IdempotencyKeyReusedError: the key stands for another request.
+        IdempotencyKeySpentError: what the key stands for is gone.
+    """
+    if once is None:
+        return make(None), True
+    made_id = _take(session, tenant, once)
+    if made_id is not None:
+        return make(made_id), True
+    known_id = find_made(session, tenant, once)
+    known = None if known_id is None else find(known_id)
+    if known is None:
+        raise IdempotencyKeySpentError
+    return known, False
+
+
+def find_made(session: Session, tenant: str, once: Once) -> uuid.UUID | None:
+    """The id of what a key stands for already; None when the key is free.
+
+    Raises:
+        IdempotencyKeyReusedError: it stands for another request.
     """
     known = session.scalar(
         select(IdempotencyKey)
@@ -78,9 +123,22 @@ def find_job(session: Session, tenant: str, once: Once) -> Job | None:
     )
     if known is None:
         return None
-    if known.fingerprint != once.fingerprint:
+    if (known.fingerprint, known.made) != (once.fingerprint, once.made):
         raise IdempotencyKeyReusedError
-    return session.scalar(queries.job_of(tenant, known.made_id))
+    return known.made_id
+
+
+def find_job(session: Session, tenant: str, once: Once) -> Job | None:
+    """The job that a key stands for already; None when the key is free.
+
+    Raises:
+        IdempotencyKeyReusedError: it stands for another submission.
+        JobDeletedError, IdempotencyKeySpentError: the job was deleted, and in the end is gone.
+    """
+    known_id = find_made(session, tenant, once)
+    if known_id is None:
+        return None
+    return _known(session, tenant, known_id)
 
 
 def submit_once(
@@ -88,18 +146,17 @@ def submit_once(
 ) -> tuple[Job, bool]:
     """Submit, or find the job that an equal submission with this key made: the job, and whether it is new.
 
-    Of submits at the same time one goes first, and the others wait for its commit; the caller commits.
-
     Raises:
         IdempotencyKeyReusedError: the key stands for another submission.
+        JobDeletedError, IdempotencyKeySpentError: the job was deleted, and in the end is gone.
     """
-    job_id = _take(session, tenant, once)
-    if job_id is not None:
-        return submit(session, tenant, submission, admission, job_id=job_id), True
-    known = find_job(session, tenant, once)
-    if known is None:
-        raise RuntimeError("a key that could not be taken stands for no job")
-    return known, False
+    return make_once(
+        session,
+        tenant,
+        once,
+        lambda job_id: submit(session, tenant, submission, admission, job_id=job_id),
+        lambda job_id: _known(session, tenant, job_id),
+    )
 
 
 def forget_keys(session: Session) -> int:
@@ -121,10 +178,17 @@ def forget_keys(session: Session) -> int:
     return len(forgotten.all())
 
 
+def _known(session: Session, tenant: str, job_id: uuid.UUID) -> Job:
+    job = session.scalar(queries.job_of(tenant, job_id))
+    if job is None:
+        raise IdempotencyKeySpentError
+    return existing(job)
+
+
 def _take(session: Session, tenant: str, once: Once) -> uuid.UUID | None:
-    """The id of the job to be made, when the key is free; a key that is not stays locked until the commit."""
+    """The id of the thing to be made, when the key is free; a key that is not is waited for."""
     row = insert(IdempotencyKey).values(
-        tenant=tenant, key=once.key, fingerprint=once.fingerprint, made_id=func.uuidv7()
+        tenant=tenant, key=once.key, fingerprint=once.fingerprint, made=once.made, made_id=func.uuidv7()
     )
     return session.scalar(
         row.on_conflict_do_update(
@@ -152,6 +216,8 @@ def _asked_beside(submission: Submission) -> dict[str, Any]:
     priority = priority_of(submission)
     if priority is not priority_of(replace(submission, priority=None)):
         beside["priority"] = priority
+    if submission.tags:
+        beside["tags"] = dict(submission.tags)
     return beside
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -23,7 +24,7 @@ from jobs.deadlines import continue_cancels, expire_unstarted, stop_overdue
 from jobs.idempotency import forget_keys
 from jobs.images import remove_dying
 from jobs.recovery import Expiry, fail_hopeless, judge_struck
-from jobs.retention import expire_results, forget_workers, remove_drafts
+from jobs.retention import DELETED_JOBS_KEPT, expire_results, forget_deleted, forget_workers, remove_drafts
 from jobs.text_cache import BudgetRound, TextBudget, forget_unused
 
 log = structlog.get_logger()
@@ -68,7 +69,9 @@ def recovering(inviter: Inviter) -> list[Duty]:
     ]
 
 
-def tidying(blobs: BlobStore, texts: TextBudget) -> list[Duty]:
+def tidying(
+    blobs: BlobStore, texts: TextBudget, deleted_jobs_kept: timedelta = DELETED_JOBS_KEPT
+) -> list[Duty]:
     """What removes what nobody needs any more."""
     return [
         Duty(3, partial(remove_dying, blobs=blobs)),
@@ -78,6 +81,7 @@ def tidying(blobs: BlobStore, texts: TextBudget) -> list[Duty]:
         Duty(11, partial(remove_drafts, blobs=blobs), exhausting=False),
         Duty(12, partial(forget_unused, budget=texts)),
         Duty(13, BudgetRound(texts)),
+        Duty(20, partial(forget_deleted, kept=deleted_jobs_kept)),
     ]
 
 

@@ -29,12 +29,21 @@ def job_of(tenant: str, job_id: uuid.UUID) -> Select[Job]:
     )
 
 
-def standings(job_ids: Sequence[uuid.UUID]) -> Select[uuid.UUID, str, int, int, int, int]:
-    """Where these jobs stand: id, state, counts, and the workers online for the job's model."""
+def standings(job_ids: Sequence[uuid.UUID]) -> Select[uuid.UUID, str, int, int, int, int, bool]:
+    """Where these jobs stand: id, state, counts, the workers online for its model, whether that is paused."""
     online = models_online().subquery()
     return (
-        select(Job.id, Job.state, Job.succeeded, Job.failed, Job.dropped, func.coalesce(online.c.workers, 0))
+        select(
+            Job.id,
+            Job.state,
+            Job.succeeded,
+            Job.failed,
+            Job.dropped,
+            func.coalesce(online.c.workers, 0),
+            Queue.paused_at.is_not(None),
+        )
         .outerjoin(online, online.c.model == Job.model)
+        .outerjoin(Queue, Queue.model == Job.model)
         # one array: as many parameters as jobs would be another statement for every number of them
         .where(Job.id == any_(literal(list(job_ids), ARRAY(Uuid))))
     )
@@ -90,12 +99,6 @@ def load_failures() -> Select[str, dict[str, Any]]:
         .subquery()
     )
     return select(told.c.model, told.c.error).where(told.c.error.is_not(None))
-
-
-def load_failure(model: str) -> Select[dict[str, Any]]:
-    """Why the last worker of one model could not load, if it could not."""
-    failures = load_failures().subquery()
-    return select(failures.c.error).where(failures.c.model == model)
 
 
 def queue_depths() -> Select[str, int, int, float | None]:

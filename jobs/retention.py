@@ -1,15 +1,17 @@
-"""The duties that let go of what is past its time: results, their objects, drafts, workers long gone."""
+"""The duties that let go of what is past its time: results, their objects, drafts, deleted jobs, workers."""
 
+import uuid
 from datetime import timedelta
 from typing import Final
 
 import structlog
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.orm import Session, defer
+from sqlalchemy.orm import InstrumentedAttribute, Session, defer
 
 from jobs.blobs import BlobStore
 from jobs.objects import remove_objects
-from models.job import Job, Result
+from models.job import Job, JobEvent, Result
+from models.work import Attempt
 from models.worker import Worker
 
 log = structlog.get_logger()
@@ -17,10 +19,14 @@ log = structlog.get_logger()
 ROWS_AT_ONCE: Final = 5_000
 JOBS_LOOKED_AT: Final = 100
 WORKERS_KEPT: Final = timedelta(days=7)
+DELETED_JOBS_KEPT: Final = timedelta(days=30)
+"""So long it is told of a deleted job that it was deleted; then its id is unknown."""
 
 
 def expire_results(session: Session, blobs: BlobStore) -> int:
     """Remove results whose time is over, a slice of one job: its rows, then its objects; the job stays.
+
+    Of a job that was deleted, its history goes with them.
 
     A job whose objects cannot be removed is passed over: it is tried again, and does not hold up the others.
 
@@ -43,12 +49,10 @@ def expire_results(session: Session, blobs: BlobStore) -> int:
 
 
 def _remove_some(session: Session, blobs: BlobStore, job: Job) -> int:
-    some = select(Result.index).where(Result.job_id == job.id).order_by(Result.index).limit(ROWS_AT_ONCE)
-    removed = session.execute(
-        delete(Result).where(Result.job_id == job.id, Result.index.in_(some)).returning(Result.index)
-    ).all()
-    if removed:
-        return len(removed)
+    numbered = [Result.index] if job.deleted_at is None else [Result.index, JobEvent.settled, Attempt.unit]
+    for number in numbered:
+        if removed := _remove_rows(session, job.id, number):
+            return removed
     # in a folder that is mounted over, there would be nothing to remove, now and for ever
     blobs.check()
     # the folder last: no row refers to it any more
@@ -56,6 +60,27 @@ def _remove_some(session: Session, blobs: BlobStore, job: Job) -> int:
     session.execute(update(Job).where(Job.id == job.id).values(results_removed_at=func.now()))
     log.info("results.expired", job_id=str(job.id))
     return 1
+
+
+def _remove_rows(session: Session, job_id: uuid.UUID, number: InstrumentedAttribute[int]) -> int:
+    """Remove the first rows of a job in a table where this numbers them; returns how many went."""
+    table = number.class_
+    some = select(number).where(table.job_id == job_id).order_by(number).limit(ROWS_AT_ONCE)
+    removed = delete(table).where(table.job_id == job_id, number.in_(some)).returning(number)
+    return len(session.execute(removed.execution_options(synchronize_session=False)).all())
+
+
+def forget_deleted(session: Session, kept: timedelta) -> int:
+    """Remove the rows of jobs that were deleted so long ago, and of which nothing else is left."""
+    over = (
+        select(Job.id)
+        .where(Job.deleted_at < func.now() - kept, Job.results_removed_at.is_not(None))
+        .order_by(Job.deleted_at)
+        .limit(JOBS_LOOKED_AT)
+        .with_for_update(skip_locked=True)
+    )
+    gone = delete(Job).where(Job.id.in_(over)).returning(Job.id)
+    return len(session.execute(gone.execution_options(synchronize_session=False)).all())
 
 
 def forget_workers(session: Session) -> int:

@@ -91,6 +91,9 @@ class Submission:
     options: dict[str, Any]
     priority: Priority | None = None
     terms: Terms = field(default_factory=Terms)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    key_id: uuid.UUID | None = None
+    """The key that it came with; says nothing of what is asked for."""
 
     @property
     def kind(self) -> str:
@@ -157,12 +160,15 @@ def submit(
     job = Job(
         id=job_id,
         tenant=tenant,
+        key_id=submission.key_id,
         type=submission.type,
         model=submission.model,
         options=submission.options,
+        tags=dict(submission.tags),
         priority=admission.flow.priority,
         total=len(submission.items),
         cost=admission.cost(len(submission.items)),
+        vtime_end=admission.end(len(submission.items)),
         input_bytes=sum(image.image_bytes for image in rows.values()),
         start_by=None if terms.start_within is None else func.now() + terms.start_within,
         run_timeout=terms.run_timeout,

@@ -74,6 +74,10 @@ class Admission:
         """The estimate for so many items and the job's labels, in GFLOP: what its flow is charged."""
         return items * self.price.item_gflop + self.price.label_gflop
 
+    def end(self, items: int) -> float:
+        """Where the flow's clock stands once it is charged for so many items."""
+        return self.start + self.cost(items) / WEIGHTS[self.flow.priority]
+
 
 def store_units(session: Session, job: Job, items: Iterable[Mapping[str, Any]], admission: Admission) -> None:
     """Cut the items into units and store them as inputs and as waiting work.
@@ -81,6 +85,11 @@ def store_units(session: Session, job: Job, items: Iterable[Mapping[str, Any]], 
     A unit's virtual time is the job's start and what the units before it cost.
     """
     _store_inputs(session, job.id, items, admission.unit_items)
+    store_work(session, job, admission)
+
+
+def store_work(session: Session, job: Job, admission: Admission) -> None:
+    """Store the waiting work of a job whose inputs are stored."""
     share = admission.cost(job.total) / job.total
     session.execute(
         STORE_WORK,

@@ -87,11 +87,15 @@ class Job(Base):
     priority: Mapped[str] = mapped_column(server_default=Priority.INTERACTIVE)
     retry_of: Mapped[uuid.UUID | None]
     """The job whose items it tries again."""
+    attempt: Mapped[int] = mapped_column(server_default="1")
+    """1, and 1 more than that of the job it tries again."""
     webhook_endpoint_id: Mapped[uuid.UUID | None]
     """Where its end is told. No foreign key: its row stays, and who holds the job must wait for nobody."""
     total: Mapped[int]
     cost: Mapped[float] = mapped_column(server_default="0")
     """Estimated work of all items, in GFLOP: what its flow was charged."""
+    vtime_end: Mapped[float | None]
+    """Where its flow's clock stood when it was charged for it: virtual time by which all of it was begun."""
     input_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
     """Bytes of its pictures, for quotas."""
     succeeded: Mapped[int] = mapped_column(server_default="0")

@@ -13,6 +13,7 @@ from api import bodies, cancellation
 from api.conditional import REVALIDATED, IfNoneMatch, etag_of, matches
 from api.deps import Reader, Services, ServicesDep, SessionDep, Submitter
 from api.lookup import find_job, find_kept_job
+from api.once import IDEMPOTENCY_KEY, REPLAYED, key_of
 from api.preferences import Prefer, wait_seconds
 from api.schemas import jobs as schema
 from api.schemas import results as results_schema
@@ -20,9 +21,10 @@ from api.schemas.ids import parse_job_id
 from api.settings import ApiSettings
 from api.submissions import accept, submission_of
 from api.waiting import follow
-from jobs import idempotency, queries, submit
+from jobs import deletion, queries, submit
 from jobs.admission import check_priority
 from jobs.errors import DomainError
+from jobs.outlook import outlook_of
 
 log = structlog.get_logger()
 
@@ -31,19 +33,6 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 POLL_SECONDS = "1"
 MAX_PAGE = 200
 """Items of a page: a lens of the largest models has some 40 kB, and rendering it holds up other requests."""
-
-IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "For a day, this key stands for this job: send it again without doubling the job.",
-    "schema": {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": idempotency.MAX_KEY,
-        "pattern": "^[!-~]([ -~]*[!-~])?$",
-    },
-}
 
 
 @router.post(
@@ -92,19 +81,19 @@ async def submit_job(
 
     With an `Idempotency-Key`, the same job sent again within 24 hours is answered with the first one.
     """
-    key = idempotency.check_key(request.headers.getlist("Idempotency-Key"))
+    key = key_of(request)
     wanted, uploads = await bodies.read_job(request, _body_limits(services.settings))
-    submission = submission_of(wanted, uploads, services.settings.default_model)
+    submission = submission_of(wanted, uploads, services.settings.default_model, caller.key_id)
     # in a thread: there may be thousands of labels, and vectors among them
     await asyncio.to_thread(submit.check, submission, services.catalog, services.settings.limits())
     check_priority(submission)
     accepted = await accept(services, caller.tenant, submission, uploads, key)
-    job, online = accepted.job, accepted.online
+    job = accepted.job
     if accepted.new:
         services.inviter.invite(job.model, job.id)
     else:
-        response.headers["Idempotency-Replayed"] = "true"
-    shown = schema.view(job, online or 0)
+        response.headers.update(REPLAYED)
+    shown = schema.view(job, accepted.outlook)
     response.headers["Location"] = shown.links.self
     try:
         shown = await _await(request, response, services, caller.tenant, shown, prefer)
@@ -121,7 +110,11 @@ async def submit_job(
     "/{job_id}",
     summary="Poll a job",
     response_model=schema.JobView,
-    responses={304: {"description": "The job is as the client knows it."}},
+    responses={
+        304: {"description": "The job is as the client knows it."},
+        404: {"description": "There is no such job."},
+        410: {"description": "It was deleted (`job-deleted`)."},
+    },
 )
 async def read_job(
     job_id: str,
@@ -164,18 +157,37 @@ async def read_job(
         },
         404: {"description": "There is no such job."},
         409: {"description": "It ended in another way before (`already-ended`)."},
+        410: {"description": "It was deleted (`job-deleted`)."},
     },
 )
 async def cancel_job(
     job_id: str, response: Response, caller: Submitter, services: ServicesDep
 ) -> schema.JobView:
     """Drop what waits of a job; results that it has are kept. To be sent again as often as one likes."""
-    job, online = await cancellation.cancel_job(services, caller.tenant, parse_job_id(job_id))
-    shown = schema.view(job, online)
+    job, outlook = await cancellation.cancel_job(services, caller.tenant, parse_job_id(job_id))
+    shown = schema.view(job, outlook)
     if not shown.done:
         response.status_code = HTTPStatus.ACCEPTED
         response.headers["Retry-After"] = POLL_SECONDS
     return shown
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    summary="Delete a job",
+    responses={
+        404: {"description": "There is no such job."},
+        409: {"description": "It has not ended (`not-ended`): cancel it first."},
+    },
+)
+async def delete_job(job_id: str, caller: Submitter, session: SessionDep) -> None:
+    """Forget a job that ended: from now on it, and everything beneath it, is answered with 410.
+
+    Its pictures may be deleted at once; its results are removed soon. To be sent again as often as one likes.
+    """
+    await session.run_sync(deletion.delete_job, caller.tenant, parse_job_id(job_id))
+    await session.commit()
 
 
 @router.get(
@@ -242,10 +254,11 @@ async def _look(services: Services, tenant: str, wire_id: str) -> schema.JobView
     # a session of its own: a request that waits must not hold a connection
     async with services.sessions() as session:
         job = await find_job(session, tenant, wire_id)
-        online = await session.scalar(queries.workers_online(job.model))
-        failure = None if online else await session.scalar(queries.load_failure(job.model))
-    return schema.view(job, online or 0, failure)
+        outlook = await session.run_sync(outlook_of, job.id)
+    return schema.view(job, outlook)
 
 
 def _etag(shown: schema.JobView) -> str:
-    return etag_of(shown.model_dump_json(), weak=True)
+    # without what changes as others are served: a poll would never be answered that nothing is new
+    told = shown.model_dump_json(exclude={"progress": {"eta_s", "queue_position"}})
+    return etag_of(told, weak=True)

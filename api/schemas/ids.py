@@ -23,6 +23,11 @@ def worker_id(value: uuid.UUID) -> str:
     return f"wrk_{value.hex}"
 
 
+def action_id(value: uuid.UUID) -> str:
+    """`act_` and the digits."""
+    return f"act_{value.hex}"
+
+
 def parse_job_id(value: str) -> uuid.UUID:
     """The uuid of a `job_...` id.
 
@@ -39,6 +44,24 @@ def parse_image_id(value: str) -> uuid.UUID:
         NotFoundError: it is not the id of any image; answered exactly as an id that nobody has.
     """
     return _parse("img", value)
+
+
+def parse_worker_id(value: str) -> uuid.UUID:
+    """The uuid of a `wrk_...` id.
+
+    Raises:
+        NotFoundError: it is not the id of any worker; answered exactly as an id that nobody has.
+    """
+    return _parse("wrk", value)
+
+
+def parse_action_id(value: str) -> uuid.UUID:
+    """The uuid of an `act_...` id.
+
+    Raises:
+        NotFoundError: it is not the id of any action; answered exactly as an id that nobody has.
+    """
+    return _parse("act", value)
 
 
 def _parse(expected: str, value: str) -> uuid.UUID:

@@ -1,16 +1,18 @@
-"""Jobs on the wire: what a poll answers."""
+"""Jobs on the wire: what a poll answers, and a list."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.ids import job_id
+from jobs.outlook import POSITIONS, Outlook
 from models.job import Job
 from models.types import ENDED, JobState, Priority
 
 EXPLAINED = frozenset({JobState.PARTIAL, JobState.FAILED, JobState.EXPIRED})
 """Ended in a way that the job's error says the reason of; before that, it may yet be another one."""
+QUEUE_PAUSED: Final = "queue-paused"
 
 
 class Progress(BaseModel):
@@ -21,6 +23,14 @@ class Progress(BaseModel):
     failed: int
     dropped: int
     fraction: float
+    eta_s: int | None = Field(
+        description="Estimated seconds until all of it is done, by the measured rate and what waits before"
+        " it; null when it is not known."
+    )
+    queue_position: int | None = Field(
+        description="1 when it is claimed next: the units of work, of any job, up to its first; null once it"
+        f" was begun, and while {POSITIONS} or more come before it."
+    )
 
 
 class Links(BaseModel):
@@ -28,7 +38,10 @@ class Links(BaseModel):
 
     self: str
     results: str
+    events: str
+    request: str
     cancel: str
+    retry: str
 
 
 class ItemError(BaseModel):
@@ -55,11 +68,15 @@ class JobView(BaseModel):
     type: str
     state: JobState
     done: bool
+    attempt: int = Field(description="1; of a job that tries another one again, 1 more than that one's.")
+    retry_of: str | None = Field(description="The job whose items it tries again.")
     model: str
     priority: Priority
+    tags: dict[str, str]
     workers_online: int = Field(description="Workers of this model that are loaded and alive.")
     waiting_for: Obstacle | None = Field(
-        description="Where no worker of its model is there: why the last one could not load, or that none is."
+        description="That the queue of its model is paused (`queue-paused`); or, where no worker of it is"
+        " there, why the last one could not load, or that none is (`no-worker`)."
     )
     progress: Progress
     created_at: datetime
@@ -72,12 +89,21 @@ class JobView(BaseModel):
         description="That its time was over (`start-deadline`, `run-timeout`); or, on a job in which nothing"
         " succeeded, why the first item failed."
     )
-    provenance: dict[str, Any] | None = Field(description="What computed the results.")
+    provenance: dict[str, Any] | None = Field(
+        description="What computed the results; in lists, where it may outweigh all the rest, always null."
+    )
     links: Links
 
 
-def view(job: Job, workers_online: int, load_failure: dict[str, Any] | None = None) -> JobView:
-    """What the wire shows of a job; `load_failure` is that of the last worker of its model."""
+class JobsPage(BaseModel):
+    """A page of jobs, newest first."""
+
+    items: list[JobView]
+    next_page_token: str | None = Field(description="Give it as `page_token`; null on the last page.")
+
+
+def view(job: Job, outlook: Outlook, *, listed: bool = False) -> JobView:
+    """What the wire shows of a job, in a list without its provenance."""
     wire_id = job_id(job.id)
     settled = job.succeeded + job.failed + job.dropped
     return JobView(
@@ -85,34 +111,48 @@ def view(job: Job, workers_online: int, load_failure: dict[str, Any] | None = No
         type=job.type,
         state=JobState(job.state),
         done=job.state in ENDED,
+        attempt=job.attempt,
+        retry_of=None if job.retry_of is None else job_id(job.retry_of),
         model=job.model,
         priority=Priority(job.priority),
-        workers_online=workers_online,
-        waiting_for=None if workers_online or job.state in ENDED else _obstacle(job.model, load_failure),
+        tags=job.tags,
+        workers_online=outlook.workers_online,
+        waiting_for=None if job.state in ENDED else _obstacle(job.model, outlook),
         progress=Progress(
             total=job.total,
             succeeded=job.succeeded,
             failed=job.failed,
             dropped=job.dropped,
             fraction=round(settled / job.total, 6),
+            eta_s=outlook.eta_s,
+            queue_position=outlook.queue_position,
         ),
         created_at=job.created_at,
         started_at=job.started_at,
         ended_at=job.ended_at,
         expires_at=job.expires_at,
         error=ItemError(**job.error) if job.error and job.state in EXPLAINED else None,
-        provenance=job.provenance,
+        provenance=None if listed else job.provenance,
         links=Links(
             self=f"/v1/jobs/{wire_id}",
             results=f"/v1/jobs/{wire_id}/results",
+            events=f"/v1/jobs/{wire_id}/events",
+            request=f"/v1/jobs/{wire_id}/request",
             cancel=f"/v1/jobs/{wire_id}/cancel",
+            retry=f"/v1/jobs/{wire_id}/retry",
         ),
     )
 
 
-def _obstacle(model: str, load_failure: dict[str, Any] | None) -> Obstacle:
-    if load_failure is not None:
-        return Obstacle(**load_failure)
+def _obstacle(model: str, outlook: Outlook) -> Obstacle | None:
+    if outlook.paused:
+        return Obstacle(
+            code=QUEUE_PAUSED, message="The queue of its model is paused; it waits until that goes on."
+        )
+    if outlook.workers_online:
+        return None
+    if outlook.load_failure is not None:
+        return Obstacle(**outlook.load_failure)
     return Obstacle(
         code="no-worker", message=f"No worker is online: start one with `lensqueue worker --model {model}`."
     )

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -25,6 +26,7 @@ MAX_TEXT = 10_000
 MAX_CUSTOM_ID = 500
 MAX_MODEL_NAME = 300
 MAX_IMAGE_ID = 100
+MAX_TAGS = 16
 MAX_LAYERS = 1_000
 """No checkpoint has so many."""
 MAX_TOKENS = 10_000
@@ -65,6 +67,13 @@ def _tokens(value: Any) -> Any:
     raise ValueError('give "all" or a list of tokens like [0, 364], row by row from the top left')
 
 
+def _few_tags(value: Any) -> Any:
+    # before any of them is looked at: every wrong one would take a kilobyte
+    if isinstance(value, dict) and len(value) > MAX_TAGS:
+        raise ValueError(f"{len(value)} tags; a job has {MAX_TAGS} at most")
+    return value
+
+
 def _without_default(schema: dict[str, Any]) -> None:
     # null is what a field has that was not sent: to be told apart from it, and no value to send
     schema.pop("default", None)
@@ -90,6 +99,9 @@ Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(storable)]
 CustomId = Annotated[str, Field(max_length=MAX_CUSTOM_ID), AfterValidator(storable)]
 ModelName = Annotated[str, Field(max_length=MAX_MODEL_NAME), AfterValidator(storable)]
 ImageId = Annotated[str, Field(max_length=MAX_IMAGE_ID)]
+TagKey = Annotated[str, Field(min_length=1, max_length=64, pattern="^[^:]+$"), AfterValidator(storable)]
+TagValue = Annotated[str, Field(max_length=256), AfterValidator(storable)]
+Tags = Annotated[dict[TagKey, TagValue], BeforeValidator(_few_tags), Field(max_length=MAX_TAGS)]
 Wait = Annotated[int, Field(ge=1, le=MAX_WAIT_S)]
 Kept = Annotated[int, Field(ge=1, le=MAX_KEPT_S)]
 Template = Annotated[Prompt, AfterValidator(_template)]
@@ -254,6 +266,11 @@ class Request(Wire):
     )
     result_ttl_s: Kept | None = Field(
         None, description="So long after it ended its results are removed; the job itself stays."
+    )
+    tags: Tags = Field(
+        default_factory=dict,
+        description="Names and values of your own, by which jobs are found again: `?tag=name:value`. A name"
+        " has no colon.",
     )
 
 

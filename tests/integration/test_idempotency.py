@@ -3,7 +3,9 @@
 import base64
 import json
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,14 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import idempotency, maintenance
 from jobs.blobs import BlobStore
+from jobs.errors import IdempotencyKeyReusedError, IdempotencyKeySpentError
+from jobs.idempotency import Once
 from jobs.keys import create_key
 from jobs.submit import Submission, TextItem
-from models.types import JobType
+from models.api_key import ApiKey
+from models.types import JobType, Made
 from tests.conftest import SAMPLES
+from tests.faults import together
 from tests.integration.test_bad_requests import assert_problem
 from tests.ledger import MODEL, TENANT, admit_alone, scalar
 
@@ -146,7 +152,7 @@ def test_an_old_key_is_taken_over_also_while_nobody_has_forgotten_it(sessions: S
 def submit_once(sessions: Sessions, fingerprint: str) -> None:
     wanted = Submission(JobType.EMBEDDING, MODEL, [TextItem("a ring")], {"normalize": True})
     admission = admit_alone(sessions, wanted)
-    once = idempotency.Once("a key", fingerprint)
+    once = Once("a key", fingerprint)
     with sessions.begin() as session:
         _, new = idempotency.submit_once(session, TENANT, wanted, admission, once)
     assert new
@@ -159,11 +165,44 @@ def shift(sessions: Sessions, by: str) -> None:
         )
 
 
-def test_a_key_goes_with_its_job(api: TestClient, sessions: Sessions) -> None:
+def test_a_key_whose_job_is_gone_makes_no_second_one(api: TestClient, sessions: Sessions) -> None:
     api.post("/v1/jobs", json=TEXTS, headers=KEY)
     with sessions.begin() as session:
         session.execute(text("DELETE FROM jobs"))
-    assert REPLAYED not in api.post("/v1/jobs", json=TEXTS, headers=KEY).headers
+    assert_problem(api.post("/v1/jobs", json=TEXTS, headers=KEY), 410, "idempotency-key-spent")
+    assert scalar(sessions, "SELECT count(*) FROM jobs") == 0
+
+
+def test_anything_that_is_made_is_made_once_with_a_key(sessions: Sessions) -> None:
+    once = Once(
+        "a key", idempotency.fingerprint_of("/v1/api-keys", {"name": "mine", "scopes": ["read"]}), Made.KEY
+    )
+
+    def make(once: Once) -> tuple[uuid.UUID, bool]:
+        with sessions.begin() as session:
+            made, new = idempotency.make_once(
+                session,
+                TENANT,
+                once,
+                lambda key_id: create_key(session, name="mine", tenant=TENANT, key_id=key_id).row,
+                lambda key_id: session.get(ApiKey, key_id),
+            )
+            return made.id, new
+
+    answers = together(*[lambda: make(once)] * 8)
+    assert len({made_id for made_id, _ in answers}) == 1
+    assert sum(new for _, new in answers) == 1
+    assert scalar(sessions, "SELECT count(*) FROM api_keys") == 1
+    again = idempotency.fingerprint_of("/v1/api-keys", {"scopes": ["read"], "name": "mine"})
+    assert again == once.fingerprint, "the order of fields says nothing"
+    other_path = idempotency.fingerprint_of("/v1/webhook-endpoints", {"name": "mine", "scopes": ["read"]})
+    for other in (replace(once, fingerprint=other_path), replace(once, made=Made.JOB)):
+        with pytest.raises(IdempotencyKeyReusedError):
+            make(other)
+    with sessions.begin() as session:
+        session.execute(text("DELETE FROM api_keys"))
+    with pytest.raises(IdempotencyKeySpentError):
+        make(once)
 
 
 def test_a_key_is_the_tenants_own(api: TestClient, sessions: Sessions) -> None:

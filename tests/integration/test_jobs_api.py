@@ -30,7 +30,8 @@ def test_a_job_is_accepted_and_says_where_to_look(api: TestClient) -> None:
     assert answer.headers["Location"] == job["links"]["self"] == f"/v1/jobs/{job['id']}"
     assert int(answer.headers["Retry-After"]) > 0
     assert (job["state"], job["done"], job["model"], job["workers_online"]) == ("queued", False, MODEL, 0)
-    assert job["progress"] == {"total": 1, "succeeded": 0, "failed": 0, "dropped": 0, "fraction": 0.0}
+    progress = {"total": 1, "succeeded": 0, "failed": 0, "dropped": 0, "fraction": 0.0}
+    assert job["progress"] == progress | {"eta_s": None, "queue_position": 1}
     polled = api.get(job["links"]["self"])
     assert polled.json() == job
     assert "Retry-After" in polled.headers

@@ -8,12 +8,13 @@ from sqlalchemy import text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobs import queries, transitions
+from jobs import outlook, queries, transitions
 from tests.faults import change
-from tests.ledger import MODEL, WORKER, submit_texts
+from tests.ledger import MODEL, WORKER, scalar, submit_texts
 
 Sessions = sessionmaker[Session]
 WAITING = 100_000
+ME = {"id": WORKER, "model": MODEL}
 
 
 def fill(sessions: Sessions) -> None:
@@ -156,3 +157,19 @@ def test_a_look_reads_one_row_however_much_waits(sessions: Sessions) -> None:
         plan = list(nodes(plan_of(session, transitions.LOOK.text, values)))
         session.rollback()
     assert rows_read(plan, "work") == 1
+
+
+def test_what_a_poll_tells_of_the_queue_is_read_by_index_however_much_waits(sessions: Sessions) -> None:
+    fill(sessions)
+    change(
+        sessions, "INSERT INTO workers (id, hostname, model, state) VALUES (:id, '', :model, 'online')", **ME
+    )
+    values = outlook.PARAMETERS | {"job_ids": [scalar(sessions, "SELECT id FROM jobs")]}
+    # with the planner's guesses of an empty table, then with what it knows
+    for prepare in ("SELECT 1", "ANALYZE"):
+        change(sessions, prepare)
+        with sessions() as session:
+            plan = list(nodes(plan_of(session, outlook.OUTLOOKS.text, values)))
+        assert rows_read(plan, "work") <= 2 + outlook.POSITIONS, prepare
+        # another time far behind the others, of which no more is counted than is told
+        change(sessions, "UPDATE work SET vtime = 10 * vtime WHERE unit < 500")

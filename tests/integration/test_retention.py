@@ -157,7 +157,7 @@ def test_keys_are_forgotten_after_a_day_and_their_jobs_stay(sessions: Sessions) 
     for hours in (23, 25):
         change(
             sessions,
-            """INSERT INTO idempotency_keys (tenant, key, fingerprint, job_id, created_at)
+            """INSERT INTO idempotency_keys (tenant, key, fingerprint, made_id, created_at)
                VALUES (:tenant, :key, '', :job_id, now() - make_interval(hours => :hours))""",
             tenant=TENANT,
             key=f"{hours} hours",
