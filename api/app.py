@@ -13,8 +13,9 @@ from fastapi.openapi.utils import get_openapi
 from api import errors
 from api.backlog import Backlog
 from api.deps import Services
+from api.exports.exporter import Exporter
 from api.middleware import BodyLimit, RequestId
-from api.routes import health, images, items, job_lists, jobs, models, workers
+from api.routes import health, images, items, job_lists, jobs, models, results, workers
 from api.schemas.submissions import JOB_REQUEST
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
@@ -49,6 +50,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             schema_head=head(),
             waiting=Waiting(sessions, settings.max_waiters),
             backlog=Backlog(sessions),
+            exporter=Exporter(sync_sessions(settings.database_url), blobs),
         )
         blobs.check()
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())
@@ -62,6 +64,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             await app.state.services.waiting.close()
             hearing.cancel()
             await asyncio.wait([hearing], timeout=STOP_SECONDS)
+            await app.state.services.exporter.close()
             # in a thread: a broker that hangs must not keep the others from their end
             await asyncio.to_thread(inviter.close)
             await sessions.kw["bind"].dispose()
@@ -72,7 +75,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (health, images, jobs, job_lists, items, models, workers):
+    for routes in (health, images, jobs, job_lists, results, items, models, workers):
         app.include_router(routes.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app

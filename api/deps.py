@@ -10,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from api.backlog import Backlog
+from api.exports.exporter import Exporter
 from api.settings import ApiSettings
 from api.waiting import Waiting
 from engine.catalog import Catalog
@@ -34,6 +35,7 @@ class Services:
     schema_head: str
     waiting: Waiting
     backlog: Backlog
+    exporter: Exporter
 
 
 def get_services(request: Request) -> Services:

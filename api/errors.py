@@ -51,6 +51,23 @@ class UnsupportedMediaTypeError(DomainError):
     code = "unsupported-media-type"
 
 
+class NotAcceptableError(DomainError):
+    """This does not come in any form that `Accept` names."""
+
+    code = "not-acceptable"
+
+
+class RangeNotSatisfiableError(DomainError):
+    """Nothing of the range is there."""
+
+    code = "range-not-satisfiable"
+
+    def __init__(self, size_bytes: int) -> None:
+        """Say how large the whole is."""
+        super().__init__(f"The whole has {size_bytes} bytes, and none in this range.")
+        self.headers = {"Content-Range": f"bytes */{size_bytes}"}
+
+
 class RefusedImagesError(Exception):
     """Pictures of an upload that cannot be taken; nothing of it was kept."""
 
@@ -92,6 +109,8 @@ STATUS: Mapping[str, HTTPStatus] = {
     "blob-missing": HTTPStatus.GONE,
     "results-expired": HTTPStatus.GONE,
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "not-acceptable": HTTPStatus.NOT_ACCEPTABLE,
+    "range-not-satisfiable": HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     "body-too-large": HTTPStatus.CONTENT_TOO_LARGE
     if hasattr(HTTPStatus, "CONTENT_TOO_LARGE")
     else HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -157,7 +176,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, DomainError | EngineError | PictureError)
     message = str(error)
     errors = [{"pointer": pointer, "message": message} for pointer in getattr(error, "pointers", ())]
-    return problem(request, error.code, message, errors=errors)
+    return problem(request, error.code, message, errors=errors, headers=getattr(error, "headers", None))
 
 
 async def _refused_images(request: Request, error: Exception) -> Response:

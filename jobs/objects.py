@@ -57,6 +57,14 @@ def put_object(blobs: BlobStore, name: ObjectName, parts: Iterable[bytes]) -> li
     return spans
 
 
+def object_bytes(blobs: BlobStore, name: ObjectName) -> int | None:
+    """How large an object is; None when there is none."""
+    try:
+        return _path(blobs, name).stat().st_size
+    except FileNotFoundError:
+        return None
+
+
 def read_span(blobs: BlobStore, name: ObjectName, span: Span) -> bytes:
     """One part of an object.
 

@@ -3,25 +3,23 @@
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import bodies, cancellation
 from api.conditional import REVALIDATED, IfNoneMatch, etag_of, matches
 from api.deps import Reader, Services, ServicesDep, SessionDep, Submitter
-from api.lookup import find_job, find_kept_job
+from api.lookup import find_job
 from api.once import IDEMPOTENCY_KEY, REPLAYED, key_of
 from api.preferences import Prefer, wait_seconds
 from api.schemas import jobs as schema
-from api.schemas import results as results_schema
 from api.schemas.ids import parse_job_id
 from api.settings import ApiSettings
 from api.submissions import accept, submission_of
 from api.waiting import follow
-from jobs import deletion, queries, submit
+from jobs import deletion, submit
 from jobs.admission import check_priority
 from jobs.errors import DomainError
 from jobs.outlook import outlook_of
@@ -31,8 +29,6 @@ log = structlog.get_logger()
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 POLL_SECONDS = "1"
-MAX_PAGE = 200
-"""Items of a page: a lens of the largest models has some 40 kB, and rendering it holds up other requests."""
 
 
 @router.post(
@@ -188,29 +184,6 @@ async def delete_job(job_id: str, caller: Submitter, session: SessionDep) -> Non
     """
     await session.run_sync(deletion.delete_job, caller.tenant, parse_job_id(job_id))
     await session.commit()
-
-
-@router.get(
-    "/{job_id}/results",
-    summary="Fetch results",
-    response_model_exclude_unset=True,
-    responses={
-        404: {"description": "There is no such job."},
-        410: {"description": "The results were removed, `result_ttl_s` after the job ended."},
-    },
-)
-async def read_results(
-    job_id: str,
-    caller: Reader,
-    session: SessionDep,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
-    page_token: str | None = None,
-) -> results_schema.ResultsPage:
-    """A page of results by index; readable while the job runs."""
-    after = results_schema.decode_token(page_token)
-    job = await find_kept_job(session, caller.tenant, job_id)
-    found = await session.scalars(queries.results_page(job.id, after=after, limit=limit))
-    return results_schema.page(found.all(), limit)
 
 
 def _body_limits(settings: ApiSettings) -> bodies.BodyLimits:

@@ -1,0 +1,72 @@
+"""A job's results as a file, answered whole or in part."""
+
+import asyncio
+import uuid
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+
+from api.conditional import REVALIDATED, etag_of, matches
+from api.deps import Services
+from api.exports.formats import Format
+from api.ranges import content_range, part_of, wants_part
+from api.schemas.ids import job_id
+from jobs.objects import ObjectName, Span, stream_span
+from models.job import Job
+
+UNKEPT: Final = "no-store"
+"""Of a job that still runs: the next answer has more."""
+
+
+async def answer(
+    services: Services,
+    job: Job,
+    made: Format,
+    *,
+    if_none_match: list[str] | None,
+    range_: str | None,
+    if_range: str | None,
+) -> Response:
+    """The export: streamed as it is made; from a stored copy once somebody asked for a part of it.
+
+    Raises:
+        RangeNotSatisfiableError: the range lies behind the end.
+        ResultsExpiredError: the results were removed meanwhile.
+        BlobStoreFullError: there is no room for the copy that a part is taken from.
+    """
+    headers = {
+        "Vary": "Accept",
+        "Content-Disposition": f'attachment; filename="{job_id(job.id)}.{made.name}"',
+        "X-Content-Type-Options": "nosniff",
+    }
+    if job.ended_at is None:
+        headers |= {"Cache-Control": UNKEPT, "Accept-Ranges": "none"}
+        return StreamingResponse(
+            await services.exporter.stream(job, made), media_type=made.media_type, headers=headers
+        )
+    tag = etag_of(job.id.hex, made.name, made.edition)
+    headers |= {"Cache-Control": REVALIDATED, "Accept-Ranges": "bytes", "ETag": tag}
+    if matches(if_none_match, tag):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    # by its tag: one that was stored in another edition is another object
+    name = ObjectName(job.tenant, job.id, uuid.UUID(tag.strip('"')))
+    size_bytes = await services.exporter.find(name)
+    partial = wants_part(range_, if_range, tag)
+    if size_bytes is None and partial:
+        size_bytes = await services.exporter.store(name, job, made)
+    if size_bytes is None:
+        return StreamingResponse(
+            await services.exporter.stream(job, made), media_type=made.media_type, headers=headers
+        )
+    span = part_of(range_, size_bytes) if partial else Span(0, size_bytes)
+    if partial:
+        headers["Content-Range"] = content_range(span, size_bytes)
+    headers["Content-Length"] = str(span.length)
+    return StreamingResponse(
+        await asyncio.to_thread(stream_span, services.blobs, name, span),
+        status_code=HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK,
+        media_type=made.media_type,
+        headers=headers,
+    )

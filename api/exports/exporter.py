@@ -1,0 +1,109 @@
+"""Exports in threads: rendered a piece at a time, few at once, so that polls are answered meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import Final
+
+import structlog
+from sqlalchemy.orm import Session, sessionmaker
+
+from api.exports.formats import Format
+from api.exports.reading import Export
+from jobs import exports
+from jobs.blobs import BlobStore
+from jobs.errors import ResultsExpiredError
+from jobs.objects import ObjectName, object_bytes, put_object, remove_objects
+from models.job import Job
+
+log = structlog.get_logger()
+
+PIECES_AT_ONCE: Final = 2
+"""Of all exports of a process: what renders in Python takes turns with the event loop."""
+
+
+class ClosedError(Exception):
+    """The process is to end."""
+
+
+class Exporter:
+    """Those who write exports; belongs to one event loop."""
+
+    def __init__(self, sessions: sessionmaker[Session], blobs: BlobStore) -> None:
+        self._sessions = sessions
+        self._blobs = blobs
+        self._pieces = asyncio.Semaphore(PIECES_AT_ONCE)
+        self._one_stored = asyncio.Semaphore(1)
+        self._storing: dict[ObjectName, asyncio.Task[int]] = {}
+        self._closed = False
+
+    async def stream(self, job: Job, made: Format) -> AsyncIterator[bytes]:
+        """Begin an export: the first piece is made before this returns, so that what fails at once is told.
+
+        Raises:
+            ResultsExpiredError: the results were removed meanwhile; from the iterator too, as all others.
+        """
+        pieces = made.write(Export(self._sessions, job))
+        first = await self._next(pieces)
+        return self._rest(first, pieces)
+
+    async def find(self, name: ObjectName) -> int | None:
+        """How large the stored export is; None when there is none."""
+        return await asyncio.to_thread(object_bytes, self._blobs, name)
+
+    async def store(self, name: ObjectName, job: Job, made: Format) -> int:
+        """Store an export, unless somebody is about it, and return its size.
+
+        It is finished also when whoever asked goes away: they come back for it.
+
+        Raises:
+            BlobStoreFullError: there is no room for it.
+            ResultsExpiredError: the results were removed meanwhile.
+        """
+        if name not in self._storing:
+            task = asyncio.create_task(self._store(name, job, made))
+            self._storing[name] = task
+            task.add_done_callback(partial(self._forget, name))
+        return await asyncio.shield(self._storing[name])
+
+    async def close(self) -> None:
+        """Have what is being stored end early: half of a file is no use to anybody."""
+        self._closed = True
+        if self._storing:
+            await asyncio.wait(self._storing.values())
+        self._sessions.kw["bind"].dispose()
+
+    async def _next(self, pieces: Iterator[bytes]) -> bytes | None:
+        async with self._pieces:
+            return await asyncio.to_thread(next, pieces, None)
+
+    async def _rest(self, piece: bytes | None, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+        while piece is not None:
+            yield piece
+            piece = await self._next(pieces)
+
+    async def _store(self, name: ObjectName, job: Job, made: Format) -> int:
+        async with self._one_stored:
+            return await asyncio.to_thread(self._write, name, job, made)
+
+    def _write(self, name: ObjectName, job: Job, made: Format) -> int:
+        spans = put_object(self._blobs, name, self._until_closed(made.write(Export(self._sessions, job))))
+        with self._sessions() as session:
+            kept = session.scalar(exports.is_kept(job.id))
+        if not kept:
+            # its time was over while it was written: whoever removes its objects did not see this one
+            remove_objects(self._blobs, name.tenant, name.job_id)
+            raise ResultsExpiredError
+        return sum(span.length for span in spans)
+
+    def _until_closed(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            if self._closed:
+                raise ClosedError
+            yield piece
+
+    def _forget(self, name: ObjectName, task: "asyncio.Task[int]") -> None:
+        del self._storing[name]
+        # nobody may be there any more to hear of it
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("export.not_stored", job_id=str(name.job_id), error=str(error))

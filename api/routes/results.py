@@ -1,0 +1,97 @@
+"""The results of a job: page by page, or all of them as a file."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Header, Query, Response
+
+from api.conditional import IfNoneMatch
+from api.deps import Reader, ServicesDep
+from api.exports.answers import answer
+from api.exports.formats import FORMATS, PAGES
+from api.lookup import find_kept_job
+from api.negotiation import choose
+from api.ranges import IfRange, Range
+from api.schemas import results as schema
+from jobs import queries
+from jobs.errors import InvalidRequestError
+
+router = APIRouter(prefix="/v1/jobs/{job_id}/results", tags=["results"])
+
+PAGE = 100
+MAX_PAGE = 200
+"""Items of a page: a lens of the largest models has some 40 kB, and rendering it holds up other requests."""
+
+_MEDIA_TYPES = {PAGES: "json", **{made.media_type: name for name, made in FORMATS.items()}}
+_FILES: dict[str, Any] = {
+    made.media_type: {"schema": {"type": "string", "format": "binary"}} for made in FORMATS.values()
+}
+
+
+@router.get(
+    "",
+    summary="Fetch results",
+    response_model=schema.ResultsPage,
+    response_model_exclude_unset=True,
+    responses={
+        200: {"content": _FILES, "description": "A page as JSON, or all results as a file."},
+        206: {"content": _FILES, "description": "The part of the file that `Range` asked for."},
+        304: {"description": "The file is as the client knows it."},
+        404: {"description": "There is no such job."},
+        406: {"description": "`Accept` names none of the formats (`not-acceptable`)."},
+        410: {"description": "The results were removed, `result_ttl_s` after the job ended."},
+        416: {"description": "Nothing of the file is in that range (`range-not-satisfiable`)."},
+        503: {"description": "There is no room for the copy that parts are taken from (`blob-store-full`)."},
+    },
+)
+async def read_results(
+    job_id: str,
+    response: Response,
+    caller: Reader,
+    services: ServicesDep,
+    format: Annotated[  # noqa: A002 - its name on the wire
+        Literal["json", "ndjson", "parquet", "npz"] | None,
+        Query(description="Goes before `Accept`. `json` comes in pages, the others as one file."),
+    ] = None,
+    limit: Annotated[
+        int | None, Query(ge=1, le=MAX_PAGE, description=f"Items of a page of JSON, {PAGE} unless given.")
+    ] = None,
+    page_token: Annotated[str | None, Query(description="Of a page of JSON: where it begins.")] = None,
+    accept: Annotated[list[str] | None, Header(include_in_schema=False)] = None,
+    if_none_match: IfNoneMatch = None,
+    range_: Range = None,
+    if_range: IfRange = None,
+) -> schema.ResultsPage | Response:
+    """Results by index, readable while the job runs: a page as JSON, or all that is there as one file.
+
+    `ndjson` has the objects of the pages, one a line. `parquet` has a row an item, `npz` labelled arrays for
+    numpy. A file of a job that has ended never changes: it has an ETag, and parts of it can be fetched, so
+    that a download that broke off goes on where it was. The first request for a part waits until a copy of
+    the file was made.
+    """
+    wanted = format or _MEDIA_TYPES[choose(accept, list(_MEDIA_TYPES))]
+    if wanted != "json" and (limit is not None or page_token is not None):
+        pointer = "/limit" if limit is not None else "/page_token"
+        raise InvalidRequestError("Only JSON comes in pages: a file has all results.", pointer=pointer)
+    after = schema.decode_token(page_token)
+    size = limit or PAGE
+    async with services.sessions() as session:
+        job = await find_kept_job(session, caller.tenant, job_id)
+        if wanted == "json":
+            found = (await session.scalars(queries.results_page(job.id, after=after, limit=size))).all()
+    if wanted != "json":
+        return await answer(
+            services,
+            job,
+            FORMATS[wanted],
+            if_none_match=if_none_match,
+            range_=range_,
+            if_range=if_range,
+        )
+    page = schema.page(found, size)
+    response.headers["Vary"] = "Accept"
+    if page.next_page_token is not None:
+        query = {"format": format, "limit": limit, "page_token": page.next_page_token}
+        given = urlencode({name: value for name, value in query.items() if value is not None})
+        response.headers["Link"] = f'</v1/jobs/{job_id}/results?{given}>; rel="next"'
+    return page
