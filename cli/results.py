@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.markup import escape
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cli.connection import JobArgument, JsonOption, connected, notes, print_json
 from cli.console import console
-from lensqueue_client import Item
+from lensqueue_client import Client, Item
 
 SHOWN_ITEMS = 50
 
@@ -32,8 +32,8 @@ def results(
     """Show what a job found: a table at the terminal, elsewhere a line of JSON an item; -o writes a file."""
     with connected(context, as_json=as_json) as client:
         if output is not None:
-            written = client.download(job, output)
-            told = {"path": str(written), "bytes": written.stat().st_size}
+            _save(client, job, output)
+            told = {"path": str(output), "bytes": output.stat().st_size}
             if as_json:
                 print_json(told)
             else:
@@ -41,7 +41,7 @@ def results(
             return
         items = client.results(job)
         if as_json:
-            write_items(items)
+            write_items(items, sys.stdout)
         elif console.is_terminal:
             show(items)
         else:
@@ -49,12 +49,23 @@ def results(
                 typer.echo(json.dumps(item.raw, ensure_ascii=False))
 
 
-def write_items(items: Iterable[Item]) -> None:
+def write_items(items: Iterable[Item], file: TextIO) -> None:
     """One document of them all, written as they come: a job may have a hundred thousand."""
-    sys.stdout.write('{"items": [')
-    for place, item in enumerate(items):
-        sys.stdout.write((", " if place else "") + json.dumps(item.raw, ensure_ascii=False))
-    sys.stdout.write("]}\n")
+    file.write('{"items": [')
+    told = (json.dumps(item.raw, ensure_ascii=False) for item in items)
+    file.writelines((", " if place else "") + each for place, each in enumerate(told))
+    file.write("]}\n")
+
+
+def _save(client: Client, job: str, output: Path) -> None:
+    if output.suffix.lower() != ".json":
+        client.download(job, output)
+        return
+    # this one comes in pages only
+    draft = output.with_name(f"{output.name}.part")
+    with draft.open("w", encoding="utf-8") as file:
+        write_items(client.results(job), file)
+    draft.replace(output)
 
 
 def show(items: Iterator[Item]) -> None:

@@ -23,6 +23,7 @@ from lensqueue_client import (
     AuthenticationError,
     Client,
     ConfigurationError,
+    GoneError,
     InvalidRequestError,
     Job,
     JobArrays,
@@ -300,6 +301,77 @@ def test_models_and_workers_are_told(client: Client) -> None:
     assert (model.workers_online, model.dimensions.grid) == (1, (10, 10))
     assert client.model(model.name).dimensions == model.dimensions
     assert model.name in {worker.model for worker in client.workers()}
+
+
+def test_jobs_are_found_by_their_tags_and_deleted(client: Client) -> None:
+    mark = uuid.uuid4().hex
+    sent = [client.submit_embedding(texts=["a ring"], tags={"mark": mark, "n": str(n)}).id for n in range(5)]
+    found = list(client.jobs(tag=f"mark:{mark}", page_size=2))
+    assert [job.id for job in found] == sent[::-1]
+    assert found[0].tags == {"mark": mark, "n": "4"}
+    for job_id in sent:
+        client.wait(job_id)
+        client.delete(job_id)
+    assert list(client.jobs(tag=f"mark:{mark}")) == []
+    with pytest.raises(GoneError):
+        client.job(sent[0])
+
+
+class Stops(httpx.HTTPTransport):
+    """Lets a body break off after so many bytes, so many times."""
+
+    def __init__(self, path: str, after_bytes: int, times: int) -> None:
+        super().__init__()
+        self.path, self.after_bytes, self.times = path, after_bytes, times
+        self.asked: list[httpx.Headers] = []
+        self.statuses: list[int] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = super().handle_request(request)
+        if request.url.path.endswith(self.path):
+            self.asked.append(request.headers)
+            self.statuses.append(answer.status_code)
+            if self.times:
+                self.times -= 1
+                assert isinstance(answer.stream, httpx.SyncByteStream)
+                answer.stream = Broken(answer.stream, self.after_bytes)
+        return answer
+
+
+class Broken(httpx.SyncByteStream):
+    def __init__(self, whole: httpx.SyncByteStream, after_bytes: int) -> None:
+        self.whole, self.after_bytes = whole, after_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        left = self.after_bytes
+        for chunk in self.whole:
+            yield chunk[:left]
+            left -= len(chunk)
+            if left <= 0:
+                raise httpx.ReadError("broken")
+
+    def close(self) -> None:
+        self.whole.close()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npz", "ndjson"])
+def test_a_download_that_breaks_off_goes_on_where_it_was(
+    service: RunningService, tmp_path: Path, kind: str
+) -> None:
+    url = f"http://127.0.0.1:{service.port}"
+    with Client(url, service.key) as client:
+        job = client.wait(client.submit_embedding(PATHS * 10)).raise_for_failure()
+        whole = client.download(job, tmp_path / f"whole.{kind}").read_bytes()
+    transport = Stops("/results", 1_000, times=3)
+    with Client(url, service.key, transport=transport, retries=Retries(times=1)) as client:
+        with pytest.raises(UnreachableError):
+            client.download(job, tmp_path / f"parts.{kind}")
+        # another process, some other time
+        found = client.download(job, tmp_path / f"parts.{kind}")
+    assert transport.statuses == [200, 206, 206, 206]
+    assert transport.asked[-1]["Range"] == "bytes=3000-"
+    assert found.read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"parts.{kind}", f"whole.{kind}"]
 
 
 @pytest.mark.parametrize(

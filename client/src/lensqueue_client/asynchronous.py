@@ -197,7 +197,7 @@ class AsyncClient:
         target: str | os.PathLike[str],
         format: str | None = None,  # noqa: A002 - as on the wire
     ) -> Path:
-        """All results as a file (.parquet, .npz, .ndjson, .json); goes on with what an earlier try left.
+        """All results as a file (.parquet, .npz, .ndjson); goes on with what an earlier try left.
 
         Raises:
             ValueError: the name's end says no format, and none was given.
@@ -223,6 +223,8 @@ class AsyncClient:
         reader = EventReader(last_event_id)
         while not reader.is_done:
             response = await self._send(calls.open_events(job, reader.last_id))
+            if response.status_code == httpx.codes.NO_CONTENT:
+                return  # all of it was heard
             async with aclosing(response):
                 try:
                     async for chunk in response.aiter_bytes():

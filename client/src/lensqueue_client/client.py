@@ -193,7 +193,7 @@ class Client:
         target: str | os.PathLike[str],
         format: str | None = None,  # noqa: A002 - as on the wire
     ) -> Path:
-        """All results as a file (.parquet, .npz, .ndjson, .json); goes on with what an earlier try left.
+        """All results as a file (.parquet, .npz, .ndjson); goes on with what an earlier try left.
 
         Raises:
             ValueError: the name's end says no format, and none was given.
@@ -218,6 +218,8 @@ class Client:
         reader = EventReader(last_event_id)
         while not reader.is_done:
             response = self._send(calls.open_events(job, reader.last_id))
+            if response.status_code == httpx.codes.NO_CONTENT:
+                return  # all of it was heard
             with closing(response):
                 try:
                     for chunk in response.iter_bytes():

@@ -11,13 +11,7 @@ if TYPE_CHECKING:
     import os
     from types import TracebackType
 
-FORMATS: Final = {
-    ".json": "json",
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-    ".parquet": "parquet",
-    ".npz": "npz",
-}
+FORMATS: Final = {".parquet": "parquet", ".npz": "npz", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 """What the service calls a file, by the end of its name."""
 
 
