@@ -15,10 +15,11 @@ from api.backlog import Backlog
 from api.deps import Services
 from api.exports.exporter import Exporter
 from api.middleware import BodyLimit, RequestId
-from api.routes import health, images, items, job_lists, jobs, models, results, workers
+from api.routes import events, health, images, items, job_lists, jobs, models, results, workers
 from api.schemas.submissions import JOB_REQUEST
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
+from api.streams import Streams
 from api.waiting import Waiting
 from jobs import logs
 from jobs.blobs import BlobStore
@@ -50,6 +51,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             schema_head=head(),
             waiting=Waiting(sessions, settings.max_waiters),
             backlog=Backlog(sessions),
+            streams=Streams(settings.max_streams),
             exporter=Exporter(sync_sessions(settings.database_url), blobs),
         )
         blobs.check()
@@ -75,7 +77,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (health, images, jobs, job_lists, results, items, models, workers):
+    for routes in (health, images, jobs, job_lists, events, results, items, models, workers):
         app.include_router(routes.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app

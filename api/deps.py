@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from api.backlog import Backlog
 from api.exports.exporter import Exporter
 from api.settings import ApiSettings
+from api.streams import Streams
 from api.waiting import Waiting
 from engine.catalog import Catalog
 from jobs.blobs import BlobStore
@@ -36,6 +37,7 @@ class Services:
     waiting: Waiting
     backlog: Backlog
     exporter: Exporter
+    streams: Streams
 
 
 def get_services(request: Request) -> Services:

@@ -57,6 +57,12 @@ class NotAcceptableError(DomainError):
     code = "not-acceptable"
 
 
+class TooManyStreamsError(DomainError):
+    """As many clients follow a job here already as may: poll it instead, or try again soon."""
+
+    code = "too-many-streams"
+
+
 class RangeNotSatisfiableError(DomainError):
     """Nothing of the range is there."""
 
@@ -120,6 +126,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "blob-store-full": HTTPStatus.SERVICE_UNAVAILABLE,
     "blob-store-missing": HTTPStatus.SERVICE_UNAVAILABLE,
     "unready": HTTPStatus.SERVICE_UNAVAILABLE,
+    "too-many-streams": HTTPStatus.SERVICE_UNAVAILABLE,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {

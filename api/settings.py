@@ -36,6 +36,8 @@ class ApiSettings(ServiceSettings):
     """How long a poll with `Prefer: wait` may last."""
     max_waiters: int = 2_000
     """Polls of one process that wait at a time; more are answered at once."""
+    max_streams: int = 500
+    """Clients of one process that follow the events of a job; more are answered 503."""
     max_queue_items: int = Field(Quota().queue_items, gt=0)
     """Items that may wait or run in all; a job beyond it is answered 503."""
     max_tenant_items: int = Field(Quota().items, gt=0)

@@ -69,6 +69,11 @@ class Waiting:
         return self._count
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the process is to end."""
+        return self._closed
+
+    @property
     def has_room(self) -> bool:
         """Whether one more may wait."""
         return not self._closed and self._count < self._max_waiters
@@ -81,6 +86,8 @@ class Waiting:
         Raises:
             ClientDisconnect: nobody waits for the answer any more.
         """
+        if self._closed:
+            return
         waiter = _Waiter(is_news, asyncio.Event())
         self._enter(job_id, waiter)
         gone = asyncio.create_task(_until_gone(request))
@@ -174,14 +181,15 @@ async def follow(
     while not shown.done and (known is None or known(shown)) and (left := deadline - clock()) > 0:
         if not waiting.has_room:
             return shown, False
-        seen = _standing(shown)
+        seen = standing_of(shown)
         is_news = Standing.is_done if known is None else seen.differs
         await waiting.wait(request, parse_job_id(shown.id), is_news, left)
         shown = await look()
     return shown, True
 
 
-def _standing(shown: JobView) -> Standing:
+def standing_of(shown: JobView) -> Standing:
+    """Where a job stands that a poll shows."""
     progress = shown.progress
     # of what ended it is not shown, and nobody waits for it
     paused = shown.waiting_for is not None and shown.waiting_for.code == QUEUE_PAUSED

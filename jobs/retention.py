@@ -24,7 +24,7 @@ DELETED_JOBS_KEPT: Final = timedelta(days=30)
 
 
 def expire_results(session: Session, blobs: BlobStore) -> int:
-    """Remove results whose time is over, a slice of one job: its rows, then its objects; the job stays.
+    """Remove results whose time is over, a slice of one job: its rows and events, then its objects; it stays.
 
     Of a job that was deleted, its history goes with them.
 
@@ -49,7 +49,7 @@ def expire_results(session: Session, blobs: BlobStore) -> int:
 
 
 def _remove_some(session: Session, blobs: BlobStore, job: Job) -> int:
-    numbered = [Result.index] if job.deleted_at is None else [Result.index, JobEvent.settled, Attempt.unit]
+    numbered = [Result.index, JobEvent.settled, *([] if job.deleted_at is None else [Attempt.unit])]
     for number in numbered:
         if removed := _remove_rows(session, job.id, number):
             return removed

@@ -223,10 +223,11 @@ def test_those_who_wait_hold_no_connection_and_those_who_leave_are_forgotten(
         wait_for_waiters(app, 0)
 
 
-def test_a_process_that_is_told_to_end_answers_those_who_wait(
-    settings: ApiSettings, key: str, sessions: sessionmaker[Session]
-) -> None:
-    job = submit_texts(sessions)
+@contextmanager
+def process_of_the_api(
+    settings: ApiSettings, key: str
+) -> Iterator[tuple["subprocess.Popen[bytes]", httpx.Client]]:
+    """The API in a process of its own, and a client of it."""
     port = free_port()
     env = {
         **os.environ,
@@ -236,28 +237,33 @@ def test_a_process_that_is_told_to_end_answers_those_who_wait(
     }
     process = subprocess.Popen(api_argv("127.0.0.1", port), env=env, stderr=subprocess.DEVNULL)
     try:
-        with (
-            httpx.Client(
-                base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, timeout=30
-            ) as client,
-            ThreadPoolExecutor(1) as pool,
-        ):
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, timeout=30
+        ) as client:
             until = time.monotonic() + 30
             while not _is_alive(client):
                 assert time.monotonic() < until
                 time.sleep(0.05)
-            poll = pool.submit(client.get, f"/v1/jobs/job_{job.hex}", headers=PATIENT)
-            time.sleep(0.5)
-            assert not poll.done()
-            process.send_signal(signal.SIGTERM)
-            started = time.monotonic()
-            answer = poll.result()
-            assert (answer.status_code, answer.json()["state"]) == (200, "queued")
-            assert process.wait(timeout=10) in {0, -signal.SIGTERM}
-            assert elapsed(started) < 3
+            yield process, client
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_process_that_is_told_to_end_answers_those_who_wait(
+    settings: ApiSettings, key: str, sessions: sessionmaker[Session]
+) -> None:
+    job = submit_texts(sessions)
+    with process_of_the_api(settings, key) as (process, client), ThreadPoolExecutor(1) as pool:
+        poll = pool.submit(client.get, f"/v1/jobs/job_{job.hex}", headers=PATIENT)
+        time.sleep(0.5)
+        assert not poll.done()
+        process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        answer = poll.result()
+        assert (answer.status_code, answer.json()["state"]) == (200, "queued")
+        assert process.wait(timeout=10) in {0, -signal.SIGTERM}
+        assert elapsed(started) < 3
 
 
 def _is_alive(client: httpx.Client) -> bool:
