@@ -9,13 +9,27 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
 
 from api import errors
 from api.backlog import Backlog
 from api.deps import Services
 from api.exports.exporter import Exporter
 from api.middleware import BodyLimit, RequestId
-from api.routes import events, health, images, items, job_lists, jobs, models, results, workers
+from api.routes import (
+    events,
+    health,
+    images,
+    items,
+    job_lists,
+    jobs,
+    models,
+    queues,
+    results,
+    retries,
+    workers,
+)
+from api.schemas.retries import RetryRequest
 from api.schemas.submissions import JOB_REQUEST
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
@@ -77,7 +91,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (health, images, jobs, job_lists, events, results, items, models, workers):
+    of_jobs = (jobs, job_lists, retries, events, results, items)
+    for routes in (health, images, *of_jobs, models, queues, workers):
         app.include_router(routes.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
@@ -113,12 +128,17 @@ def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> It
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The schema, with the job request that the route parses itself."""
+    """The schema, with the requests that routes parse themselves."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, summary=app.summary, version=app.version, routes=app.routes)
-        request = JOB_REQUEST.json_schema(ref_template="#/components/schemas/{model}")
+        parsers: dict[str, TypeAdapter[Any]] = {
+            "JobRequest": JOB_REQUEST,
+            "RetryRequest": TypeAdapter(RetryRequest),
+        }
         schemas = document["components"]["schemas"]
-        schemas.update(request.pop("$defs"))
-        schemas["JobRequest"] = request
+        for name, parser in parsers.items():
+            request = parser.json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(request.pop("$defs", {}))
+            schemas[name] = request
         app.openapi_schema = document
     return app.openapi_schema

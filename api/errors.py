@@ -105,6 +105,8 @@ STATUS: Mapping[str, HTTPStatus] = {
     "image-in-use": HTTPStatus.CONFLICT,
     "already-ended": HTTPStatus.CONFLICT,
     "not-ended": HTTPStatus.CONFLICT,
+    "nothing-to-retry": HTTPStatus.CONFLICT,
+    "worker-not-online": HTTPStatus.CONFLICT,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,
     "item-dropped": HTTPStatus.NOT_FOUND,

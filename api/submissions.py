@@ -6,7 +6,7 @@ job that is not stored after all is given back.
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -83,7 +83,7 @@ async def accept(
     """
     named = await _named_images(services, tenant, submission)
     once = await _identify(submission, uploads, named, key, services.settings.max_image_bytes)
-    if known := await _find(services, tenant, once):
+    if known := await find_known(services, tenant, once):
         return known
     input_bytes = sum(upload.image_bytes for upload in uploads)
     input_bytes += sum(image.image_bytes for image in named.values())
@@ -91,21 +91,33 @@ async def accept(
         admission = await _admit(services, tenant, submission, input_bytes)
     except (QueueFullError, QuotaExceededError):
         # perhaps there is no room because its twin has just taken it
-        if known := await _find(services, tenant, once):
+        if known := await find_known(services, tenant, once):
             return known
         raise
-    try:
+
+    async def store() -> Accepted:
+        stored = submission
         if uploads:
             items = await store_pictures(services.blobs, tenant, uploads, services.settings.max_image_bytes)
-            submission = replace(submission, items=items)
-        accepted = await _store(services, tenant, submission, admission, once)
+            stored = replace(submission, items=items)
+        return await _store(services, tenant, stored, admission, once)
+
+    return await settle(services, admission, len(submission.items), store)
+
+
+async def settle(
+    services: Services, admission: Admission, items: int, store: Callable[[], Awaitable[Accepted]]
+) -> Accepted:
+    """Store what was admitted; what was charged is given back unless a new job came of it."""
+    try:
+        accepted = await store()
     except BaseException:
-        await asyncio.shield(_give_back(services, admission, len(submission.items)))
+        await asyncio.shield(_give_back(services, admission, items))
         raise
     if accepted.new:
-        services.backlog.add(len(submission.items))
+        services.backlog.add(items)
     else:
-        await _give_back(services, admission, len(submission.items))
+        await _give_back(services, admission, items)
     return accepted
 
 
@@ -130,7 +142,13 @@ async def _identify(
     return Once(key, idempotency.fingerprint(submission, named))
 
 
-async def _find(services: Services, tenant: str, once: Once | None) -> Accepted | None:
+async def find_known(services: Services, tenant: str, once: Once | None) -> Accepted | None:
+    """The job that a key stands for already.
+
+    Raises:
+        IdempotencyKeyReusedError: it stands for another request.
+        JobDeletedError, IdempotencyKeySpentError: the job was deleted, and in the end is gone.
+    """
     if once is None:
         return None
     async with services.sessions() as session:

@@ -108,10 +108,22 @@ class NotEndedError(DomainError):
     code = "not-ended"
 
 
+class NothingToRetryError(DomainError):
+    """All items of the job succeeded: to compute them again, retry `all`."""
+
+    code = "nothing-to-retry"
+
+
 class AlreadyEndedError(DomainError):
     """The job has ended already."""
 
     code = "already-ended"
+
+
+class WorkerNotOnlineError(DomainError):
+    """The worker is not online: there is nothing to drain."""
+
+    code = "worker-not-online"
 
 
 class QueueFullError(DomainError):

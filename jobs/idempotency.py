@@ -138,7 +138,19 @@ def find_job(session: Session, tenant: str, once: Once) -> Job | None:
     known_id = find_made(session, tenant, once)
     if known_id is None:
         return None
-    return _known(session, tenant, known_id)
+    return known_job(session, tenant, known_id)
+
+
+def known_job(session: Session, tenant: str, job_id: uuid.UUID) -> Job:
+    """The job that was made with a key.
+
+    Raises:
+        JobDeletedError, IdempotencyKeySpentError: the job was deleted, and in the end is gone.
+    """
+    job = session.scalar(queries.job_of(tenant, job_id))
+    if job is None:
+        raise IdempotencyKeySpentError
+    return existing(job)
 
 
 def submit_once(
@@ -155,7 +167,7 @@ def submit_once(
         tenant,
         once,
         lambda job_id: submit(session, tenant, submission, admission, job_id=job_id),
-        lambda job_id: _known(session, tenant, job_id),
+        lambda job_id: known_job(session, tenant, job_id),
     )
 
 
@@ -176,13 +188,6 @@ def forget_keys(session: Session) -> int:
         .execution_options(synchronize_session=False)
     )
     return len(forgotten.all())
-
-
-def _known(session: Session, tenant: str, job_id: uuid.UUID) -> Job:
-    job = session.scalar(queries.job_of(tenant, job_id))
-    if job is None:
-        raise IdempotencyKeySpentError
-    return existing(job)
 
 
 def _take(session: Session, tenant: str, once: Once) -> uuid.UUID | None:

@@ -24,9 +24,12 @@ RATE_SECONDS = 600
 
 def job_of(tenant: str, job_id: uuid.UUID) -> Select[Job]:
     """A job, if it is the tenant's; without its options, whose labels may weigh more than all the rest."""
-    return (
-        select(Job).options(defer(Job.options, raiseload=True)).where(Job.id == job_id, Job.tenant == tenant)
-    )
+    return whole_job_of(tenant, job_id).options(defer(Job.options, raiseload=True))
+
+
+def whole_job_of(tenant: str, job_id: uuid.UUID) -> Select[Job]:
+    """The same, with its options."""
+    return select(Job).where(Job.id == job_id, Job.tenant == tenant)
 
 
 def standings(job_ids: Sequence[uuid.UUID]) -> Select[uuid.UUID, str, int, int, int, int, bool]:
@@ -143,6 +146,11 @@ def workers() -> Select[Worker, bool]:
         .order_by(Worker.seen_at.desc())
         .limit(500)
     )
+
+
+def worker_of(worker_id: uuid.UUID) -> Select[Worker, bool]:
+    """One worker, and whether it was seen just now."""
+    return select(Worker, _seen(ONLINE_SECONDS)).where(Worker.id == worker_id)
 
 
 def waiting_models(limit: int) -> Select[str, uuid.UUID, int]:

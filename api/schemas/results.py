@@ -32,6 +32,9 @@ class ItemView(BaseModel):
     kind: str
     custom_id: str | None
     image_id: str | None = None
+    retry_of_index: int | None = Field(
+        None, description="Its index in the job that this one tries again; absent in other jobs."
+    )
     state: ItemState
     error: ItemError | None = None
 
@@ -61,6 +64,8 @@ def item(result: Result) -> ItemView:
         stored[output] = _output(result, stored, output)
     if "image_id" in submitted:
         stored["image_id"] = image_id(uuid.UUID(submitted["image_id"]))
+    if "retry_of_index" in submitted:
+        stored["retry_of_index"] = submitted["retry_of_index"]
     if result.error:
         stored["error"] = result.error
     return ItemView(
