@@ -68,7 +68,7 @@ def drain(
     """Let a worker finish what it holds and claim no more (a key with the scope admin)."""
     with connected(context, as_json=as_json) as client:
         told = client.drain_worker(worker)
-    _done(told, f"{worker} finishes what it holds.", as_json=as_json)
+    _done(told.raw, f"{worker} finishes what it holds.", as_json=as_json)
 
 
 @queues.callback()
@@ -77,20 +77,15 @@ def list_queues(context: typer.Context, as_json: JsonOption = False) -> None:
     if context.invoked_subcommand:
         return
     with connected(context, as_json=as_json) as client:
-        found = client.models()
+        found = client.queues()
     if as_json:
-        queues = [{"model": model.name, **model.raw.get("queue", {})} for model in found]
-        print_json({"items": queues})
+        print_json({"items": [queue.raw for queue in found]})
         return
-    table = Table("model", "waiting", "running", "oldest", "workers", "")
-    for model in found:
-        queue = model.queue
+    table = Table("model", "waiting", "running", "oldest", "")
+    for queue in found:
         oldest = "" if queue.oldest_s is None else f"{queue.oldest_s:.0f} s"
-        numbers = (queue.waiting_items, queue.running_items)
-        table.add_row(
-            *(escape(model.name), *map(str, numbers), oldest, str(model.workers_online)),
-            "paused" if queue.paused else "",
-        )
+        numbers = (str(queue.waiting_items), str(queue.running_items))
+        table.add_row(escape(queue.model), *numbers, oldest, "paused" if queue.paused_at else "")
     console.print(table)
 
 
@@ -99,7 +94,7 @@ def pause(context: typer.Context, model: ModelArgument, as_json: JsonOption = Fa
     """Let no worker claim jobs of a model (a key with the scope admin)."""
     with connected(context, as_json=as_json) as client:
         told = client.pause_queue(model)
-    _done(told, f"{model} is paused.", as_json=as_json)
+    _done(told.raw, f"{model} is paused.", as_json=as_json)
 
 
 @queues.command()
@@ -107,7 +102,7 @@ def resume(context: typer.Context, model: ModelArgument, as_json: JsonOption = F
     """Let workers claim jobs of a model again (a key with the scope admin)."""
     with connected(context, as_json=as_json) as client:
         told = client.resume_queue(model)
-    _done(told, f"{model} goes on.", as_json=as_json)
+    _done(told.raw, f"{model} goes on.", as_json=as_json)
 
 
 def _done(told: object, message: str, *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ import psutil
 from tests.acceptance.conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 60
+START_SECONDS = 110
 
 
 class Up:

@@ -11,7 +11,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from pyarrow import parquet
 
 from cli.connection import FAILED, INTERRUPTED, PARTIAL, REFUSED, UNREACHABLE, USAGE
 from jobs.keys import create_key
@@ -159,9 +161,53 @@ def test_models_workers_and_queues_are_told(shell: Shell) -> None:
     assert MODEL in {model["name"] for model in shell.json("models")["items"]}
     (worker,) = [each for each in shell.json("workers")["items"] if each["state"] == "online"]
     assert worker["model"] == MODEL
-    assert {each["model"] for each in shell.json("queues")["items"]} >= {MODEL, NOWHERE}
+    assert MODEL in {each["model"] for each in shell.json("queues")["items"]}
     for command in ("models", "workers", "queues"):
         assert MODEL in shell.run(command).stdout
+
+
+def test_a_queue_is_paused_and_resumed(shell: Shell) -> None:
+    paused = shell.json("queues", "pause", MODEL)
+    assert (paused["model"], paused["paused_at"] is not None) == (MODEL, True)
+    job = submitted(shell)
+    assert "paused" in shell.run("queues").stdout
+    assert shell.json("jobs", "--limit", "1")["items"][0]["id"] == job
+    shell.run("queues", "resume", MODEL)
+    shell.run("watch", job)
+    shell.run("workers", "drain", "wrk_unknown", status=REFUSED)
+
+
+def test_jobs_are_listed_found_by_tag_tried_again_and_deleted(shell: Shell, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    tag = f"run:{uuid.uuid4().hex}"
+    job = shell.json(
+        *("submit", PICTURES[0], str(bad), "--labels", LABELS, "--tag", tag, "--wait"), status=PARTIAL
+    )
+    assert [each["id"] for each in shell.json("jobs", "--tag", tag)["items"]] == [job["id"]]
+    again = shell.json("retry", job["id"])
+    assert (again["retry_of"], again["progress"]["total"]) == (job["id"], 1)
+    shell.run("watch", again["id"], status=FAILED)
+    shell.run("delete", job["id"])
+    shell.run("watch", job["id"], status=REFUSED)
+    assert job["id"] not in shell.run("jobs").stdout
+
+
+@pytest.mark.parametrize("end", ["parquet", "npz", "ndjson", "json"])
+def test_results_are_written_to_files(shell: Shell, tmp_path: Path, end: str) -> None:
+    job = submitted(shell, "--wait")
+    target = tmp_path / f"out.{end}"
+    told = shell.json("results", job, "-o", str(target))
+    assert told == {"path": str(target), "bytes": target.stat().st_size}
+    if end == "parquet":
+        assert parquet.read_table(target).num_rows == 3
+    elif end == "npz":
+        with np.load(target) as arrays:
+            assert arrays["cosine"].shape == (3, 7, 3)
+    elif end == "ndjson":
+        assert len(target.read_text().splitlines()) == 3
+    else:
+        assert len(json.loads(target.read_text())["items"]) == 3
 
 
 def test_the_doctor_finds_a_running_service_well(shell: Shell) -> None:

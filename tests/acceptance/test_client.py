@@ -317,6 +317,44 @@ def test_jobs_are_found_by_their_tags_and_deleted(client: Client) -> None:
         client.job(sent[0])
 
 
+def test_events_tell_of_every_item_once_and_end_with_the_job(client: Client) -> None:
+    job = client.submit_embedding(PATHS * 5)
+    events = list(client.events(job))
+    assert [event.name for event in events if event.name == "done"] == ["done"]
+    assert events[-1].data["id"] == job.id
+    assert sorted(event.data["index"] for event in events if event.name == "item") == list(range(15))
+    assert list(client.events(job, last_event_id=events[-1].id)) == []
+
+
+def test_events_go_on_behind_the_last_that_was_seen(service: RunningService) -> None:
+    transport = Stops("/events", 700, times=4)
+    with Client(f"http://127.0.0.1:{service.port}", service.key, transport=transport) as client:
+        job = client.wait(client.submit_embedding(PATHS * 5))
+        events = list(client.events(job))
+    assert [event.data["index"] for event in events if event.name == "item"] == list(range(15))
+    assert events[-1].name == "done"
+    assert transport.times == 0
+    assert "Last-Event-ID" in transport.asked[-1]
+
+
+def test_the_example_draws_a_lens(service: RunningService, tmp_path: Path) -> None:
+    example = SAMPLES.parents[2] / "client" / "examples" / "plot_layers.py"
+    target = tmp_path / "layers.png"
+    url = f"http://127.0.0.1:{service.port}"
+    done = subprocess.run(
+        [sys.executable, str(example), str(PATHS[0]), "cyan ring,red diamond", "-o", str(target)],
+        env={**os.environ, "LENSQUEUE_URL": url, "LENSQUEUE_API_KEY": service.key},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cyan ring, from layer" in done.stdout
+    with Image.open(target) as drawn:
+        assert drawn.size == (70 + 2 * 110, 30 + 7 * 26)
+
+
 class Stops(httpx.HTTPTransport):
     """Lets a body break off after so many bytes, so many times."""
 

@@ -14,7 +14,7 @@ import httpx
 from lensqueue_client.errors import LensqueueError
 from lensqueue_client.items import Item, item_of
 from lensqueue_client.jobs import Job, job_of
-from lensqueue_client.service import Model, Worker, model_of, worker_of
+from lensqueue_client.service import Model, Queue, Worker, model_of, queue_of, worker_of
 
 if TYPE_CHECKING:
     from lensqueue_client.pictures import Part
@@ -192,14 +192,28 @@ def list_workers() -> Call[list[Worker]]:
     )
 
 
+def list_queues() -> Call[list[Queue]]:
+    """What waits for each model."""
+    return Call(
+        "GET", "/v1/queues", lambda response: [queue_of(each) for each in read_json(response)["items"]]
+    )
+
+
+def change_queue(model: str, verb: str) -> Call[Queue]:
+    """Pause or resume a model's queue."""
+    path = f"/v1/queues/{quote(model)}/{verb}"
+    return Call("POST", path, lambda response: queue_of(read_json(response)))
+
+
+def drain_worker(worker: Worker | str) -> Call[Worker]:
+    """Let a worker claim no more."""
+    path = f"/v1/workers/{quote(id_of(worker), safe='')}/drain"
+    return Call("POST", path, lambda response: worker_of(read_json(response)))
+
+
 def get_json(path: str, **params: Any) -> Call[Any]:
     """Whatever is at a path."""
     return Call("GET", path, read_json, {name: each for name, each in params.items() if each is not None})
-
-
-def post_json(path: str, body: Any = None) -> Call[Any]:
-    """Do something that may be done again without harm."""
-    return Call("POST", path, read_json, json=body)
 
 
 def fetch(path: str, **params: Any) -> Call[bytes]:
@@ -243,16 +257,6 @@ def output_path(item: Item, name: str) -> str:
             if which.endswith("url") and str(path).endswith(f"/outputs/{name}"):
                 return str(path)
     raise LookupError(f"item {item.index} has no array {name!r}: it failed, or its job did not ask for it")
-
-
-def queue_path(model: str, verb: str) -> str:
-    """What is done to a model's queue."""
-    return f"/v1/queues/{quote(model)}/{verb}"
-
-
-def worker_path(worker: Worker | str, verb: str) -> str:
-    """What is done to a worker."""
-    return f"/v1/workers/{quote(id_of(worker), safe='')}/{verb}"
 
 
 def _page(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lensqueue_client.items import Item
     from lensqueue_client.jobs import Job
     from lensqueue_client.reproduction import Reproduction
-    from lensqueue_client.service import Model, Worker
+    from lensqueue_client.service import Model, Queue, Worker
     from lensqueue_client.submissions import EmbeddingOptions, Label, LensOptions, RescoreOptions
 
 Result = TypeVar("Result")
@@ -268,17 +268,21 @@ class Client:
         """What this key used."""
         return cast("dict[str, Any]", self._send(calls.get_json("/v1/usage", **filters)))
 
-    def pause_queue(self, model: str) -> Any:
-        """Let no worker claim jobs of a model (scope admin)."""
-        return self._send(calls.post_json(calls.queue_path(model, "pause")))
+    def queues(self) -> list[Queue]:
+        """What waits for each model that was ever used, of everybody."""
+        return self._send(calls.list_queues())
 
-    def resume_queue(self, model: str) -> Any:
-        """Let workers claim jobs of a model again (scope admin)."""
-        return self._send(calls.post_json(calls.queue_path(model, "resume")))
+    def pause_queue(self, model: str) -> Queue:
+        """Let nothing more of a model be claimed (scope admin)."""
+        return self._send(calls.change_queue(model, "pause"))
 
-    def drain_worker(self, worker: Worker | str) -> Any:
+    def resume_queue(self, model: str) -> Queue:
+        """Let a paused queue go on (scope admin)."""
+        return self._send(calls.change_queue(model, "resume"))
+
+    def drain_worker(self, worker: Worker | str) -> Worker:
         """Let a worker finish what it holds and claim no more (scope admin)."""
-        return self._send(calls.post_json(calls.worker_path(worker, "drain")))
+        return self._send(calls.drain_worker(worker))
 
     def reproduce(self, job: Job | str) -> Reproduction:
         """The body that made a job, and a script that computes its last layer without us."""

@@ -24,12 +24,14 @@ class Dimensions:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """The items of a model that wait, and those that a worker holds."""
+    """The items of a model that wait, and those that a worker holds; while it is paused none is claimed."""
 
+    model: str
     waiting_items: int = 0
     running_items: int = 0
     oldest_s: float | None = None
-    paused: bool = False
+    paused_at: datetime | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,16 @@ def model_of(told: Mapping[str, Any]) -> Model:
     return known(
         Model,
         told,
-        queue=known(Queue, told.get("queue") or {}),
+        queue=queue_of({"model": told["name"], **(told.get("queue") or {})}),
         dimensions=known(Dimensions, sizes, grid=tuple(sizes["grid"])) if sizes else None,
         error=optional(Obstacle, told.get("error")),
         raw=told,
     )
+
+
+def queue_of(told: Mapping[str, Any]) -> Queue:
+    """A queue out of the service's answer."""
+    return known(Queue, told, paused_at=moment(told.get("paused_at")), raw=told)
 
 
 def worker_of(told: Mapping[str, Any]) -> Worker:
