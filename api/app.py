@@ -21,7 +21,9 @@ from api.routes import (
     health,
     images,
     items,
+    job_actions,
     job_lists,
+    job_requests,
     jobs,
     models,
     queues,
@@ -29,6 +31,7 @@ from api.routes import (
     retries,
     workers,
 )
+from api.schemas.job_actions import ActionRequest
 from api.schemas.retries import RetryRequest
 from api.schemas.submissions import JOB_REQUEST
 from api.settings import ApiSettings
@@ -36,9 +39,10 @@ from api.shutdown import on_stop_signal
 from api.streams import Streams
 from api.waiting import Waiting
 from jobs import logs
+from jobs.actions import Actor
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
-from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, expiring, keep, recovering, tidying
+from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, acting, expiring, keep, recovering, tidying
 from models.schema import head
 from models.session import async_sessions, sync_sessions
 
@@ -72,7 +76,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())
         try:
             with (
-                _maintained(settings, inviter, blobs),
+                _maintained(settings, inviter, blobs, app.state.services.backlog),
                 on_stop_signal(app.state.services.waiting.release),
             ):
                 yield
@@ -91,7 +95,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     errors.install(app)
-    of_jobs = (jobs, job_lists, retries, events, results, items)
+    of_jobs = (jobs, job_lists, job_requests, job_actions, retries, events, results, items)
     for routes in (health, images, *of_jobs, models, queues, workers):
         app.include_router(routes.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
@@ -99,8 +103,10 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
 
 
 @contextmanager
-def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> Iterator[None]:
-    """Do the duties meanwhile: what brings work forward apart from what tidies up, which may be slow."""
+def _maintained(
+    settings: ApiSettings, inviter: Inviter, blobs: BlobStore, backlog: Backlog
+) -> Iterator[None]:
+    """Do the duties meanwhile: what brings work forward apart from what may be slow."""
     stop = threading.Event()
     sessions = sync_sessions(settings.database_url)
 
@@ -112,9 +118,11 @@ def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> It
         thread.start()
         return thread
 
+    actor = Actor(settings.catalog(), settings.quota(), lambda: backlog.items, inviter)
     threads = [
         start("expiry", expiring(), RECOVER_SECONDS),
         start("recovery", recovering(inviter), RECOVER_SECONDS),
+        start("acting", acting(actor), RECOVER_SECONDS),
         start("tidying", tidying(blobs, settings.text_budget(), settings.deleted_jobs_kept()), TIDY_SECONDS),
     ]
     try:
@@ -134,6 +142,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         parsers: dict[str, TypeAdapter[Any]] = {
             "JobRequest": JOB_REQUEST,
             "RetryRequest": TypeAdapter(RetryRequest),
+            "ActionRequest": TypeAdapter(ActionRequest),
         }
         schemas = document["components"]["schemas"]
         for name, parser in parsers.items():

@@ -106,6 +106,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "already-ended": HTTPStatus.CONFLICT,
     "not-ended": HTTPStatus.CONFLICT,
     "nothing-to-retry": HTTPStatus.CONFLICT,
+    "count-differs": HTTPStatus.CONFLICT,
     "worker-not-online": HTTPStatus.CONFLICT,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,

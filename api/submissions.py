@@ -81,7 +81,7 @@ async def accept(
         IdempotencyKeyReusedError: the key stands for another submission.
         QueueFullError, QuotaExceededError, OverQuotaError: there is no room for it.
     """
-    named = await _named_images(services, tenant, submission)
+    named = await named_images(services, tenant, submission)
     once = await _identify(submission, uploads, named, key, services.settings.max_image_bytes)
     if known := await find_known(services, tenant, once):
         return known
@@ -121,7 +121,7 @@ async def settle(
     return accepted
 
 
-async def _named_images(services: Services, tenant: str, submission: Submission) -> dict[uuid.UUID, Image]:
+async def named_images(services: Services, tenant: str, submission: Submission) -> dict[uuid.UUID, Image]:
     """The images named by id; unknown ones are refused before anything is charged or stored."""
     async with services.sessions() as session:
         return await session.run_sync(submit.check_images, tenant, submission.items)

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import queries
+from jobs.actions import Actor
 from jobs.blobs import BlobStore
 from jobs.broker import BROKER_ERRORS, Inviter
 from jobs.deadlines import continue_cancels, expire_unstarted, stop_overdue
@@ -83,6 +84,11 @@ def tidying(
         Duty(13, BudgetRound(texts)),
         Duty(20, partial(forget_deleted, kept=deleted_jobs_kept)),
     ]
+
+
+def acting(actor: Actor) -> list[Duty]:
+    """What is done to many jobs by somebody's wish."""
+    return [Duty(21, actor)]
 
 
 def keep(
