@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import bodies, cancellation
