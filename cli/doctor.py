@@ -13,7 +13,6 @@ from rich.markup import escape
 from cli.connection import FAILED, Connection, JsonOption, print_json
 from cli.console import console
 from cli.machine_checks import Finding, Level, check_machine
-from cli.service_checks import check_api, check_parts, locate
 from engine.catalog import DEMO_MODEL, Catalog
 from jobs.settings import ServiceSettings
 
@@ -44,6 +43,9 @@ def doctor(
 
 def look(connection: Connection, models: Sequence[str], state: Path) -> Iterator[Finding]:
     """Everything that can be looked at from here."""
+    # here, not above: no other command needs the broker's client, and every one would wait for it
+    from cli.service_checks import check_api, check_parts, locate  # noqa: PLC0415
+
     try:
         settings = ServiceSettings()
     except (SettingsError, ValidationError) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Final, Self
 
 BLOCK: Final = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCK_SECONDS: Final = 90.0
+BLOCK_SECONDS: Final = 240.0
 ELSEWHERE: Final = ("make ",)
 """What a block begins with that brings up the whole service, or runs its tests: CI runs these itself."""
 MARK: Final = "\x1eend of block\x1e"

@@ -22,6 +22,7 @@ from tests.acceptance.conftest import RunningService, free_port
 from tests.conftest import SAMPLES
 from tests.ledger import MODEL, TENANT
 
+pytestmark = pytest.mark.timeout(300)
 PICTURES = [str(SAMPLES / f"scene-{number:05}.jpg") for number in range(3)]
 LABELS = "cyan ring,red diamond,orange square"
 NOWHERE = "google/siglip-base-patch16-224"
@@ -191,6 +192,17 @@ def test_jobs_are_listed_found_by_tag_tried_again_and_deleted(shell: Shell, tmp_
     shell.run("delete", job["id"])
     shell.run("watch", job["id"], status=REFUSED)
     assert job["id"] not in shell.run("jobs").stdout
+
+
+def test_a_job_is_reproduced_from_a_folder(shell: Shell, tmp_path: Path) -> None:
+    job = submitted(shell, "--wait")
+    body = json.loads(shell.run("reproduce", job).stdout)
+    assert body["labels"] == LABELS.split(",")
+    folder = tmp_path / "reproduced"
+    shell.run("reproduce", job, "-o", str(folder))
+    assert json.loads((folder / "request.json").read_text()) == body
+    compile((folder / "reproduce.py").read_text(), "reproduce.py", "exec")
+    assert json.loads((folder / "provenance.json").read_text())["model"] == MODEL
 
 
 @pytest.mark.parametrize("end", ["parquet", "npz", "ndjson", "json"])

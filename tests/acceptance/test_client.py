@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import io
+import json
 import os
 import signal
 import subprocess
@@ -335,6 +336,38 @@ def test_events_go_on_behind_the_last_that_was_seen(service: RunningService) -> 
     assert events[-1].name == "done"
     assert transport.times == 0
     assert "Last-Event-ID" in transport.asked[-1]
+
+
+def test_the_script_for_those_who_doubt_computes_the_same_logits(
+    service: RunningService, client: Client, tmp_path: Path
+) -> None:
+    labels: list[str | dict[str, Any]] = [
+        "cyan ring",
+        {"name": "diamond", "prompts": ["a red diamond", "A blue diamond"]},
+        {"name": "rather a ring", "positive": ["a ring"], "negative": ["a square", "an arrow"]},
+    ]
+    job = client.wait(client.submit_lens(PATHS[0], labels, template="a photo of a {}"))
+    (item,) = client.results(job)
+    found = client.reproduce(job)
+    assert found.body["labels"] == labels
+    assert found.script is not None
+    assert len(found.script.splitlines()) < 30
+    script = tmp_path / "reproduce.py"
+    script.write_text(found.script)
+    done = subprocess.run(
+        [sys.executable, str(script), str(PATHS[0]), str(SAMPLES.parents[1] / "checkpoint")],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert item.logit is not None
+    theirs = json.loads(done.stdout)
+    for label, logit in zip(item.labels, item.logit, strict=True):
+        assert abs(theirs[label] - logit) < 1e-4, label
+    again = client.wait(client.submit(found.body))
+    assert client.to_numpy(again).labels == item.labels
 
 
 def test_the_example_draws_a_lens(service: RunningService, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from tests.acceptance.docs import Reader, blocks_of
 from tests.acceptance.standing import ROOT, Up
 
+pytestmark = pytest.mark.timeout(600)
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "client" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITH_BLOCKS = [page for page in PAGES if blocks_of(page)]

@@ -204,7 +204,9 @@ class AsyncClient:
         """
         file = Download(target, format)
         for number in range(self._retries.times + 1):
-            response = await self._send(calls.open_results(job, file.shape, file.headers()))
+            asked = calls.open_results(job, file.shape, file.headers())
+            # a part of a large file is prepared first, which takes minutes
+            response = await self._run(flows.once(asked, flows.PATIENT))
             try:
                 async with aclosing(response):
                     with file.begin(response):

@@ -200,7 +200,9 @@ class Client:
         """
         file = Download(target, format)
         for number in range(self._retries.times + 1):
-            response = self._send(calls.open_results(job, file.shape, file.headers()))
+            asked = calls.open_results(job, file.shape, file.headers())
+            # a part of a large file is prepared first, which takes minutes
+            response = self._run(flows.once(asked, flows.PATIENT))
             try:
                 with closing(response), file.begin(response):
                     for chunk in response.iter_bytes():

@@ -66,7 +66,7 @@ class Retries:
 
 
 PATIENT: Final = Retries(times=25)
-"""Of whoever waits for a job: some seven minutes of a service that is being restarted."""
+"""Of whoever waits for a job, or for a large file: some seven minutes."""
 
 
 def once(call: Call[Answer], retries: Retries) -> Flow[Answer]:
