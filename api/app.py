@@ -121,25 +121,9 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes, spool=spool)
     app.add_middleware(RequestId)
     errors.install(app)
-    for routes in (
-        health,
-        docs,
-        images,
-        jobs,
-        job_lists,
-        job_requests,
-        job_actions,
-        results,
-        events,
-        retries,
-        items,
-        models,
-        queues,
-        workers,
-        api_keys,
-        usage,
-        webhooks,
-    ):
+    of_jobs = (jobs, job_lists, job_requests, job_actions, retries, events, results, items)
+    of_tenants = (api_keys, usage, webhooks)
+    for routes in (health, docs, images, *of_jobs, models, queues, workers, *of_tenants):
         app.include_router(routes.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app

@@ -49,20 +49,23 @@ def choose(model: str, images: Path | None, labels: str | None) -> Collection:
     return Collection(shipped.title, shipped.pictures, read_labels(labels), shipped.template)
 
 
-def read_labels(given: str) -> tuple[str, ...]:
-    """The labels of a list with commas, or of a file named as `@file` that holds one a line."""
+def read_labels(given: str, status: int = 1) -> tuple[str, ...]:
+    """The labels of a list with commas, or of a file named as `@file` that holds one a line.
+
+    Where there are none, it says so and ends the command with this status.
+    """
     if given.startswith("@"):
         try:
             names = Path(given[1:]).read_text(encoding="utf-8-sig").splitlines()
         except OSError as error:
-            fail(f"LABELS={given}: {error.strerror}")
+            fail(f"labels {given}: {error.strerror}", status)
         except UnicodeError:
-            fail(f"LABELS={given}: it is not UTF-8; save it as that")
+            fail(f"labels {given}: it is not UTF-8; save it as that", status)
     else:
         names = given.split(",")
     labels = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
     if not labels:
-        fail(f"LABELS={given} names no label")
+        fail(f"labels {given!r} names no label", status)
     return labels
 
 

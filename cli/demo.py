@@ -1,6 +1,8 @@
 """`lensqueue demo`: the main job on shipped pictures or one's own, through the real service, start to end."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,7 @@ from cli.up import check_models
 from embedded.errors import EmbeddedError
 from embedded.folders import claim_state
 from engine.catalog import DEMO_MODEL
+from lensqueue_client import LensqueueError
 
 CAVEAT = (
     "A lens asks what the model's final head reads at a layer. Low scores early on do not show that the"
@@ -52,11 +55,11 @@ def demo(
         fail(str(error))
     # what an earlier run left would be taken for this one's
     shutil.rmtree(folder / "demo", ignore_errors=True)
-    with running_service(folder, model) as client:
+    with _told(), running_service(folder, model) as client:
         sent = lens_job.upload(client, collection)
         job = lens_job.watch(client, lens_job.submit(client, model, collection, sent))
-        if job["state"] == "failed":
-            fail(f"none of the pictures has a result: {job['error']['message']}")
+        if job.fruitless:
+            fail(f"none of the pictures has a result: {job.error.message if job.error else job.state}")
         items = lens_job.fetch_items(client, job) + refused(sent)
         _show(items, collection)
         if model == DEMO_MODEL and images is not None:
@@ -67,6 +70,15 @@ def demo(
     console.print(f"\n{CAVEAT}\n", style="dim", soft_wrap=True)
     console.print(f"Report: {target / 'report.html'}", soft_wrap=True)
     console.print("Beside it: lens.png, overlays/, results.json", soft_wrap=True)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What the service refuses is told in a line."""
+    try:
+        yield
+    except LensqueueError as error:
+        fail(error.message)
 
 
 def _show(items: list[dict[str, Any]], collection: Collection) -> None:

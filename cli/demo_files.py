@@ -5,14 +5,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 
 from analysis.facts import LensPicture, LensReport
 from analysis.report import write_report
 from cli.collection import Collection
 from cli.console import console
-from cli.lens_job import fetch, fetch_maps
+from cli.lens_job import fetch_maps
+from lensqueue_client import Client, Job
+from lensqueue_client.items import item_of
 from pictures.colours import Scale
 from pictures.coverage import PatchGrid
 from pictures.lettering import caption
@@ -26,36 +27,36 @@ SHEET_ROWS = 6
 
 
 def write_demo(
-    client: httpx.Client,
+    client: Client,
     folder: Path,
     collection: Collection,
-    job: dict[str, Any],
+    job: Job,
     items: list[dict[str, Any]],
 ) -> Path:
     """Write everything into `folder`, which is not there yet; returns it."""
     with console.status("Drawing ..."):
         (folder / "overlays").mkdir(parents=True)
         truth = {picture.name: list(picture.true_labels) for picture in collection.pictures}
-        results = {"job": job, "objects": truth, "items": items}
+        results = {"job": job.raw, "objects": truth, "items": items}
         (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         _write_overlays(client, folder / "overlays", items)
         told = _tell(client, collection, items)
         _write_sheet(folder / "lens.png", told)
-        report = LensReport(collection.title, job, told, collection.labels, PLATES)
+        report = LensReport(collection.title, job.raw, told, collection.labels, PLATES)
         write_report(folder / "report.html", report)
     return folder
 
 
-def _write_overlays(client: httpx.Client, folder: Path, items: list[dict[str, Any]]) -> None:
+def _write_overlays(client: Client, folder: Path, items: list[dict[str, Any]]) -> None:
     """For each picture its top label at the last layer, as the service draws it."""
     for item in items:
         if "patch" in item:
             name = re.sub(r"[^\w.-]+", "_", Path(item["custom_id"]).stem)[:80]
-            overlay = fetch(client, item["patch"]["overlay_url"])
+            overlay = client.overlay(item_of(item))
             (folder / f"{item['index']:03}-{name}.png").write_bytes(overlay)
 
 
-def _tell(client: httpx.Client, collection: Collection, items: list[dict[str, Any]]) -> list[LensPicture]:
+def _tell(client: Client, collection: Collection, items: list[dict[str, Any]]) -> list[LensPicture]:
     """All pictures with their items; with thumbnail and maps as many as are drawn."""
     pictures = {picture.name: picture for picture in collection.pictures}
     told = []

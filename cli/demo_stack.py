@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 
 from cli.console import console, fail
-from cli.lens_job import read_json
 from embedded.errors import EmbeddedError
 from embedded.process import Running, Service
+from lensqueue_client import Client
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.2
 
 
 @contextmanager
-def running_service(state: Path, model: str) -> Iterator[httpx.Client]:
+def running_service(state: Path, model: str) -> Iterator[Client]:
     """`lensqueue up` with one model, loaded, and a client with its key; it ends with us, however we end."""
     port = _free_port()
     log = state / "demo-up.log"
@@ -42,9 +42,7 @@ def running_service(state: Path, model: str) -> Iterator[httpx.Client]:
         with console.status("Starting Postgres, Valkey and the API ..."):
             _await_api(running, port)
         key = (state / "api-key").read_text(encoding="utf-8").strip()
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, timeout=60
-        ) as client:
+        with Client(f"http://127.0.0.1:{port}", key) as client:
             with console.status(f"Loading {model}; weights from a hub are fetched the first time ..."):
                 _await_worker(running, client, model)
             yield client
@@ -66,15 +64,15 @@ def _await_api(running: Running, port: int) -> None:
     fail(f"the service was not ready within {START_SECONDS:g} s; see {running.service.log}")
 
 
-def _await_worker(running: Running, client: httpx.Client, model: str) -> None:
+def _await_worker(running: Running, client: Client, model: str) -> None:
     """As long as it takes: fetching the weights of the largest model lasts many minutes."""
     while True:
         _check(running)
-        seen = read_json(client.get(f"/v1/models/{model}"))
-        if seen["workers_online"]:
+        seen = client.model(model)
+        if seen.workers_online:
             return
-        if seen["error"]:
-            fail(f"{model} cannot be loaded: {seen['error']['message']}")
+        if seen.error:
+            fail(f"{model} cannot be loaded: {seen.error.message}")
         time.sleep(LOOK_SECONDS)
 
 

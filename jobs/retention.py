@@ -49,9 +49,7 @@ def expire_results(session: Session, blobs: BlobStore) -> int:
 
 
 def _remove_some(session: Session, blobs: BlobStore, job: Job) -> int:
-    numbered = [Result.index, JobEvent.settled]
-    if job.deleted_at is not None:
-        numbered.append(Attempt.unit)
+    numbered = [Result.index, JobEvent.settled, *([] if job.deleted_at is None else [Attempt.unit])]
     for number in numbered:
         if removed := _remove_rows(session, job.id, number):
             return removed

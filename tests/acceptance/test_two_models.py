@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.test_up import ROOT, Up
+from tests.acceptance.standing import ROOT, Up
 from tests.conftest import SAMPLES
 from tests.ledger import MODEL
 from tests.numerics.checkpoints import save_siglip

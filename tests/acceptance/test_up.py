@@ -6,12 +6,8 @@ import re
 import shutil
 import signal
 import stat
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -19,54 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.acceptance.conftest import free_port
-
-ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 60
-
-
-class Up:
-    """A `lensqueue up` of its own, with these further arguments and this in its environment."""
-
-    def __init__(self, state: Path, *arguments: str, **env: str) -> None:
-        self.state = state
-        self.port = free_port()
-        self.output = state.parent / "up.log"
-        self.temporary = state.parent / "tmp"
-        self.temporary.mkdir(exist_ok=True)
-        with self.output.open("w") as output:
-            self.process = subprocess.Popen(
-                [*lensqueue("up"), "--state", str(state), "--port", str(self.port), *arguments],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                env={**os.environ, "TMPDIR": str(self.temporary), **env},
-            )
-
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not self._is_ready():
-            assert self.process.poll() is None, self.output.read_text()
-            assert time.monotonic() < deadline, self.output.read_text()
-            time.sleep(0.1)
-
-    def descendants(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def _is_ready(self) -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/readyz?worker=1").is_success
-        except httpx.TransportError:
-            return False
-
-
-def lensqueue(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "cli", *arguments]
-
-
-def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        lensqueue(*arguments), capture_output=True, text=True, timeout=100, check=False, cwd=ROOT, **options
-    )
+from tests.acceptance.standing import ROOT, Up, run
 
 
 def assert_gone(processes: list[psutil.Process], seconds: float = 5) -> None:
@@ -83,9 +32,7 @@ def up(state_folder: Path) -> Iterator[Up]:
     running = Up(folder / "state")
     running.wait_until_ready()
     yield running
-    if running.process.poll() is None:
-        running.process.terminate()
-        running.process.wait(timeout=60)
+    running.stop()
 
 
 def test_it_prints_the_address_and_the_key_and_keeps_the_key_to_its_user(up: Up) -> None:
@@ -96,29 +43,6 @@ def test_it_prints_the_address_and_the_key_and_keeps_the_key_to_its_user(up: Up)
     assert stat.S_IMODE((up.state / "api-key").stat().st_mode) == 0o600
     answer = httpx.get(f"http://127.0.0.1:{up.port}/v1/workers", headers={"Authorization": f"Bearer {key}"})
     assert answer.is_success
-
-
-def test_the_lines_of_the_readme_submit_a_picture_and_fetch_its_lens(up: Up, tmp_path: Path) -> None:
-    lines = re.search(r"```bash\n(KEY=.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert lines is not None
-    # verbatim but for the port and the folder, which a test cannot have to itself
-    script = (
-        lines[1]
-        .replace("localhost:8000", f"localhost:{up.port}")
-        .replace(".lensqueue/", f"{tmp_path}/state/")
-    )
-    (tmp_path / "state").symlink_to(up.state)
-    done = subprocess.run(
-        ["/bin/bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    printed = re.fullmatch(r"/v1/jobs/\w+\n(.*)(\{\"items\".*)", done.stdout.strip())
-    assert printed is not None, done.stdout
-    assert json.loads(printed[1])["done"]
-    (item,) = json.loads(printed[2])["items"]
-    assert (item["state"], item["top"]["label"]) == ("succeeded", "cyan ring")
-    with Image.open(up.state / "overlay.png") as overlay:
-        assert overlay.width == 512
 
 
 def test_a_second_start_on_the_same_folder_is_refused(up: Up) -> None:

@@ -1,0 +1,132 @@
+"""Commands about jobs that were submitted: list them, cancel, retry, delete and reproduce them."""
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cli.connection import JobArgument, JsonOption, connected, notes, print_json
+from cli.console import console
+from lensqueue_client import Job
+
+
+def jobs(
+    context: typer.Context,
+    state: Annotated[str | None, typer.Option(help="Only jobs of this state.")] = None,
+    kind: Annotated[str | None, typer.Option("--type", help="Only jobs of this type.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only jobs of this model.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only jobs with this tag, key:value.")] = None,
+    created_after: Annotated[str | None, typer.Option(help="Only jobs since: 2026-01-31T12:00:00Z.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, newest first."""
+    filters = {"state": state, "type": kind, "model": model, "tag": tag, "created_after": created_after}
+    with connected(context, as_json=as_json) as client:
+        found = list(islice(client.jobs(page_size=min(limit, 100), **filters), limit))
+    if as_json:
+        print_json({"items": [job.raw for job in found]})
+        return
+    table = Table("job", "type", "model", "state", "done", "failed", "created", "tags")
+    for job in found:
+        table.add_row(*_row(job))
+    console.print(table)
+
+
+def cancel(context: typer.Context, job: JobArgument, as_json: JsonOption = False) -> None:
+    """Drop what waits of a job; what it has is kept."""
+    with connected(context, as_json=as_json) as client:
+        _tell(client.cancel(job), as_json=as_json)
+
+
+def retry(
+    context: typer.Context,
+    job: JobArgument,
+    scope: Annotated[
+        Literal["failed_items", "all"], typer.Option(help="What is done again.")
+    ] = "failed_items",
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Sent again with the same key, it is the same job.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Queue what failed of a job again and print the id of the new job."""
+    with connected(context, as_json=as_json) as client:
+        again = client.retry(job, scope, idempotency_key=idempotency_key)
+        if as_json:
+            print_json(again.raw)
+        else:
+            typer.echo(again.id)
+
+
+def delete(context: typer.Context, job: JobArgument, as_json: JsonOption = False) -> None:
+    """Delete a job that ended, with its results."""
+    with connected(context, as_json=as_json) as client:
+        client.delete(job)
+    if as_json:
+        print_json({"id": job, "deleted": True})
+    else:
+        notes.print(f"{job} is deleted.")
+
+
+def reproduce(
+    context: typer.Context,
+    job: JobArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for request.json and reproduce.py.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the body that a job was submitted with; -o writes it, and a script of plain transformers."""
+    with connected(context, as_json=as_json) as client:
+        found = client.reproduce(job)
+        if output is not None:
+            output.mkdir(parents=True, exist_ok=True)
+            (output / "request.json").write_text(json.dumps(found.body, indent=1) + "\n", encoding="utf-8")
+            (output / "provenance.json").write_text(
+                json.dumps(found.provenance, indent=1) + "\n", encoding="utf-8"
+            )
+            if found.script is not None:
+                (output / "reproduce.py").write_text(found.script, encoding="utf-8")
+            notes.print(
+                f"Written to {output}; compare with `python {output / 'reproduce.py'} PICTURE`.",
+                soft_wrap=True,
+            )
+    if as_json:
+        print_json({"request": found.body, "provenance": found.provenance, "script": found.script})
+    elif output is None:
+        print_json(found.body)
+
+
+def usage(context: typer.Context, as_json: JsonOption = False) -> None:
+    """What the key's tenant used, by day."""
+    with connected(context, as_json=as_json) as client:
+        told = client.usage()
+    if as_json or not told.get("items"):
+        print_json(told)
+        return
+    columns = list(told["items"][0])
+    table = Table(*columns)
+    for row in told["items"]:
+        table.add_row(*(escape(str(row.get(column, ""))) for column in columns))
+    console.print(table)
+
+
+def _tell(job: Job, *, as_json: bool) -> None:
+    if as_json:
+        print_json(job.raw)
+    else:
+        notes.print(f"{job.id} {job.state}")
+
+
+def _row(job: Job) -> list[str]:
+    progress = job.progress
+    created = "" if job.created_at is None else f"{job.created_at.astimezone():%Y-%m-%d %H:%M}"
+    tags = " ".join(f"{key}:{value}" for key, value in job.tags.items())
+    done = f"{progress.succeeded}/{progress.total}"
+    failed = str(progress.failed or "")
+    return [job.id, job.type, escape(job.model), job.state, done, failed, created, escape(tags)]

@@ -1,0 +1,40 @@
+"""Following a job at the terminal."""
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cli.connection import notes
+from lensqueue_client import Client, Job
+
+
+def bar(title: str) -> Progress:
+    """A bar with a title, on stderr; nothing where that is no terminal."""
+    columns = (TextColumn(title.ljust(10)), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=notes, disable=not notes.is_terminal)
+
+
+def follow(client: Client, job: Job | str, title: str = "Job", timeout: float | None = None) -> Job:
+    """The job once it has ended, with a bar meanwhile."""
+    if not notes.is_terminal:
+        return client.wait(job, timeout)
+    with bar(title) as shown:
+        task = shown.add_task("", total=None)
+
+        def tell(seen: Job) -> None:
+            progress = seen.progress
+            settled = progress.succeeded + progress.failed + progress.dropped
+            shown.update(task, total=progress.total, completed=settled)
+
+        return client.wait(job, timeout, tell)
+
+
+def say_end(job: Job) -> None:
+    """How a job ended, in a line."""
+    progress = job.progress
+    counts = f"{progress.succeeded} of {progress.total} succeeded"
+    others = [
+        f"{count} {what}"
+        for what, count in (("failed", progress.failed), ("dropped", progress.dropped))
+        if count
+    ]
+    why = f": {job.error.message}" if job.error else ""
+    notes.print(f"{job.id} {job.state}; {', '.join([counts, *others])}{why}", markup=False, soft_wrap=True)

@@ -1,0 +1,88 @@
+"""`lensqueue results`: what a job found, as a table, as lines of JSON, or as a file."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cli.connection import JobArgument, JsonOption, connected, notes, print_json
+from cli.console import console
+from lensqueue_client import Client, Item
+
+SHOWN_ITEMS = 50
+
+
+def results(
+    context: typer.Context,
+    job: JobArgument,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="FILE.parquet, .npz, .ndjson or .json; goes on where it broke off."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a job found: a table at the terminal, elsewhere a line of JSON an item; -o writes a file."""
+    with connected(context, as_json=as_json) as client:
+        if output is not None:
+            _save(client, job, output)
+            told = {"path": str(output), "bytes": output.stat().st_size}
+            if as_json:
+                print_json(told)
+            else:
+                notes.print(f"{told['path']}: {told['bytes']} bytes", markup=False, soft_wrap=True)
+            return
+        items = client.results(job)
+        if as_json:
+            write_items(items, sys.stdout)
+        elif console.is_terminal:
+            show(items)
+        else:
+            for item in items:
+                typer.echo(json.dumps(item.raw, ensure_ascii=False))
+
+
+def write_items(items: Iterable[Item], file: TextIO) -> None:
+    """One document of them all, written as they come: a job may have a hundred thousand."""
+    file.write('{"items": [')
+    told = (json.dumps(item.raw, ensure_ascii=False) for item in items)
+    file.writelines((", " if place else "") + each for place, each in enumerate(told))
+    file.write("]}\n")
+
+
+def _save(client: Client, job: str, output: Path) -> None:
+    if output.suffix.lower() != ".json":
+        client.download(job, output)
+        return
+    # this one comes in pages only
+    draft = output.with_name(f"{output.name}.part")
+    with draft.open("w", encoding="utf-8") as file:
+        write_items(client.results(job), file)
+    draft.replace(output)
+
+
+def show(items: Iterator[Item]) -> None:
+    """The first of them as a table."""
+    table = Table("item", "name", "state", "top label", "margin", "settle layer")
+    for item in islice(items, SHOWN_ITEMS):
+        table.add_row(str(item.index), escape(item.name), *_cells(item))
+    console.print(table)
+    if next(items, None) is not None:
+        console.print(f"... and more: `-o FILE.parquet` writes all of them; shown are {SHOWN_ITEMS}.")
+
+
+def _cells(item: Item) -> list[str]:
+    if item.error is not None:
+        return [f"[red]{escape(item.error.code)}[/]", "", "", ""]
+    top: Any = item.top
+    if top is None:
+        return [item.state, "", "", ""]
+    margin = "" if top.margin is None else f"{top.margin:.3f}"
+    return [item.state, escape(top.label), margin, "" if top.settle_layer is None else str(top.settle_layer)]

@@ -1,0 +1,111 @@
+"""`lensqueue submit` and `watch`: from pictures on disk to a job, and on to its end."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from cli.collection import read_labels
+from cli.connection import (
+    INTERRUPTED,
+    USAGE,
+    JobArgument,
+    JsonOption,
+    connected,
+    exit_of,
+    notes,
+    parse_tags,
+    print_json,
+)
+from cli.progress import follow, say_end
+from lensqueue_client import Client, Job
+
+
+def submit(
+    context: typer.Context,
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files, up to 1,000.")],
+    labels: Annotated[
+        str | None,
+        typer.Option(help='What may be in them: "a cat,a dog", or @file with one a line. A lens needs some.'),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The service's default unless given.")] = None,
+    kind: Annotated[
+        Literal["logit_lens", "embedding"], typer.Option("--type", help="What is computed.")
+    ] = "logit_lens",
+    outputs: Annotated[
+        str | None, typer.Option(help="Of a lens, beside pooled: patch, embeddings, ..., with commas.")
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option(help='Turns a label into a prompt: "a photo of a {}".')
+    ] = None,
+    patch_layers: Annotated[
+        str | None, typer.Option(help='Layers of what is read of patches: "all", "every:4" or "0,6,12".')
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="key:value, to find it by; repeat for more.")] = None,
+    priority: Annotated[
+        Literal["interactive", "bulk"] | None, typer.Option(help="By its size unless given.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until it has ended.")] = False,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Sent again with the same key, it is the same job.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Queue a job over pictures and print its id; with --wait, once it has ended."""
+    body: dict[str, Any] = {"type": kind, "model": model, "priority": priority, "tags": parse_tags(tag)}
+    options: dict[str, Any] = {"template": template}
+    if outputs:
+        options["outputs"] = [each.strip() for each in outputs.split(",")]
+    if patch_layers:
+        options["patch_layers"] = parse_layers(patch_layers)
+    body["options"] = {name: value for name, value in options.items() if value is not None}
+    if labels is not None:
+        body["labels"] = list(read_labels(labels, status=USAGE))
+    elif kind == "logit_lens":
+        raise typer.BadParameter("a logit lens needs some", param_hint="--labels")
+    said = {name: value for name, value in body.items() if value not in (None, {})}
+    with connected(context, as_json=as_json) as client:
+        job = client.submit(said, list(pictures), idempotency_key=idempotency_key)
+        if wait:
+            _stay(client, job, as_json=as_json)
+        elif as_json:
+            print_json(job.raw)
+        else:
+            typer.echo(job.id)
+            if job.waiting_for:
+                notes.print(f"It waits: {job.waiting_for.message}", markup=False, soft_wrap=True)
+
+
+def watch(context: typer.Context, job: JobArgument, as_json: JsonOption = False) -> None:
+    """Follow a job to its end; Ctrl-C leaves it running."""
+    with connected(context, as_json=as_json) as client:
+        _stay(client, client.job(job), as_json=as_json)
+
+
+def parse_layers(given: str) -> str | dict[str, int] | list[int]:
+    """Layers as the wire wants them."""
+    try:
+        if given == "all":
+            return given
+        if given.startswith("every:"):
+            return {"every": int(given.removeprefix("every:"))}
+        return [int(each) for each in given.split(",")]
+    except ValueError:
+        raise typer.BadParameter('say "all", "every:4" or "0,6,12"', param_hint="--patch-layers") from None
+
+
+def _stay(client: Client, job: Job, *, as_json: bool) -> None:
+    try:
+        ended = follow(client, job)
+    except KeyboardInterrupt:
+        notes.print(f"{job.id} goes on without you; see it again with `lensqueue watch {job.id}`,")
+        notes.print(f"or end it with `lensqueue cancel {job.id}`.")
+        if as_json:
+            print_json(client.job(job).raw)
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        print_json(ended.raw)
+    else:
+        typer.echo(ended.id)
+        say_end(ended)
+    raise typer.Exit(exit_of(ended))

@@ -1,0 +1,64 @@
+"""A client of Lensqueue: submit pictures, wait, fetch what each layer of SigLIP sees, as numpy arrays."""
+
+from lensqueue_client.arrays import JobArrays
+from lensqueue_client.asynchronous import AsyncClient
+from lensqueue_client.client import Client
+from lensqueue_client.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConflictError,
+    GoneError,
+    InvalidRequestError,
+    JobFailedError,
+    LensqueueError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RefusedError,
+    ServiceError,
+    UnavailableError,
+    UnreachableError,
+    WaitTimeoutError,
+)
+from lensqueue_client.events import Event
+from lensqueue_client.flows import Retries
+from lensqueue_client.items import Item, Top
+from lensqueue_client.jobs import ItemError, Job, Obstacle, Progress
+from lensqueue_client.pictures import Picture
+from lensqueue_client.reproduction import Reproduction
+from lensqueue_client.service import Dimensions, Model, Queue, Worker
+
+__all__ = [
+    "AsyncClient",
+    "AuthenticationError",
+    "Client",
+    "ConfigurationError",
+    "ConflictError",
+    "Dimensions",
+    "Event",
+    "GoneError",
+    "InvalidRequestError",
+    "Item",
+    "ItemError",
+    "Job",
+    "JobArrays",
+    "JobFailedError",
+    "LensqueueError",
+    "Model",
+    "NotFoundError",
+    "Obstacle",
+    "PermissionDeniedError",
+    "Picture",
+    "Progress",
+    "Queue",
+    "RateLimitedError",
+    "RefusedError",
+    "Reproduction",
+    "Retries",
+    "ServiceError",
+    "Top",
+    "UnavailableError",
+    "UnreachableError",
+    "WaitTimeoutError",
+    "Worker",
+]

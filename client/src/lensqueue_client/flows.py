@@ -1,0 +1,153 @@
+"""What takes several requests, as generators: they yield what is to be sent, and are told the answer.
+
+So the retries, the long poll and the paging are written once; `Client` and `AsyncClient` only send and sleep
+(the way that httpx has its authentication flows).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import httpx
+
+from lensqueue_client import calls
+from lensqueue_client.calls import Call
+from lensqueue_client.errors import LensqueueError, WaitTimeoutError, error_of, seconds, unreachable
+
+if TYPE_CHECKING:
+    from lensqueue_client.jobs import Job
+    from lensqueue_client.pictures import Part
+
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+
+AGAIN: Final = frozenset({429, 502, 503, 504})
+"""Answers that say: not now."""
+POLL_SECONDS: Final = 30
+"""How long the service is asked to hold a poll."""
+NEWS_SECONDS: Final = 0.2
+"""Between two polls that brought news: a callback need not hear of every item."""
+UPLOAD_PICTURES: Final = 100
+_GONE: Final = frozenset({404, 410})
+_HOPELESS: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this, after so many seconds."""
+
+    call: Call[Any]
+    after_s: float = 0.0
+
+
+Flow = Generator[Send, httpx.Response, Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often something is sent again, and how long to pause: doubling, with chance, bounded."""
+
+    times: int = 6
+    first_s: float = 0.5
+    longest_s: float = 20.0
+    longest_told_s: float = 120.0
+    """Of what `Retry-After` asks for; who would wait longer hears of it instead."""
+
+    def pause(self, number: int, told_s: float | None) -> float:
+        """Before the next try: what the service asked for, and a little more so that not all come at once."""
+        own_s: float = min(self.first_s * 2.0**number, self.longest_s) * random.uniform(0.5, 1.0)  # noqa: S311
+        return own_s if told_s is None else told_s + own_s / 4
+
+
+PATIENT: Final = Retries(times=25)
+"""Of whoever waits for a job, or for a large file: some seven minutes."""
+
+
+def once(call: Call[Answer], retries: Retries) -> Flow[Answer]:
+    """Send, again where that helps, and read the answer.
+
+    Raises:
+        LensqueueError: what the service answered instead, or that it did not.
+    """
+    response = yield from attempt(call, retries)
+    return call.read(response)
+
+
+def attempt(
+    call: Call[Any], retries: Retries, after_s: float = 0.0, deadline: float = math.inf
+) -> Flow[httpx.Response]:
+    """Send until there is an answer other than "not now".
+
+    Whatever is sent may be sent again: what creates something has an Idempotency-Key, the same each time.
+    """
+    for number in itertools.count():
+        failure: LensqueueError
+        try:
+            response = yield Send(call, after_s)
+        except httpx.TransportError as error:
+            failure = unreachable(error, call.path)
+            if isinstance(error, _HOPELESS):
+                raise failure from error
+        else:
+            # a second deletion, or one whose first answer was lost
+            if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
+                return response
+            if call.gone_is_done and number and response.status_code in _GONE:
+                return response
+            failure = error_of(response)
+            if response.status_code not in AGAIN:
+                raise failure
+        after_s = retries.pause(number, failure.retry_after_s)
+        told_too_long = (failure.retry_after_s or 0) > retries.longest_told_s
+        if number >= retries.times or told_too_long or time.monotonic() + after_s > deadline:
+            raise failure
+    raise AssertionError
+
+
+def wait(job: Job | str, timeout_s: float | None, on_progress: Callable[[Job], object] | None) -> Flow[Job]:
+    """The job once it is done: by long polls, through restarts of the service.
+
+    Raises:
+        WaitTimeoutError: it was not, in the time given.
+    """
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    seen = (yield from once(calls.get_job(job), PATIENT)) if isinstance(job, str) else job
+    tag: str | None = None
+    after_s = 0.0
+    if on_progress:
+        on_progress(seen)
+    while not seen.done:
+        left_s = deadline - time.monotonic()
+        if left_s <= after_s:
+            raise WaitTimeoutError(seen)
+        headers = {"Prefer": f"wait={max(1, math.floor(min(left_s, POLL_SECONDS)))}"}
+        if on_progress and tag:
+            headers["If-None-Match"] = tag  # back at the first news, not at the end
+        response = yield from attempt(calls.get_job(seen, headers), PATIENT, after_s, deadline)
+        granted = "Preference-Applied" in response.headers
+        # whom it would not let wait, it tells when to ask again
+        after_s = 0.0 if granted else seconds(response.headers.get("Retry-After")) or 1.0
+        if response.status_code == httpx.codes.NOT_MODIFIED:
+            continue
+        seen, tag = calls.read_job(response), response.headers.get("ETag")
+        if on_progress:
+            on_progress(seen)
+            after_s = max(after_s, NEWS_SECONDS)
+    return seen
+
+
+def upload(parts: list[Part], retries: Retries) -> Flow[list[str]]:
+    """The ids of pictures, sent some at a time."""
+    ids: list[str] = []
+    for start in range(0, len(parts), UPLOAD_PICTURES):
+        chunk = parts[start : start + UPLOAD_PICTURES]
+        if any(part.image_id for part in chunk):
+            raise ValueError("an image id is uploaded already")
+        ids += yield from once(calls.upload_images(chunk), retries)
+    return ids

@@ -1,0 +1,261 @@
+"""The command line as a script and a person run it: real commands at the real service."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from cli.connection import FAILED, INTERRUPTED, PARTIAL, REFUSED, UNREACHABLE, USAGE
+from jobs.keys import create_key
+from models.types import Scope
+from tests.acceptance.conftest import RunningService, free_port
+from tests.conftest import SAMPLES
+from tests.ledger import MODEL, TENANT
+
+pytestmark = pytest.mark.timeout(300)
+PICTURES = [str(SAMPLES / f"scene-{number:05}.jpg") for number in range(3)]
+LABELS = "cyan ring,red diamond,orange square"
+NOWHERE = "google/siglip-base-patch16-224"
+
+
+class Shell:
+    """Runs `lensqueue` as its own process, with the service's address and a key in the environment."""
+
+    def __init__(self, service: RunningService, folder: Path, key: str) -> None:
+        self.folder = folder
+        self.env = {
+            **service.env,
+            "LENSQUEUE_URL": f"http://127.0.0.1:{service.port}",
+            "LENSQUEUE_API_KEY": key,
+            "COLUMNS": "200",
+        }
+
+    def argv(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "cli", *arguments]
+
+    def run(self, *arguments: str, status: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.argv(*arguments),
+            env={**self.env, **env},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done
+
+    def json(self, *arguments: str, status: int = 0, **env: str) -> Any:
+        """The one document on stdout."""
+        return json.loads(self.run(*arguments, "--json", status=status, **env).stdout)
+
+
+@pytest.fixture(scope="module")
+def shell(service: RunningService, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    with service.sessions.begin() as session:
+        key = create_key(session, name="command line", tenant=TENANT, scopes=Scope).key
+    return Shell(service, tmp_path_factory.mktemp("shell"), key)
+
+
+def submitted(shell: Shell, *arguments: str) -> str:
+    return shell.run("submit", *PICTURES, "--labels", LABELS, *arguments).stdout.strip()
+
+
+def test_a_job_goes_from_pictures_to_results(shell: Shell) -> None:
+    job = submitted(shell)
+    assert re.fullmatch(r"job_[0-9a-f]{32}", job)
+    watched = shell.run("watch", job)
+    assert watched.stdout.strip() == job
+    assert "3 of 3 succeeded" in watched.stderr
+    lines = shell.run("results", job).stdout.splitlines()
+    assert [json.loads(line)["top"]["label"] for line in lines] == LABELS.split(",")
+    assert shell.json("results", job)["items"] == [json.loads(line) for line in lines]
+
+
+def test_whoever_waits_gets_the_ended_job_as_one_document(shell: Shell, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("cyan ring\nred diamond\n")
+    options = ("--labels", f"@{labels}", "--outputs", "pooled,patch", "--patch-layers", "every:2")
+    job = shell.json("submit", PICTURES[0], *options, "--template", "a {}", "--wait", "--priority", "bulk")
+    assert (job["done"], job["state"], job["priority"]) == (True, "succeeded", "bulk")
+    (item,) = shell.json("results", job["id"])["items"]
+    assert (item["pooled"]["labels"], item["patch"]["layers"]) == (["cyan ring", "red diamond"], [2, 4, 6])
+    assert job["provenance"]["template"] == "a {}"
+
+
+def test_the_exit_status_tells_how_a_job_ended(shell: Shell, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    some = shell.json("submit", *PICTURES, str(bad), "--labels", LABELS, "--wait", status=PARTIAL)
+    assert some["progress"]["failed"] == 1
+    none = shell.run("submit", str(bad), "--labels", LABELS, "--wait", status=FAILED)
+    assert "0 of 1 succeeded, 1 failed" in none.stderr
+    shell.run("watch", none.stdout.strip(), status=FAILED)
+
+
+def test_a_key_makes_one_job_of_several_submits(shell: Shell) -> None:
+    key = str(uuid.uuid4())
+    assert submitted(shell, "--idempotency-key", key) == submitted(shell, "--idempotency-key", key)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("submit", PICTURES[0]), USAGE, "--labels"),
+        (("submit", "nowhere.jpg", "--labels", LABELS), USAGE, "No such file"),
+        (("submit", PICTURES[0], "--labels", "@nowhere.txt"), USAGE, "No such file"),
+        (("submit", PICTURES[0], "--labels", LABELS, "--patch-layers", "some"), USAGE, "every:4"),
+        (("submit", PICTURES[0], "--labels", LABELS, "--tag", "x"), USAGE, "key:value"),
+        (("submit", PICTURES[0], "--labels", LABELS, "--model", "nobody/knows"), REFUSED, "Unknown model"),
+        (("submit", PICTURES[0], "--labels", LABELS, "--outputs", "x"), REFUSED, "/options/outputs/0"),
+        (("watch", "job_unknown"), REFUSED, "nothing of that id"),
+        (("results", f"job_{uuid.uuid4().hex}"), REFUSED, "nothing of that id"),
+        (("results", "job_x", "-o", "file.txt"), USAGE, "*.parquet"),
+        (("--key", "lq_nobody", "models"), REFUSED, "unknown, revoked or expired"),
+        (("--url", f"http://127.0.0.1:{free_port()}", "models"), UNREACHABLE, "lensqueue: "),
+        (("--url", "localhost", "models"), USAGE, "no http address"),
+        (("nonsense",), USAGE, "No such command"),
+    ],
+)
+def test_what_cannot_be_done_says_why_and_ends_with_its_status(
+    shell: Shell, arguments: tuple[str, ...], status: int, said: str
+) -> None:
+    done = shell.run(*arguments, status=status)
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_refusal_is_one_document_too(shell: Shell) -> None:
+    told = shell.json("submit", PICTURES[0], "--labels", LABELS, "--outputs", "x", status=REFUSED)["error"]
+    assert (told["status"], told["code"]) == (422, "invalid-request")
+    assert told["errors"][0]["pointer"] == "/options/outputs/0"
+    assert shell.json("watch", "job_unknown", status=REFUSED)["error"]["code"] == "not-found"
+
+
+def test_ctrl_c_leaves_a_job_running_and_says_so(shell: Shell) -> None:
+    job = shell.run("submit", PICTURES[0], "--labels", LABELS, "--model", NOWHERE)
+    assert "It waits: " in job.stderr
+    watching = subprocess.Popen(
+        shell.argv("watch", job.stdout.strip()), env=shell.env, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(4)  # it has begun to wait, or is about to: either way it is to end like this
+    watching.send_signal(signal.SIGINT)
+    _, said = watching.communicate(timeout=30)
+    assert watching.returncode == INTERRUPTED
+    assert f"lensqueue cancel {job.stdout.strip()}" in said or "Interrupted" in said
+    ended = shell.json("cancel", job.stdout.strip())
+    assert (ended["done"], ended["progress"]["dropped"]) == (True, 1)
+    assert shell.run("cancel", job.stdout.strip()).stdout == ""
+
+
+def test_models_workers_and_queues_are_told(shell: Shell) -> None:
+    assert MODEL in {model["name"] for model in shell.json("models")["items"]}
+    (worker,) = [each for each in shell.json("workers")["items"] if each["state"] == "online"]
+    assert worker["model"] == MODEL
+    assert MODEL in {each["model"] for each in shell.json("queues")["items"]}
+    for command in ("models", "workers", "queues"):
+        assert MODEL in shell.run(command).stdout
+
+
+def test_a_queue_is_paused_and_resumed(shell: Shell) -> None:
+    paused = shell.json("queues", "pause", MODEL)
+    assert (paused["model"], paused["paused_at"] is not None) == (MODEL, True)
+    job = submitted(shell)
+    assert "paused" in shell.run("queues").stdout
+    assert shell.json("jobs", "--limit", "1")["items"][0]["id"] == job
+    shell.run("queues", "resume", MODEL)
+    shell.run("watch", job)
+    shell.run("workers", "drain", "wrk_unknown", status=REFUSED)
+
+
+def test_jobs_are_listed_found_by_tag_tried_again_and_deleted(shell: Shell, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    tag = f"run:{uuid.uuid4().hex}"
+    job = shell.json(
+        *("submit", PICTURES[0], str(bad), "--labels", LABELS, "--tag", tag, "--wait"), status=PARTIAL
+    )
+    assert [each["id"] for each in shell.json("jobs", "--tag", tag)["items"]] == [job["id"]]
+    again = shell.json("retry", job["id"])
+    assert (again["retry_of"], again["progress"]["total"]) == (job["id"], 1)
+    shell.run("watch", again["id"], status=FAILED)
+    shell.run("delete", job["id"])
+    shell.run("watch", job["id"], status=REFUSED)
+    assert job["id"] not in shell.run("jobs").stdout
+
+
+def test_a_job_is_reproduced_from_a_folder(shell: Shell, tmp_path: Path) -> None:
+    job = submitted(shell, "--wait")
+    body = json.loads(shell.run("reproduce", job).stdout)
+    assert body["labels"] == LABELS.split(",")
+    folder = tmp_path / "reproduced"
+    shell.run("reproduce", job, "-o", str(folder))
+    assert json.loads((folder / "request.json").read_text()) == body
+    compile((folder / "reproduce.py").read_text(), "reproduce.py", "exec")
+    assert json.loads((folder / "provenance.json").read_text())["model"] == MODEL
+
+
+@pytest.mark.parametrize("end", ["parquet", "npz", "ndjson", "json"])
+def test_results_are_written_to_files(shell: Shell, tmp_path: Path, end: str) -> None:
+    job = submitted(shell, "--wait")
+    target = tmp_path / f"out.{end}"
+    told = shell.json("results", job, "-o", str(target))
+    assert told == {"path": str(target), "bytes": target.stat().st_size}
+    if end == "parquet":
+        assert parquet.read_table(target).num_rows == 3
+    elif end == "npz":
+        with np.load(target) as arrays:
+            assert arrays["cosine"].shape == (3, 7, 3)
+    elif end == "ndjson":
+        assert len(target.read_text().splitlines()) == 3
+    else:
+        assert len(json.loads(target.read_text())["items"]) == 3
+
+
+def test_the_doctor_finds_a_running_service_well(shell: Shell) -> None:
+    told = shell.json("doctor")
+    failed = [finding for finding in told["findings"] if finding["level"] == "fail"]
+    assert (told["healthy"], failed) == (True, [])
+    checks = {finding["check"]: finding["found"] for finding in told["findings"]}
+    assert checks["database"].startswith("Postgres ")
+    assert checks[f"workers of {MODEL}"] == "1 online"
+    assert {"python", "torch", "schema", "clock", "broker", "blobs", "api", "key"} <= set(checks)
+
+
+def test_the_doctor_says_what_to_do_about_what_is_not_well(shell: Shell, tmp_path: Path) -> None:
+    env = {
+        "LENSQUEUE_DATABASE_URL": f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none",
+        "LENSQUEUE_BROKER_URL": f"redis://127.0.0.1:{free_port()}/0",
+        "LENSQUEUE_BLOBS": str(tmp_path),
+        "LENSQUEUE_API_KEY": "lq_nobody",
+        "HF_HOME": str(tmp_path),
+        "HF_HUB_OFFLINE": "1",
+    }
+    told = shell.json("doctor", "--model", NOWHERE, status=FAILED, **env)
+    failed = {each["check"] for each in told["findings"] if each["level"] == "fail"}
+    assert failed == {"database", "broker", "blobs", "key", f"weights of {NOWHERE}"}
+    assert all(finding["remedy"] for finding in told["findings"] if finding["level"] != "ok")
+    said = shell.run("doctor", "--model", NOWHERE, status=FAILED, **env).stdout
+    assert "-> " in said
+
+
+def test_help_tells_the_exit_statuses() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "submit", "--help"],
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "4 when nothing answers" in done.stdout
