@@ -53,7 +53,7 @@ clean: ## Remove the environment and everything that was kept
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	@rm -rf .venv .contract .lensqueue .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
-.venv/ready-to-run: pyproject.toml constraints.txt deploy/install
+.venv/ready-to-run: pyproject.toml client/pyproject.toml constraints.txt deploy/install
 	@deploy/install ml embedded analysis
 	@touch $@
 

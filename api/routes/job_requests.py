@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
 from api.deps import Reader, Services, ServicesDep
-from api.schemas.ids import image_id, parse_job_id
+from api.schemas.ids import endpoint_id, image_id, parse_job_id
 from jobs import asked, queries
 from jobs.deletion import existing
 from jobs.errors import JobDeletedError
@@ -40,6 +40,8 @@ async def read_request(job_id: str, caller: Reader, services: ServicesDep) -> St
         job = existing(await session.scalar(queries.whole_job_of(caller.tenant, parse_job_id(job_id))))
         units = list(await session.scalars(asked.units_of(job.id)))
     body = asked.body_of(job)
+    if job.webhook_endpoint_id is not None:
+        body["webhook"] = {"endpoint_id": endpoint_id(job.webhook_endpoint_id)}
     return StreamingResponse(_pieces(services, job.id, body, units), media_type="application/json")
 
 

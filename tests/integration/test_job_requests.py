@@ -8,10 +8,12 @@ from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.routes import job_requests
+from api.schemas.ids import endpoint_id
 from jobs import recovery
 from models.types import Priority
 from tests.faults import change, do, judge, report_crash
 from tests.integration.test_bad_requests import assert_problem
+from tests.integration.test_deliveries import add_endpoint
 from tests.ledger import claim, submit_texts
 
 Sessions = sessionmaker[Session]
@@ -105,3 +107,11 @@ def test_a_request_that_is_not_there(api: TestClient) -> None:
     api.post(job["links"]["cancel"])
     api.delete(job["links"]["self"])
     assert_problem(api.get(job["links"]["request"]), 410, "job-deleted")
+
+
+def test_a_request_tells_where_the_end_of_its_job_is_told(api: TestClient, sessions: Sessions) -> None:
+    webhook = {"endpoint_id": endpoint_id(add_endpoint(sessions))}
+    body = {"type": "embedding", "input": {"texts": ["a ring"]}, "webhook": webhook}
+    job = api.post("/v1/jobs", json=body, headers=KEY).json()
+    assert asked(api, job)["webhook"] == webhook
+    assert api.post("/v1/jobs", json=asked(api, job), headers=KEY).json()["id"] == job["id"]
