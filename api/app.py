@@ -23,9 +23,12 @@ from api.routes import (
     health,
     images,
     items,
+    job_actions,
     job_lists,
+    job_requests,
     jobs,
     models,
+    queues,
     results,
     retries,
     usage,
@@ -34,14 +37,16 @@ from api.routes import (
 )
 from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
+from api.spool import Spool
 from api.streams import Streams
 from api.usage import Usage
 from api.waiting import Waiting
 from jobs import logs
+from jobs.actions import Actor
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
 from jobs.egress import Egress
-from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, expiring, keep, recovering, tidying
+from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, acting, expiring, keep, recovering, tidying
 from models.schema import head
 from models.session import async_sessions, sync_sessions
 
@@ -81,7 +86,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         flushing = asyncio.create_task(app.state.services.usage.keep_flushing())
         try:
             with (
-                _maintained(settings, inviter, blobs),
+                _maintained(settings, inviter, blobs, app.state.services.backlog),
                 delivering(settings.database_url, settings.egress_rules()),
                 on_stop_signal(app.state.services.waiting.release),
             ):
@@ -111,7 +116,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=openapi.operation_id,
     )
-    app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
+    spool = Spool(settings.max_spooled_bytes)
+    app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes, spool=spool)
     app.add_middleware(RequestId)
     errors.install(app)
     for routes in (
@@ -120,15 +126,18 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         images,
         jobs,
         job_lists,
+        job_requests,
+        job_actions,
+        retries,
         items,
         models,
+        queues,
         workers,
         api_keys,
         usage,
         webhooks,
         events,
         results,
-        retries,
     ):
         app.include_router(routes.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
@@ -136,8 +145,10 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
 
 
 @contextmanager
-def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> Iterator[None]:
-    """Do the duties meanwhile: what brings work forward apart from what tidies up, which may be slow."""
+def _maintained(
+    settings: ApiSettings, inviter: Inviter, blobs: BlobStore, backlog: Backlog
+) -> Iterator[None]:
+    """Do the duties meanwhile: what brings work forward apart from what may be slow."""
     stop = threading.Event()
     sessions = sync_sessions(settings.database_url)
 
@@ -149,9 +160,11 @@ def _maintained(settings: ApiSettings, inviter: Inviter, blobs: BlobStore) -> It
         thread.start()
         return thread
 
+    actor = Actor(settings.catalog(), settings.quota(), lambda: backlog.items, inviter)
     threads = [
         start("expiry", expiring(), RECOVER_SECONDS),
         start("recovery", recovering(inviter), RECOVER_SECONDS),
+        start("acting", acting(actor), RECOVER_SECONDS),
         start(
             "tidying",
             tidying(

@@ -86,6 +86,12 @@ class RangeNotSatisfiableError(DomainError):
         self.headers = {"Content-Range": f"bytes */{size_bytes}"}
 
 
+class UploadsBusyError(DomainError):
+    """So much is being sent at this moment that no more is taken; nothing was accepted, try again soon."""
+
+    code = "uploads-busy"
+
+
 class RefusedImagesError(Exception):
     """Pictures of an upload that cannot be taken; nothing of it was kept."""
 
@@ -120,6 +126,8 @@ STATUS: Mapping[str, HTTPStatus] = {
     "last-admin-key": HTTPStatus.CONFLICT,
     "embeddings-not-kept": HTTPStatus.CONFLICT,
     "nothing-to-retry": HTTPStatus.CONFLICT,
+    "count-differs": HTTPStatus.CONFLICT,
+    "worker-not-online": HTTPStatus.CONFLICT,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
     "rate-limited": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,
@@ -139,6 +147,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "unsupported-media-type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "queue-full": HTTPStatus.SERVICE_UNAVAILABLE,
+    "uploads-busy": HTTPStatus.SERVICE_UNAVAILABLE,
     "blob-store-full": HTTPStatus.SERVICE_UNAVAILABLE,
     "blob-store-missing": HTTPStatus.SERVICE_UNAVAILABLE,
     "unready": HTTPStatus.SERVICE_UNAVAILABLE,

@@ -1,15 +1,16 @@
-"""What wraps every request: an id for it, a line in the log, and a bound on its body."""
+"""What wraps every request: an id for it, a line in the log, and bounds on bodies."""
 
 import uuid
 
 import structlog
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import BodyTooLargeError, internal
 from api.exchange import Exchange
 from api.schemas.ids import key_id
+from api.spool import Hold, Spool
 
 log = structlog.get_logger()
 
@@ -78,31 +79,43 @@ def _finish(scope: Scope, exchange: Exchange) -> None:
 
 
 class BodyLimit:
-    """Stops reading a body at the limit: raised where the body is read, so that keys are checked first."""
+    """Stops reading a body at the limit: raised where the body is read, so that keys are checked first.
 
-    def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
+    All bodies that are being read or kept for their requests are bounded together, too.
+    """
+
+    def __init__(self, app: ASGIApp, limit_bytes: int, spool: Spool) -> None:
         self.app = app
         self.limit_bytes = limit_bytes
+        self.spool = spool
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request with a counting `receive`."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        declared = Headers(scope=scope).get("Content-Length", "0")
+        declared_bytes = int(declared) if declared.isdigit() else 0
         received = 0
+        hold = Hold(self.spool)
+        hold.enter(scope)
 
         async def counted() -> Message:
             nonlocal received
-            if declared.isdigit() and int(declared) > self.limit_bytes:
+            if declared_bytes > self.limit_bytes:
                 raise BodyTooLargeError(self._message())
+            hold.grow_to(declared_bytes)
             message = await receive()
             received += len(message.get("body", b""))
             if received > self.limit_bytes:
                 raise BodyTooLargeError(self._message())
+            hold.grow_to(received)
             return message
 
-        await self.app(scope, counted, send)
+        try:
+            await self.app(scope, counted, send)
+        finally:
+            hold.release()
 
     def _message(self) -> str:
         return f"The body is larger than {self.limit_bytes} bytes: send fewer pictures in one request."

@@ -133,7 +133,7 @@ async def accept(
         UnknownWebhookEndpointError, WebhookEndpointNotEnabledError: its end could not be told.
         DomainError: it is a rescore of a job that has not, or no longer, what it needs.
     """
-    named = await _named_images(services, tenant, submission)
+    named = await named_images(services, tenant, submission)
     once = await _identify(submission, uploads, named, key, services.settings.max_image_bytes)
     if known := await find_known(services, tenant, once):
         return known
@@ -177,7 +177,7 @@ async def settle(
     return accepted
 
 
-async def _named_images(services: Services, tenant: str, submission: Submission) -> dict[uuid.UUID, Image]:
+async def named_images(services: Services, tenant: str, submission: Submission) -> dict[uuid.UUID, Image]:
     """The images named by id; unknown ones are refused before anything is charged or stored."""
     async with services.sessions() as session:
         return await session.run_sync(submit.check_images, tenant, submission.items)

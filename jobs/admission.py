@@ -112,6 +112,20 @@ def read_held(session: Session, tenant: str) -> Held:
     return Held(int(row[0]), int(row[1]), float(row[2]))
 
 
+def check_room(session: Session, tenant: str, quota: Quota) -> None:
+    """Refuse a tenant that has no room for any job, before it sends one.
+
+    Raises:
+        QuotaExceededError: it holds as much as it may.
+    """
+    for has, limit, unit in zip(read_held(session, tenant), _limits(quota), UNITS, strict=True):
+        if has >= limit:
+            raise QuotaExceededError(
+                f"{has:.0f} {unit} of yours wait or run, and {limit:.0f} may: try again when some of it is"
+                " done."
+            )
+
+
 def _check_quota(session: Session, tenant: str, asked: Held, quota: Quota) -> None:
     held = read_held(session, tenant)
     for has, size, limit, unit in zip(held, asked, _limits(quota), UNITS, strict=True):

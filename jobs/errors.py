@@ -132,6 +132,30 @@ class EmbeddingsNotKeptError(DomainError):
     code = "embeddings-not-kept"
 
 
+class EmptyFilterError(InvalidRequestError):
+    """An empty filter finds all jobs there are: say which."""
+
+    code = "empty-filter"
+
+
+class TooManyJobsError(InvalidRequestError):
+    """The filter finds more jobs than one action takes: narrow it, by `created_before` for one."""
+
+    code = "too-many-jobs"
+
+
+class CountDiffersError(DomainError):
+    """The filter finds another number of jobs than was expected."""
+
+    code = "count-differs"
+
+
+class WorkerNotOnlineError(DomainError):
+    """The worker is not online: there is nothing to drain."""
+
+    code = "worker-not-online"
+
+
 class QueueFullError(DomainError):
     """The queue takes no more at the moment; nothing was accepted, try again soon."""
 

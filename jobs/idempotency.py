@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import delete, func, select
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -127,6 +127,16 @@ def find_made(session: Session, tenant: str, once: Once) -> uuid.UUID | None:
     if (known.fingerprint, known.made) != (once.fingerprint, once.made):
         raise IdempotencyKeyReusedError
     return known.made_id
+
+
+def is_known(tenant: str, key: str) -> Select[bool]:
+    """Whether a key stands for anything, whatever it is."""
+    known = select(IdempotencyKey.key).where(
+        IdempotencyKey.tenant == tenant,
+        IdempotencyKey.key == key,
+        IdempotencyKey.created_at > func.now() - KEPT,
+    )
+    return select(known.exists())
 
 
 def find_job(session: Session, tenant: str, once: Once) -> Job | None:

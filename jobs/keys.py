@@ -62,7 +62,7 @@ def create_key(
 
 def key_of(key: str) -> Select[ApiKey]:
     """The row of a key that is neither revoked nor expired."""
-    return select(ApiKey).where(ApiKey.sha256 == hash_key(key), _is_usable())
+    return select(ApiKey).where(ApiKey.sha256 == hash_key(key), is_usable())
 
 
 def key_by_id(tenant: str, key_id: uuid.UUID) -> Select[ApiKey]:
@@ -76,6 +76,12 @@ def keys_page(tenant: str, *, before: uuid.UUID | None, limit: int) -> Select[Ap
     return page if before is None else page.where(ApiKey.id < before)
 
 
+def all_keys(tenant: str | None) -> Select[ApiKey, bool]:
+    """The keys of a tenant, or of all, newest first, and whether each is usable."""
+    keys = select(ApiKey, is_usable()).order_by(ApiKey.id.desc())
+    return keys if tenant is None else keys.where(ApiKey.tenant == tenant)
+
+
 def revoke_key(session: Session, tenant: str, key_id: uuid.UUID, *, leave_an_admin: bool = True) -> None:
     """Revoke a key of a tenant, for good; the row stays, and revoking it again changes nothing.
 
@@ -86,7 +92,7 @@ def revoke_key(session: Session, tenant: str, key_id: uuid.UUID, *, leave_an_adm
     # locked, in one order: of two requests that revoke the last two, the second one sees what the first did
     admins = session.scalars(
         select(ApiKey.id)
-        .where(ApiKey.tenant == tenant, ApiKey.scopes.contains([Scope.ADMIN]), _is_usable())
+        .where(ApiKey.tenant == tenant, ApiKey.scopes.contains([Scope.ADMIN]), is_usable())
         .order_by(ApiKey.id)
         .with_for_update(key_share=True)
     ).all()
@@ -100,7 +106,8 @@ def revoke_key(session: Session, tenant: str, key_id: uuid.UUID, *, leave_an_adm
     session.execute(update(ApiKey).where(ApiKey.id == key_id).values(revoked_at=func.now()))
 
 
-def _is_usable() -> ColumnElement[bool]:
+def is_usable() -> ColumnElement[bool]:
+    """Whether a key is neither revoked nor expired."""
     return ApiKey.revoked_at.is_(None) & (ApiKey.expires_at.is_(None) | (ApiKey.expires_at > func.now()))
 
 

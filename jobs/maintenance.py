@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import queries
+from jobs.actions import Actor
 from jobs.blobs import BlobStore
 from jobs.broker import BROKER_ERRORS, Inviter
 from jobs.deadlines import continue_cancels, expire_unstarted, stop_overdue
@@ -92,6 +93,11 @@ def tidying(
         Duty(31, partial(prune_deliveries, kept=deliveries_kept)),
         Duty(32, forget_secrets, exhausting=False),
     ]
+
+
+def acting(actor: Actor) -> list[Duty]:
+    """What is done to many jobs by somebody's wish."""
+    return [Duty(21, actor)]
 
 
 def keep(

@@ -148,6 +148,11 @@ def workers() -> Select[Worker, bool]:
     )
 
 
+def worker_of(worker_id: uuid.UUID) -> Select[Worker, bool]:
+    """One worker, and whether it was seen just now."""
+    return select(Worker, _seen(ONLINE_SECONDS)).where(Worker.id == worker_id)
+
+
 def waiting_models(limit: int) -> Select[str, uuid.UUID, int]:
     """Models with claimable work that are not paused: the model, its first waiting job, its waiting units.
 

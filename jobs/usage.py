@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final, NamedTuple
 
 from sqlalchemy import (
@@ -65,10 +65,9 @@ def record(session: Session, counted: Mapping[KeyDay, Counts]) -> None:
     # in one order: processes that record at the same time must not wait for each other in a circle
     days = sorted(counted)
     columns = list(zip(*(astuple(counted[day]) for day in days), strict=True))
-    ids = literal([day.key_id for day in days], ARRAY(Uuid))
     given = (
         func.unnest(
-            ids,
+            literal([day.key_id for day in days], ARRAY(Uuid)),
             literal([day.day for day in days], ARRAY(Date)),
             *(literal(list(values), ARRAY(kind)) for values, kind in zip(columns, KINDS, strict=True)),
         )
@@ -82,15 +81,21 @@ def record(session: Session, counted: Mapping[KeyDay, Counts]) -> None:
         index_elements=[KeyUsage.key_id, KeyUsage.day],
         set_={name: getattr(KeyUsage, name) + added.excluded[name] for name in NAMES},
     )
+    asked = [day.key_id for day in days if counted[day].requests]
     used = (
         select(ApiKey.id)
-        .where(ApiKey.id == any_(ids))
+        .where(ApiKey.id == any_(literal(asked, ARRAY(Uuid))))
         .where(ApiKey.last_used_at.is_(None) | (ApiKey.last_used_at < func.now() - USED_AGAIN))
         # whoever holds it is about to write the same
         .with_for_update(key_share=True, skip_locked=True)
     )
     noted = update(ApiKey).where(ApiKey.id.in_(used)).values(last_used_at=func.now())
     session.execute(noted.add_cte(counts.cte("counted")).execution_options(synchronize_session=False))
+
+
+def count_job(session: Session, key_id: uuid.UUID, items: int, gflop: float) -> None:
+    """Add a job that was made for a key, but not by a request: those are counted by who answers them."""
+    record(session, {KeyDay(key_id, datetime.now(UTC).date()): Counts(jobs=1, items=items, gflop=gflop)})
 
 
 def usage_page(

@@ -3,20 +3,25 @@
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import bodies, cancellation
 from api.conditional import REVALIDATED, IfNoneMatch, etag_of, matches
 from api.deps import Reader, Services, ServicesDep, SessionDep, Submitter
+from api.estimating import estimate_job
 from api.lookup import find_job
 from api.once import IDEMPOTENCY_KEY, REPLAYED, key_of
 from api.preferences import Prefer, wait_seconds
+from api.room import SubmitterWithRoom
 from api.schemas import jobs as schema
+from api.schemas.estimates import EstimateView
 from api.schemas.ids import parse_job_id
 from api.settings import ApiSettings
+from api.spool import release_body
 from api.submissions import accept, source_of, submission_of
 from api.waiting import follow
 from jobs import deletion, submit
@@ -35,10 +40,12 @@ POLL_SECONDS = "1"
     "",
     status_code=202,
     summary="Submit a job",
+    response_model=schema.JobView,
     responses={
         200: {
-            "model": schema.JobView,
-            "description": "It has ended: within the time of `Prefer: wait`, or before it was sent again.",
+            "model": schema.JobView | EstimateView,
+            "description": "It has ended: within the time of `Prefer: wait`, or before it was sent again."
+            " Of a dry run: what it would come to.",
         },
         202: {"description": "It is stored and queued. `Location` names it."},
         400: {"description": "The body is no JSON (`malformed-body`)."},
@@ -78,8 +85,16 @@ POLL_SECONDS = "1"
     },
 )
 async def submit_job(
-    request: Request, response: Response, caller: Submitter, services: ServicesDep, prefer: Prefer = None
-) -> schema.JobView:
+    request: Request,
+    response: Response,
+    caller: SubmitterWithRoom,
+    services: ServicesDep,
+    dry_run: Annotated[
+        bool,
+        Query(description="Only tell what it would come to: refused as it would be, and nothing is stored."),
+    ] = False,
+    prefer: Prefer = None,
+) -> schema.JobView | Response:
     """Accept a job, as JSON with pictures in base64 or by id, or as multipart with files, and queue it.
 
     With an `Idempotency-Key`, the same job sent again within 24 hours is answered with the first one.
@@ -91,8 +106,13 @@ async def submit_job(
     # in a thread: there may be thousands of labels, and vectors among them
     await asyncio.to_thread(submit.check, submission, services.catalog, services.settings.limits())
     check_priority(submission)
+    if dry_run:
+        told = await estimate_job(services, caller.tenant, submission, uploads)
+        return Response(told.model_dump_json(), media_type="application/json")
     accepted = await accept(services, caller.tenant, submission, uploads, key)
     job = accepted.job
+    # what is kept of it is stored: a client that waits for its job holds up no other upload
+    release_body(request)
     if accepted.new:
         services.usage.count_job(caller.key_id, job.total, job.cost)
         services.inviter.invite(job.model, job.id)

@@ -54,6 +54,7 @@ async def retry_job(
     accepted = await retry_once(services, caller, parse_job_id(job_id), wanted.scope, once)
     job = accepted.job
     if accepted.new:
+        services.usage.count_job(caller.key_id, job.total, job.cost)
         services.inviter.invite(job.model, job.id)
     else:
         response.headers.update(REPLAYED)

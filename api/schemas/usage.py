@@ -42,6 +42,13 @@ class DayUsage(CountsView):
 class QuotaView(BaseModel):
     """What counts against a quota now."""
 
+    held: int
+    limit: int
+
+
+class WorkQuotaView(BaseModel):
+    """What counts against the quota of estimated work now."""
+
     held: float
     limit: float | None = Field(description="Null where there is none.")
 
@@ -51,7 +58,7 @@ class QuotasView(BaseModel):
 
     items: QuotaView
     input_bytes: QuotaView = Field(description="Bytes of the pictures of jobs that have not ended.")
-    gflop: QuotaView = Field(description="Estimated work that waits or runs.")
+    gflop: WorkQuotaView = Field(description="Estimated work that waits or runs.")
 
 
 class UsagePage(BaseModel):
@@ -80,9 +87,9 @@ def page(
         ],
         totals=CountsView(**asdict(totals)),
         quotas=QuotasView(
-            items=_quota(held.items, quota.items),
-            input_bytes=_quota(held.input_bytes, quota.input_bytes),
-            gflop=_quota(held.gflop, quota.gflop),
+            items=QuotaView(held=held.items, limit=quota.items),
+            input_bytes=QuotaView(held=held.input_bytes, limit=quota.input_bytes),
+            gflop=WorkQuotaView(held=held.gflop, limit=quota.gflop if math.isfinite(quota.gflop) else None),
         ),
         next_page_token=_encode_token(shown[-1]) if len(rows) > limit else None,
     )
@@ -109,7 +116,3 @@ def decode_token(token: str | None) -> KeyDay | None:
 def _encode_token(row: KeyUsage) -> str:
     packed = _PLACE.pack(row.day.toordinal(), row.key_id.bytes)
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
-
-
-def _quota(held: float, limit: float) -> QuotaView:
-    return QuotaView(held=held, limit=limit if math.isfinite(limit) else None)

@@ -1,6 +1,7 @@
 """How often a key may ask, what it is told of that, and what the log and the ledger hold of each request."""
 
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -145,6 +146,28 @@ def test_usage_counts_what_a_key_did_and_a_job_sent_again_once(
         assert scalar(sessions, "SELECT last_used_at > now() - interval '1 minute' FROM api_keys")
     # the end of the process writes what is left
     assert scalar(sessions, "SELECT requests FROM key_usage") == 5
+
+
+def test_jobs_that_are_tried_again_count_for_who_wanted_it(
+    settings: ApiSettings, key: str, sessions: Sessions
+) -> None:
+    with limited(settings, key) as api:
+        first, second = submit(api, 2).json(), submit(api, 3).json()
+        for job in (first, second):
+            api.post(job["links"]["cancel"]).raise_for_status()
+        once = {"Idempotency-Key": "again"}
+        for _ in range(2):
+            path = f"{first['links']['self']}/retry"
+            assert api.post(path, json={"scope": "all"}, headers=once).status_code == 202
+        wish = {"action": "retry", "filter": {"state": ["cancelled"]}, "expected_count": 2}
+        accepted = api.post("/v1/job-actions", json=wish)
+        assert accepted.status_code == 202, accepted.text
+        until = time.monotonic() + 30
+        while api.get(accepted.headers["Location"]).json()["state"] == "running":
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    made = "SELECT count(*) || ' ' || sum(total) FROM jobs"
+    assert scalar(sessions, "SELECT jobs || ' ' || items FROM key_usage") == scalar(sessions, made) == "5 12"
 
 
 def test_when_a_key_was_last_used_is_written_now_and_then(

@@ -1,0 +1,40 @@
+"""What a submit would come to: refused as it would be, and nothing of it kept."""
+
+from collections.abc import Sequence
+
+from api.deps import Services
+from api.schemas import estimates as schema
+from api.submissions import named_images
+from api.uploads import Upload
+from jobs import estimates
+from jobs.admission import admit
+from jobs.submit import Submission
+
+
+async def estimate_job(
+    services: Services, tenant: str, submission: Submission, uploads: Sequence[Upload]
+) -> schema.EstimateView:
+    """Admit the job, look around, and undo it.
+
+    Raises:
+        UnknownImageError: an id names no image of the tenant.
+        QueueFullError, QuotaExceededError, OverQuotaError: there is no room for it.
+    """
+    named = await named_images(services, tenant, submission)
+    input_bytes = sum(upload.image_bytes for upload in uploads)
+    input_bytes += sum(image.image_bytes for image in named.values())
+    async with services.sessions() as session:
+        admission = await session.run_sync(
+            admit,
+            tenant,
+            submission,
+            services.catalog,
+            services.settings.quota(),
+            input_bytes=input_bytes,
+            waiting_items=services.backlog.items,
+        )
+        found = await session.run_sync(
+            estimates.estimate, submission, admission, services.catalog.find(submission.model)
+        )
+        await session.rollback()
+    return schema.view(submission.model, found)

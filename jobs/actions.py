@@ -1,0 +1,237 @@
+"""What is done to many jobs at once: cancelled, tried again or deleted, a slice at a time, newest first.
+
+An action is about the jobs that its filter found when it was accepted; what was submitted later is left
+alone. A job that has come into another state by then is skipped: of what its filter finds no more nothing is
+done.
+"""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import Select, func, select, text, update
+from sqlalchemy.orm import Session
+
+from engine.catalog import Catalog
+from engine.errors import EngineError
+from jobs import retry, transitions
+from jobs.admission import Quota, admit
+from jobs.broker import Inviter
+from jobs.cancel import cancel
+from jobs.deletion import delete_job
+from jobs.errors import (
+    CountDiffersError,
+    DomainError,
+    EmptyFilterError,
+    QueueFullError,
+    QuotaExceededError,
+    TooManyJobsError,
+)
+from jobs.listing import JobFilter, job_ids
+from jobs.retry import RetryScope
+from jobs.usage import count_job
+from models.job_action import JobAction
+from models.types import ActionState, ActionVerb, JobState, JobType
+
+log = structlog.get_logger()
+
+MAX_JOBS: Final = 100_000
+"""Of one action; no more are counted."""
+ACTIONS_LOOKED_AT: Final = 20
+JOBS_AT_ONCE: Final[Mapping[ActionVerb, int]] = {
+    ActionVerb.CANCEL: 200,
+    ActionVerb.DELETE: 20,
+    ActionVerb.RETRY: 1,
+}
+"""A slice. A job that is tried again takes its flow's clock, of which a transaction takes one at most."""
+SLICE_SECONDS: Final = 60
+"""A job of a million items takes longer to store than other duties may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be done, to which jobs, and why; `expected` is how many the client has seen."""
+
+    verb: ActionVerb
+    wanted: JobFilter
+    expected: int
+    reason: str | None = None
+
+
+def count(session: Session, tenant: str, wanted: JobFilter) -> int:
+    """How many jobs a filter finds; MAX_JOBS + 1 stands for all that are more.
+
+    Raises:
+        EmptyFilterError: it would find all there are.
+    """
+    if wanted == JobFilter():
+        raise EmptyFilterError(pointer="/filter")
+    found = job_ids(tenant, wanted, limit=MAX_JOBS + 1).subquery()
+    return session.scalar(select(func.count()).select_from(found)) or 0
+
+
+def accept(
+    session: Session,
+    tenant: str,
+    wish: Wish,
+    *,
+    key_id: uuid.UUID | None = None,
+    action_id: uuid.UUID | None = None,
+) -> JobAction:
+    """Take note of what is to be done; the caller commits, and `act` does it.
+
+    Raises:
+        EmptyFilterError: the filter would find all there are.
+        CountDiffersError: it finds another number of jobs than the client has seen.
+        TooManyJobsError: it finds more than one action may be about.
+    """
+    found = count(session, tenant, wish.wanted)
+    if found > MAX_JOBS:
+        raise TooManyJobsError(pointer="/filter")
+    if found != wish.expected:
+        raise CountDiffersError(f"The filter finds {found} jobs, not {wish.expected}: look again.")
+    newest = session.scalar(job_ids(tenant, wish.wanted, limit=1))
+    action = JobAction(
+        id=action_id,
+        tenant=tenant,
+        key_id=key_id,
+        verb=wish.verb,
+        filter=dump(wish.wanted),
+        reason=wish.reason,
+        matched=found,
+        up_to=newest or uuid.UUID(int=0),
+    )
+    session.add(action)
+    session.flush()
+    return action
+
+
+def action_of(tenant: str, action_id: uuid.UUID) -> Select[JobAction]:
+    """An action, if it is the tenant's."""
+    return select(JobAction).where(JobAction.id == action_id, JobAction.tenant == tenant)
+
+
+def actions_page(tenant: str, *, before: uuid.UUID | None, limit: int) -> Select[JobAction]:
+    """A tenant's actions, newest first: one more than `limit`, to tell what follows."""
+    found = select(JobAction).where(JobAction.tenant == tenant).order_by(JobAction.id.desc()).limit(limit + 1)
+    return found if before is None else found.where(JobAction.id < before)
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """The duty that does a slice of the oldest action that can go on."""
+
+    catalog: Catalog
+    quota: Quota
+    waiting_items: Callable[[], int]
+    inviter: Inviter
+
+    def __call__(self, session: Session) -> int:
+        """Returns how many jobs it came to, or 1 for an action that has ended."""
+        session.execute(text(f"SET LOCAL transaction_timeout = '{SLICE_SECONDS}s'"))
+        running = select(JobAction).where(JobAction.state == ActionState.RUNNING).order_by(JobAction.id)
+        for action in session.scalars(running.limit(ACTIONS_LOOKED_AT)).all():
+            if came_to := self._go_on(session, action):
+                return came_to
+        return 0
+
+    def _go_on(self, session: Session, action: JobAction) -> int:
+        """Do a slice of an action; 0 when it has to wait for room in the queue."""
+        verb = ActionVerb(action.verb)
+        several = job_ids(
+            action.tenant,
+            load(action.filter),
+            before=action.position,
+            up_to=action.up_to,
+            limit=JOBS_AT_ONCE[verb],
+        )
+        found = session.scalars(several).all()
+        if not found:
+            skipped = func.greatest(JobAction.skipped, JobAction.matched - JobAction.done)
+            _note(session, action, state=ActionState.DONE, ended_at=func.now(), skipped=skipped)
+            log.info("action.ended", action_id=str(action.id), verb=verb)
+            return 1
+        # all at once and in the order of their ids, as whoever counts items holds them
+        session.execute(transitions.HOLD_JOBS, {"job_ids": sorted(found)})
+        done = 0
+        for job_id in found:
+            try:
+                # what is refused must leave nothing behind
+                with session.begin_nested():
+                    self._act(session, action, verb, job_id)
+                done += 1
+            except (QuotaExceededError, QueueFullError):
+                return 0
+            except (DomainError, EngineError) as error:
+                log.info("action.skipped", action_id=str(action.id), job_id=str(job_id), code=error.code)
+        _note(
+            session,
+            action,
+            position=found[-1],
+            done=JobAction.done + done,
+            skipped=JobAction.skipped + len(found) - done,
+        )
+        return len(found)
+
+    def _act(self, session: Session, action: JobAction, verb: ActionVerb, job_id: uuid.UUID) -> None:
+        if verb is ActionVerb.CANCEL:
+            # its work is dropped by `deadlines.continue_cancels`
+            cancel(session, action.tenant, job_id)
+        elif verb is ActionVerb.DELETE:
+            delete_job(session, action.tenant, job_id)
+        else:
+            self._retry(session, action, job_id)
+
+    def _retry(self, session: Session, action: JobAction, job_id: uuid.UUID) -> None:
+        found = retry.find_retry(session, action.tenant, job_id, RetryScope.FAILED_ITEMS, action.key_id)
+        admission = admit(
+            session,
+            action.tenant,
+            found.submission,
+            self.catalog,
+            self.quota,
+            input_bytes=found.input_bytes,
+            waiting_items=self.waiting_items(),
+        )
+        job = retry.store_retry(session, found, admission)
+        if action.key_id is not None:
+            count_job(session, action.key_id, job.total, job.cost)
+        # before the commit: a worker that comes too early finds nothing, and is invited again by a duty
+        self.inviter.invite(job.model, job.id)
+
+
+def dump(wanted: JobFilter) -> dict[str, Any]:
+    """A filter as it is kept, and shown: only what it says."""
+    times = {"created_after": wanted.created_after, "created_before": wanted.created_before}
+    said = {
+        "state": sorted(wanted.states),
+        "type": sorted(wanted.types),
+        "model": sorted(wanted.models),
+        "tags": dict(wanted.tags),
+        **{name: time and time.isoformat() for name, time in times.items()},
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def load(said: Mapping[str, Any]) -> JobFilter:
+    """The filter that was kept."""
+    return JobFilter(
+        states=frozenset(map(JobState, said.get("state", ()))),
+        types=frozenset(map(JobType, said.get("type", ()))),
+        models=frozenset(said.get("model", ())),
+        tags=said.get("tags", {}),
+        created_after=_time(said.get("created_after")),
+        created_before=_time(said.get("created_before")),
+    )
+
+
+def _time(said: str | None) -> datetime | None:
+    return None if said is None else datetime.fromisoformat(said)
+
+
+def _note(session: Session, action: JobAction, **values: Any) -> None:
+    changed = update(JobAction).where(JobAction.id == action.id).values(**values)
+    session.execute(changed.execution_options(synchronize_session=False))

@@ -1,0 +1,198 @@
+"""Key, size and quota are checked before a body is read: seen by a client that sends it bit by bit."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from jobs.keys import create_key
+from tests.acceptance.conftest import RunningService
+from tests.ledger import TENANT, scalar
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+CHUNK = b"\xff" * (64 * 1024)
+BOUNDARY = "----cut"
+HEAD = (
+    f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n'
+    "Content-Type: image/jpeg\r\n\r\n"
+).encode()
+MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
+SENT_SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def api(state_folder: Path) -> Iterator[RunningService]:
+    """An API without a worker, whose temporary files are in a folder of their own."""
+    temporary = state_folder / "tmp"
+    temporary.mkdir()
+    running = RunningService(
+        state_folder / "uploads",
+        with_worker=False,
+        TMPDIR=str(temporary),
+        LENSQUEUE_MAX_BODY_BYTES=str(64 * MIB),
+        LENSQUEUE_MAX_SPOOLED_BYTES=str(80 * MIB),
+        LENSQUEUE_MAX_TENANT_ITEMS="3",
+    )
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def disk(api: RunningService) -> int:
+    """Bytes in temporary files, those without a name too, and in the blob store."""
+    opened = [
+        Path(f"/proc/{api.pid('api')}/fd/{entry.name}")
+        for entry in Path(f"/proc/{api.pid('api')}/fd").iterdir()
+        if api.env["TMPDIR"] in str(entry.readlink())
+    ]
+    folders = (Path(api.env["TMPDIR"]), Path(api.env["LENSQUEUE_BLOBS"]))
+    named = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in (*opened, *named))
+
+
+@contextmanager
+def request(api: RunningService, path: str = "/v1/jobs", **headers: str) -> Iterator[socket.socket]:
+    """A POST of which the head is sent."""
+    given = {"Host": "localhost", "Content-Type": MULTIPART, **headers}
+    with socket.create_connection(("127.0.0.1", api.port), timeout=SENT_SECONDS) as connection:
+        lines = [f"POST {path} HTTP/1.1", *(f"{name.replace('_', '-')}: {given[name]}" for name in given)]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        yield connection
+
+
+def answered(connection: socket.socket) -> bool:
+    """Whether an answer lies there."""
+    connection.setblocking(False)
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
+    finally:
+        connection.settimeout(SENT_SECONDS)
+
+
+def send_until_answered(connection: socket.socket, most_bytes: int, *, chunked: bool = False) -> int:
+    """Send a file bit by bit, no further once there is an answer; returns how much was sent."""
+    sent = 0
+    part = HEAD
+    while sent < most_bytes and not answered(connection):
+        connection.sendall(b"%x\r\n%s\r\n" % (len(part), part) if chunked else part)
+        sent += len(part)
+        part = CHUNK
+    return sent
+
+
+def read_answer(connection: socket.socket) -> tuple[int, dict[str, Any], bytes]:
+    """The status and the body of the answer, and its head; interim answers are not skipped."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(65_536)
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = next(
+        int(line.partition(b":")[2])
+        for line in head.split(b"\r\n")
+        if line.lower().startswith(b"content-length")
+    )
+    while len(body) < length:
+        body += connection.recv(65_536)
+    return int(head.split()[1]), orjson.loads(body), head
+
+
+def bearer(api: RunningService) -> dict[str, str]:
+    return {"Authorization": f"Bearer {api.key}"}
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images"])
+@pytest.mark.parametrize("framing", ["declared", "chunked"])
+def test_a_gigabyte_without_a_key_is_answered_in_the_first_megabyte_and_left_nowhere(
+    api: RunningService, path: str, framing: str
+) -> None:
+    before = disk(api)
+    headers = {"Content_Length": str(GIB)} if framing == "declared" else {"Transfer_Encoding": "chunked"}
+    with request(api, path, **headers) as connection:
+        send_until_answered(connection, MIB - len(CHUNK), chunked=framing == "chunked")
+        # it comes although no more than that was sent
+        status, problem, _ = read_answer(connection)
+        assert (status, problem["code"]) == (401, "unauthenticated")
+        # who goes on all the same sends it to nowhere
+        with suppress(ConnectionError):
+            send_until_answered(connection, 32 * MIB, chunked=framing == "chunked")
+        assert disk(api) == before
+
+
+def test_without_a_key_the_client_is_not_told_to_go_on(api: RunningService) -> None:
+    before = disk(api)
+    with request(api, Content_Length=str(GIB), Expect="100-continue") as connection:
+        status, problem, head = read_answer(connection)
+        assert (status, problem["code"]) == (401, "unauthenticated")
+        assert b" 100 " not in head
+    assert disk(api) == before
+
+
+@pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}])
+def test_what_says_that_it_is_too_large_is_refused_at_once(
+    api: RunningService, expect: dict[str, str]
+) -> None:
+    with request(api, Content_Length=str(GIB), **expect, **bearer(api)) as connection:
+        status, problem, _ = read_answer(connection)
+    assert (status, problem["code"]) == (413, "body-too-large")
+
+
+def test_what_does_not_say_how_large_it_is_is_stopped_at_the_limit(api: RunningService) -> None:
+    before = disk(api)
+    with request(api, "/v1/images", Transfer_Encoding="chunked", **bearer(api)) as connection:
+        assert 64 * MIB <= send_until_answered(connection, GIB, chunked=True) < 96 * MIB
+        status, problem, _ = read_answer(connection)
+        assert (status, problem["code"]) == (413, "body-too-large")
+    api.wait_until(lambda: disk(api) == before, 10)
+
+
+def test_a_large_submit_beyond_the_quota_is_refused_before_it_is_read(api: RunningService) -> None:
+    with api.sessions.begin() as session:
+        other = create_key(session, name="other", tenant="somebody else").key
+    texts = {"type": "embedding", "input": {"texts": ["a", "b", "c"]}}
+    once = {"Idempotency-Key": "once"}
+    first = api.client.post("/v1/jobs", json=texts, headers=once)
+    assert first.status_code == 202
+    before = disk(api)
+    for sizes in ({"Content_Length": str(32 * MIB)}, {"Transfer_Encoding": "chunked"}):
+        with request(api, **sizes, **bearer(api)) as connection:
+            status, problem, head = read_answer(connection)
+            assert (status, problem["code"]) == (429, "quota-exceeded")
+            assert b"retry-after: " in head.lower()
+    # whose quota is not used up is told to go on, and so is who sends the same again
+    for headers in ({"Authorization": f"Bearer {other}"}, {**bearer(api), "Idempotency_Key": "once"}):
+        size = str(32 * MIB)
+        with request(api, Content_Length=size, Expect="100-continue", **headers) as connection:
+            assert b" 100 Continue" in connection.recv(1000)
+    assert disk(api) == before
+    api.client.post(first.json()["links"]["cancel"]).raise_for_status()
+
+
+def test_many_large_uploads_at_once_are_held_to_what_the_process_may_spool(api: RunningService) -> None:
+    size = str(60 * MIB)
+    with request(api, "/v1/images", Content_Length=size, **bearer(api)) as first:
+        first.sendall(HEAD + CHUNK)
+        api.wait_until(lambda: is_busy(api, size), 10)
+        # a small one is taken all the same
+        picture = {"images": ("a.jpg", b"no picture")}
+        assert api.client.post("/v1/images", files=picture).json()["code"] != "uploads-busy"
+    # it went away: what it held is free again
+    api.wait_until(lambda: not is_busy(api, size), 10)
+    assert scalar(api.sessions, "SELECT count(*) FROM images WHERE tenant = :tenant", tenant=TENANT) == 0
+
+
+def is_busy(api: RunningService, size: str) -> bool:
+    with request(api, "/v1/images", Content_Length=size, Expect="100-continue", **bearer(api)) as connection:
+        head = connection.recv(4096)
+        if b" 100 Continue" in head:
+            return False
+        assert b" 503 " in head
+        assert b"retry-after: 2" in head.lower()
+        return True

@@ -1,0 +1,45 @@
+"""What requests hold of bodies together: bounded, given back, and never so that nobody can send anything."""
+
+import pytest
+
+from api.errors import UploadsBusyError
+from api.spool import SMALL_BYTES, Hold, Spool
+
+LARGE = 10 * SMALL_BYTES
+
+
+def test_a_large_body_waits_until_others_have_given_back_what_they_hold() -> None:
+    spool = Spool(2 * LARGE)
+    first, second, third = Hold(spool), Hold(spool), Hold(spool)
+    first.grow_to(LARGE)
+    second.grow_to(LARGE)
+    with pytest.raises(UploadsBusyError):
+        third.grow_to(LARGE)
+    assert spool.held_bytes == 2 * LARGE
+    third.grow_to(SMALL_BYTES)
+    third.release()
+    first.release()
+    first.release()
+    assert spool.held_bytes == LARGE
+    Hold(spool).grow_to(LARGE)
+
+
+def test_what_is_not_declared_counts_as_it_comes() -> None:
+    spool = Spool(LARGE)
+    other, hold = Hold(spool), Hold(spool)
+    other.grow_to(SMALL_BYTES)
+    for part in range(1, 10):
+        hold.grow_to(part * SMALL_BYTES)
+    with pytest.raises(UploadsBusyError):
+        hold.grow_to(10 * SMALL_BYTES)
+    hold.release()
+    assert spool.held_bytes == SMALL_BYTES
+    # its request may go on reading what it does not keep
+    hold.grow_to(LARGE)
+    assert spool.held_bytes == SMALL_BYTES
+
+
+def test_alone_a_request_may_send_whatever_one_may() -> None:
+    spool = Spool(SMALL_BYTES)
+    Hold(spool).grow_to(LARGE)
+    assert spool.held_bytes == LARGE
