@@ -69,6 +69,12 @@ class NotAcceptableError(DomainError):
     code = "not-acceptable"
 
 
+class PartNotReadyError(DomainError):
+    """The copy that parts are taken from is still being made: ask again, or fetch the whole file."""
+
+    code = "part-not-ready"
+
+
 class TooManyStreamsError(DomainError):
     """As many clients follow a job here already as may: poll it instead, or try again soon."""
 
@@ -152,6 +158,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "blob-store-missing": HTTPStatus.SERVICE_UNAVAILABLE,
     "unready": HTTPStatus.SERVICE_UNAVAILABLE,
     "too-many-streams": HTTPStatus.SERVICE_UNAVAILABLE,
+    "part-not-ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {

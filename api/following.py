@@ -1,7 +1,7 @@
 """Following a job: its events as they happen, for as long as it runs and the client listens."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import structlog
@@ -14,7 +14,7 @@ from api.lookup import find_kept_job
 from api.schemas import events as schema
 from api.schemas.ids import parse_job_id
 from api.schemas.jobs import JobView, view
-from api.waiting import standing_of
+from api.waiting import Standing
 from jobs.errors import DomainError, ResultsExpiredError
 from jobs.events import FINISHED
 from jobs.outlook import outlook_of
@@ -89,10 +89,17 @@ async def _events(
         told = shown
         await asyncio.sleep(ROUND_SECONDS)
         left = max(0.0, sent_at + HEARTBEAT_SECONDS - clock())
-        await services.waiting.wait(request, parse_job_id(wire_id), standing_of(shown).differs, left)
+        await services.waiting.wait(request, parse_job_id(wire_id), _is_beyond(shown), left)
         if clock() >= sent_at + HEARTBEAT_SECONDS:
             yield schema.HEARTBEAT
             sent_at = clock()
+
+
+def _is_beyond(shown: JobView) -> Callable[[Standing], bool]:
+    """Whether there is something to tell of; workers that come and go are told to those who poll."""
+    counts = shown.progress
+    known = shown.state, counts.succeeded, counts.failed, counts.dropped
+    return lambda now: (now.state, now.succeeded, now.failed, now.dropped) != known
 
 
 async def _finished(services: Services, wire_id: str, place: int) -> tuple[int, bytes] | None:

@@ -1,6 +1,7 @@
 """A part of a file (RFC 9110, 14): single ranges of bytes, so that a download that broke off can go on."""
 
 import re
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Header
@@ -8,7 +9,7 @@ from fastapi import Header
 from api.errors import RangeNotSatisfiableError
 from jobs.objects import Span
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.IGNORECASE)
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 Range = Annotated[
     str | None,
@@ -31,12 +32,27 @@ def wants_part(range_: str | None, if_range: str | None, etag: str) -> bool:
     return _parse(range_) is not None and (if_range is None or if_range.strip() == etag)
 
 
-def part_of(range_: str | None, size_bytes: int) -> Span:
-    """Which part of so many bytes a range is that `wants_part` took for one.
+def cut(
+    range_: str | None, if_range: str | None, etag: str, size_bytes: int
+) -> tuple[Span, HTTPStatus, dict[str, str]]:
+    """What is sent of so many bytes, and the status and the headers that say so.
 
     Raises:
-        RangeNotSatisfiableError: nothing of it is there.
+        RangeNotSatisfiableError: a part is asked for, and nothing of it is there.
     """
+    headers = {"Accept-Ranges": "bytes"}
+    if not wants_part(range_, if_range, etag):
+        return Span(0, size_bytes), HTTPStatus.OK, {**headers, "Content-Length": str(size_bytes)}
+    span = _part_of(range_, size_bytes)
+    last = span.offset + span.length - 1
+    headers |= {
+        "Content-Length": str(span.length),
+        "Content-Range": f"bytes {span.offset}-{last}/{size_bytes}",
+    }
+    return span, HTTPStatus.PARTIAL_CONTENT, headers
+
+
+def _part_of(range_: str | None, size_bytes: int) -> Span:
     first, last = _parse(range_) or (0, None)
     if first is None:
         # the last ones
@@ -46,11 +62,6 @@ def part_of(range_: str | None, size_bytes: int) -> Span:
     if start >= end:
         raise RangeNotSatisfiableError(size_bytes)
     return Span(start, end - start)
-
-
-def content_range(span: Span, size_bytes: int) -> str:
-    """How an answer says which part it is."""
-    return f"bytes {span.offset}-{span.offset + span.length - 1}/{size_bytes}"
 
 
 def _parse(range_: str | None) -> tuple[int | None, int | None] | None:

@@ -181,15 +181,14 @@ async def follow(
     while not shown.done and (known is None or known(shown)) and (left := deadline - clock()) > 0:
         if not waiting.has_room:
             return shown, False
-        seen = standing_of(shown)
+        seen = _standing(shown)
         is_news = Standing.is_done if known is None else seen.differs
         await waiting.wait(request, parse_job_id(shown.id), is_news, left)
         shown = await look()
     return shown, True
 
 
-def standing_of(shown: JobView) -> Standing:
-    """Where a job stands that a poll shows."""
+def _standing(shown: JobView) -> Standing:
     progress = shown.progress
     # of what ended it is not shown, and nobody waits for it
     paused = shown.waiting_for is not None and shown.waiting_for.code == QUEUE_PAUSED

@@ -48,6 +48,12 @@ class TooManyLabelsError(InvalidRequestError):
     code = "too-many-labels"
 
 
+class LabelsTooLongError(InvalidRequestError):
+    """The names of the labels are too long to be repeated in every result."""
+
+    code = "labels-too-long"
+
+
 class DuplicateLabelsError(InvalidRequestError):
     """Two labels have the same name."""
 

@@ -29,6 +29,7 @@ from jobs.errors import (
     UnknownImageError,
 )
 from jobs.images import Content
+from jobs.naming import check_names
 from jobs.pricing import stored_bytes
 from jobs.remote import Remote, Unfetched
 from jobs.rescore import Source, store_rescored
@@ -125,8 +126,8 @@ def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
 
     Raises:
         EngineError: the model is unknown, does not exist on the hub, or is not supported.
-        DomainError: no items or too many; no labels, too many, two alike, or one of no use; layers or tokens
-            that the model has not; arrays that are too large.
+        DomainError: no items or too many; no labels, too many, too long, two alike, or one of no use; layers
+            or tokens that the model has not; arrays that are too large.
     """
     checkpoint = catalog.find(submission.model)
     if submission.source is not None:
@@ -143,6 +144,7 @@ def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
     if submission.type is JobType.LOGIT_LENS:
         _check_items(submission.items)
         _check_labels(submission.options["labels"], checkpoint, limits)
+        check_names(submission.options, checkpoint)
         _check_layers(submission.options, checkpoint)
         _check_outputs(submission, checkpoint, limits)
 

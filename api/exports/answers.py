@@ -11,9 +11,9 @@ from fastapi.responses import StreamingResponse
 from api.conditional import REVALIDATED, etag_of, matches
 from api.deps import Services
 from api.exports.formats import Format
-from api.ranges import content_range, part_of, wants_part
+from api.ranges import cut, wants_part
 from api.schemas.ids import job_id
-from jobs.objects import ObjectName, Span, stream_span
+from jobs.objects import ObjectName, stream_span
 from models.job import Job
 
 UNKEPT: Final = "no-store"
@@ -35,6 +35,7 @@ async def answer(
         RangeNotSatisfiableError: the range lies behind the end.
         ResultsExpiredError: the results were removed meanwhile.
         BlobStoreFullError: there is no room for the copy that a part is taken from.
+        PartNotReadyError: the copy is still being made.
     """
     headers = {
         "Vary": "Accept",
@@ -53,20 +54,16 @@ async def answer(
     # by its tag: one that was stored in another edition is another object
     name = ObjectName(job.tenant, job.id, uuid.UUID(tag.strip('"')))
     size_bytes = await services.exporter.find(name)
-    partial = wants_part(range_, if_range, tag)
-    if size_bytes is None and partial:
+    if size_bytes is None and wants_part(range_, if_range, tag):
         size_bytes = await services.exporter.store(name, job, made)
     if size_bytes is None:
         return StreamingResponse(
             await services.exporter.stream(job, made), media_type=made.media_type, headers=headers
         )
-    span = part_of(range_, size_bytes) if partial else Span(0, size_bytes)
-    if partial:
-        headers["Content-Range"] = content_range(span, size_bytes)
-    headers["Content-Length"] = str(span.length)
+    span, status, said = cut(range_, if_range, tag, size_bytes)
     return StreamingResponse(
         await asyncio.to_thread(stream_span, services.blobs, name, span),
-        status_code=HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK,
+        status_code=status,
         media_type=made.media_type,
-        headers=headers,
+        headers=headers | said,
     )

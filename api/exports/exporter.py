@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session, sessionmaker
 
+from api.errors import PartNotReadyError
 from api.exports.formats import Format
 from api.exports.reading import Export
 from jobs import exports
@@ -20,6 +21,8 @@ log = structlog.get_logger()
 
 PIECES_AT_ONCE: Final = 2
 """Of all exports of a process: what renders in Python takes turns with the event loop."""
+WAIT_SECONDS: Final = 30.0
+"""Many a proxy gives up after a minute without a byte."""
 
 
 class ClosedError(Exception):
@@ -58,13 +61,17 @@ class Exporter:
 
         Raises:
             BlobStoreFullError: there is no room for it.
+            PartNotReadyError: it takes longer than a connection can be expected to stay silent.
             ResultsExpiredError: the results were removed meanwhile.
         """
         if name not in self._storing:
             task = asyncio.create_task(self._store(name, job, made))
             self._storing[name] = task
             task.add_done_callback(partial(self._forget, name))
-        return await asyncio.shield(self._storing[name])
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._storing[name]), WAIT_SECONDS)
+        except TimeoutError:
+            raise PartNotReadyError from None
 
     async def close(self) -> None:
         """Have what is being stored end early: half of a file is no use to anybody."""

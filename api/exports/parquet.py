@@ -16,7 +16,7 @@ from models.job import Result
 
 SCHEMA_VERSION: Final = 1
 METADATA_KEY: Final = b"lensqueue"
-GROUP_BYTES: Final = 8 * 2**20
+GROUP_BYTES: Final = 4 * 2**20
 GROUP_ROWS: Final = 16_384
 """A row group is held until it is full, in Arrow's form, and a file's footer has an entry for each."""
 TEXTS: Final = ("state", "error_code", "error_message", "top_label")

@@ -13,11 +13,12 @@ from api.conditional import IfNoneMatch, etag_of, matches
 from api.deps import Reader, Services, ServicesDep, SessionDep
 from api.drawing import Choice
 from api.lookup import find_kept_job
+from api.ranges import IfRange, Range, cut
 from api.schemas import results as schema
 from jobs import queries
 from jobs.errors import ItemDroppedError, NoResultYetError, NotFoundError
 from jobs.maps import Maps, maps_of, read_thumbnail
-from jobs.objects import stream_span
+from jobs.objects import Span, stream_span
 from jobs.outputs import PARTS, array_of
 from models.job import Result
 
@@ -69,6 +70,14 @@ def _binary(*media_types: str, **others: dict[str, Any]) -> dict[int | str, dict
     }
 
 
+def _parts(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
+    return {
+        206: {"content": content, "description": "The part that `Range` asked for."},
+        416: {"description": "Nothing of it is in that range (`range-not-satisfiable`)."},
+    }
+
+
 def _choice(
     layer: Layer = None,
     label: Label = None,
@@ -100,7 +109,7 @@ async def read_item(job_id: str, index: Index, caller: Reader, session: SessionD
 @router.get(
     "/scores",
     summary="Fetch patch scores",
-    responses=_binary(NPY, **{JSON: {"$ref": "#/components/schemas/Scores"}}),
+    responses=_binary(NPY, **{JSON: {"$ref": "#/components/schemas/Scores"}}) | _parts(JSON, NPY),
     response_class=Response,
 )
 async def read_scores(
@@ -113,19 +122,28 @@ async def read_scores(
     layer: Layer = None,
     label: Label = None,
     if_none_match: IfNoneMatch = None,
+    range_: Range = None,
+    if_range: IfRange = None,
 ) -> Response:
     """Cosines [layer, label, row, col] of the patch lens as JSON, or float32 as npy."""
     maps = await _find_maps(services, caller.tenant, job_id, index, output)
     write, media_type = (drawing.scores_npy, NPY) if format == "npy" else (drawing.scores_json, JSON)
-    return await _answer(
-        if_none_match,
-        (maps, "scores", format, layer, label),
-        media_type,
-        lambda: write(services.blobs, maps, layer, label),
+    headers = _headers(etag_of(repr((maps, "scores", format, layer, label))))
+    if matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    data = await asyncio.to_thread(write, services.blobs, maps, layer, label)
+    part, status, said = cut(range_, if_range, headers["ETag"], len(data))
+    return Response(
+        data[part.offset : part.offset + part.length], status, media_type=media_type, headers=headers | said
     )
 
 
-@router.get("/outputs/{name}", summary="Fetch an output", responses=_binary(BYTES), response_class=Response)
+@router.get(
+    "/outputs/{name}",
+    summary="Fetch an output",
+    responses=_binary(BYTES) | _parts(BYTES),
+    response_class=Response,
+)
 async def fetch_output(
     job_id: str,
     index: Index,
@@ -135,6 +153,8 @@ async def fetch_output(
     caller: Reader,
     services: ServicesDep,
     if_none_match: IfNoneMatch = None,
+    range_: Range = None,
+    if_range: IfRange = None,
 ) -> Response:
     """An item's array as it was stored: float32 as .npy, the activations as .safetensors.
 
@@ -147,10 +167,11 @@ async def fetch_output(
     headers = _headers(etag_of(repr(array)))
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    pieces = await asyncio.to_thread(stream_span, services.blobs, array.object, array.span)
-    headers["Content-Length"] = str(array.span.length)
+    part, status, said = cut(range_, if_range, headers["ETag"], array.span.length)
+    span = Span(array.span.offset + part.offset, part.length)
+    pieces = await asyncio.to_thread(stream_span, services.blobs, array.object, span)
     headers["Content-Disposition"] = f'attachment; filename="{array.file_name}"'
-    return StreamingResponse(pieces, media_type=BYTES, headers=headers)
+    return StreamingResponse(pieces, status, media_type=BYTES, headers=headers | said)
 
 
 @router.get("/heatmap.png", summary="Draw a heatmap", responses=_binary(PNG), response_class=Response)

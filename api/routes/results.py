@@ -41,7 +41,10 @@ _FILES: dict[str, Any] = {
         406: {"description": "`Accept` names none of the formats (`not-acceptable`)."},
         410: {"description": "The results were removed, `result_ttl_s` after the job ended."},
         416: {"description": "Nothing of the file is in that range (`range-not-satisfiable`)."},
-        503: {"description": "There is no room for the copy that parts are taken from (`blob-store-full`)."},
+        503: {
+            "description": "The copy that parts are taken from is being made (`part-not-ready`), or there is"
+            " no room for it (`blob-store-full`)."
+        },
     },
 )
 async def read_results(
@@ -66,8 +69,8 @@ async def read_results(
 
     `ndjson` has the objects of the pages, one a line. `parquet` has a row an item, `npz` labelled arrays for
     numpy. A file of a job that has ended never changes: it has an ETag, and parts of it can be fetched, so
-    that a download that broke off goes on where it was. The first request for a part waits until a copy of
-    the file was made.
+    that a download that broke off goes on where it was. A copy of the file is made for the first request
+    for a part, which waits for it or is told to come back.
     """
     wanted = format or _MEDIA_TYPES[choose(accept, list(_MEDIA_TYPES))]
     if wanted != "json" and (limit is not None or page_token is not None):

@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import socket
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -14,16 +15,19 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.app import create_app
+from api.following import ITEMS_AT_ONCE
 from api.schemas.ids import job_id
 from api.settings import ApiSettings
+from benchmarks.results import fill
 from jobs import cancel, retention
 from jobs.blobs import BlobStore
 from jobs.keys import create_key
 from jobs.leases import Appetite
-from models.types import Priority
+from models.types import JobType, Priority
 from tests.faults import change, do
 from tests.finished import finish_with, lens_payloads, submit_lens
 from tests.integration.test_polling import elapsed, process_of_the_api, served, wait_for_waiters
@@ -45,23 +49,23 @@ class Event:
 
 def events_of(answer: httpx.Response) -> Iterator[Event]:
     """Events as the standard says to read them; comments alone are one without a name."""
-    event = Event()
+    told = Event()
     for line in answer.iter_lines():
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if not line:
-            yield event
-            event = Event()
+            yield told
+            told = Event()
         elif name == "data":
-            event.data = json.loads(value)
+            told.data = json.loads(value)
         elif name == "event":
-            event.name = value
+            told.name = value
         elif name == "id":
-            event.id = value
+            told.id = value
         elif name == "retry":
-            event.retry = int(value)
+            told.retry = int(value)
         else:
-            event.comments.append(value)
+            told.comments.append(value)
 
 
 @dataclass(frozen=True)
@@ -332,3 +336,37 @@ def test_streams_end_when_the_process_is_told_to_end(
         assert list(events) == [], "it ends as a stream does, and not in the middle"
         assert process.wait(timeout=10) in {0, -signal.SIGTERM}
         assert elapsed(started) < 5
+
+
+def test_for_a_client_that_does_not_read_no_events_are_made(
+    app: FastAPI, client: Client, key: str, sessions: Sessions
+) -> None:
+    total = 60_000
+    job = fill(sessions, TENANT, JobType.LOGIT_LENS, total)
+    pages = 0
+
+    def count(*given: Any) -> None:
+        nonlocal pages
+        pages += "job_events" in given[2]
+
+    event.listen(app.state.services.sessions.kw["bind"].sync_engine, "before_cursor_execute", count)
+    with socket.socket() as slow:
+        # before it connects: what the kernel holds for it is not to grow
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        slow.connect((client.http.base_url.host, client.http.base_url.port))
+        slow.sendall(
+            f"GET /v1/jobs/{job_id(job)}/events HTTP/1.1\r\nHost: here\r\n"
+            f"Authorization: Bearer {key}\r\n\r\n".encode()
+        )
+        made = -1
+        while made != pages or not pages:
+            made = pages
+            time.sleep(1)
+        assert made < total / ITEMS_AT_ONCE / 2
+    # it has left, and is forgotten
+    until = time.monotonic() + 10
+    while len(app.state.services.streams):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert made <= pages <= made + 1
+    assert items(client.read(job)) == list(range(total))

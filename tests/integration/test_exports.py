@@ -2,6 +2,8 @@
 
 import io
 import json
+import threading
+import time
 import uuid
 from typing import Any
 
@@ -255,6 +257,29 @@ def test_a_copy_that_is_finished_after_the_results_went_does_not_stay(
     late = api.get(url, params={"format": "npz"}, headers={"Range": "bytes=0-9"})
     assert (late.status_code, late.json()["code"]) == (410, "results-expired")
     assert not any(path.is_file() for path in blobs.folder.rglob("objects/*/*/*"))
+
+
+def test_a_copy_that_takes_long_is_finished_though_nobody_waits_for_it(
+    api: TestClient, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, _ = embedding(sessions)
+    may_go_on = threading.Event()
+
+    def put_slowly(*given: Any) -> Any:
+        assert may_go_on.wait(30)
+        return put_object(*given)
+
+    monkeypatch.setattr("api.exports.exporter.put_object", put_slowly)
+    monkeypatch.setattr("api.exports.exporter.WAIT_SECONDS", 0.1)
+    for _ in range(2):
+        early = api.get(url, params={"format": "npz"}, headers={"Range": "bytes=0-9"})
+        assert (early.status_code, early.json()["code"]) == (503, "part-not-ready")
+        assert int(early.headers["Retry-After"]) > 0
+    whole = fetch(api, url, "npz")
+    may_go_on.set()
+    until = time.monotonic() + 30
+    while api.get(url, params={"format": "npz"}, headers={"Range": "bytes=0-9"}).content != whole[:10]:
+        assert time.monotonic() < until
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -213,3 +213,18 @@ def test_maps_whose_file_was_removed_are_gone(api: TestClient, items_url: str, b
         path.unlink()
     answer = api.get(f"{items_url}/0/scores")
     assert (answer.status_code, answer.json()["code"]) == (410, "blob-missing")
+
+
+def test_parts_of_an_array_are_parts_of_its_file(api: TestClient, items_url: str) -> None:
+    for url in (f"{items_url}/0/scores?format=npy", f"{items_url}/0/outputs/patch"):
+        whole = api.get(url)
+        size = len(whole.content)
+        assert (whole.headers["Accept-Ranges"], whole.headers["Content-Length"]) == ("bytes", str(size))
+        part = api.get(url, headers={"Range": "bytes=100-199", "If-Range": whole.headers["ETag"]})
+        assert (part.status_code, part.content) == (206, whole.content[100:200])
+        assert part.headers["Content-Range"] == f"bytes 100-199/{size}"
+        assert api.get(url, headers={"Range": "bytes=-1"}).content == whole.content[-1:]
+        behind = api.get(url, headers={"Range": f"bytes={size}-"})
+        assert (behind.status_code, behind.json()["code"]) == (416, "range-not-satisfiable")
+        changed = api.get(url, headers={"Range": "bytes=100-", "If-Range": '"another"'})
+        assert (changed.status_code, changed.content) == (200, whole.content)

@@ -171,3 +171,15 @@ def test_the_openapi_document_describes_all_forms(api: TestClient) -> None:
         "VectorLabel",
     ]
     assert schemas["DirectionLabel"]["required"] == ["name", "positive", "negative"]
+
+
+def test_names_that_would_outweigh_what_is_scored_are_refused(api: TestClient) -> None:
+    long = ["\N{CAT FACE}" * 990 + f"{number}" for number in range(100)]
+    answer = ask(api, *long)
+    assert_problem(answer, 422, "labels-too-long")
+    assert answer.json()["errors"][0]["pointer"] == "/labels"
+    named = [{"name": f"cat {number}", "prompts": [prompt]} for number, prompt in enumerate(long)]
+    assert ask(api, *named).status_code == 202
+    # a hundred labels of a long line of text each, and one of the longest there can be
+    assert ask(api, *(f"{number} " + "x" * 300 for number in range(100))).status_code == 202
+    assert ask(api, "\N{CAT FACE}" * 1_000).status_code == 202
