@@ -2,10 +2,9 @@
 
 import asyncio
 import re
-import tempfile
 import uuid
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import Request
@@ -23,7 +22,7 @@ from api.schemas.submissions import (
     sanitised,
 )
 from api.schemas.wire import Wire
-from api.uploads import Upload
+from api.uploads import Upload, open_spool
 from jobs.errors import (
     InvalidRequestError,
     NoInputError,
@@ -45,8 +44,6 @@ MAX_NAMES = 200
 """Of the names of unknown parts, so many characters come back."""
 BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 
-SPOOLED_IN_MEMORY_BYTES = 1024 * 1024
-"""Of a picture that is still coming in; the rest goes to disk."""
 NOBODYS = uuid.UUID(int=0)
 """The id of no image: stands for every text that is no id at all, and is refused with the unknown ones."""
 
@@ -127,8 +124,7 @@ def _media_type(request: Request) -> str:
 
 
 async def _spool(request: Request, limit_bytes: int) -> UploadFile:
-    file = tempfile.SpooledTemporaryFile(SPOOLED_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by who stores it
-    spooled = UploadFile(cast("BinaryIO", file), size=0)
+    spooled = open_spool()
     async for chunk in request.stream():
         await spooled.write(chunk)
         if (spooled.size or 0) > limit_bytes:

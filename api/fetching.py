@@ -1,15 +1,14 @@
 """Pictures by URL: fetched with a submit, a few at a time, within the bounds of any other upload."""
 
 import asyncio
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import BinaryIO, Final, cast
+from typing import Final
 
 import httpx
 from starlette.datastructures import UploadFile
 
-from api.uploads import Upload
+from api.uploads import Upload, open_spool
 from jobs.egress import Bounds, Egress
 from jobs.errors import DomainError, UrlRefusedError, UrlTooLargeError, UrlUnreachableError
 from jobs.remote import Remote, Unfetched
@@ -17,7 +16,6 @@ from jobs.remote import Remote, Unfetched
 MAX_REDIRECTS: Final = 3
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 OK: Final = 200
-SPOOLED_IN_MEMORY_BYTES: Final = 1024 * 1024
 HEADERS: Final = {"Accept": "image/*, application/octet-stream;q=0.5", "User-Agent": "lensqueue"}
 
 
@@ -137,7 +135,6 @@ def _unfetched(error: DomainError) -> Unfetched:
 
 
 async def _spool(data: bytes) -> UploadFile:
-    file = tempfile.SpooledTemporaryFile(SPOOLED_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by who stores it
-    spooled = UploadFile(cast("BinaryIO", file), size=0)
+    spooled = open_spool()
     await spooled.write(data)
     return spooled

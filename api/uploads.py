@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import hashlib
+import tempfile
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO, Final, cast
 
 from starlette.datastructures import UploadFile
 
@@ -17,6 +19,8 @@ from jobs.submit import ImageItem
 from pictures.errors import ImageTooLargeError, PictureError
 from pictures.sniff import sniff
 from pictures.upload import inspect
+
+SPOOLED_IN_MEMORY_BYTES: Final = 1024 * 1024
 
 Elsewhere = uuid.UUID | Remote | Unfetched
 """Of these a request has no bytes."""
@@ -41,6 +45,12 @@ class Upload:
     def pending(self) -> ImageItem:
         """The item before its bytes are stored."""
         return ImageItem(self.source if isinstance(self.source, Elsewhere) else Content("", 0), self.name)
+
+
+def open_spool() -> UploadFile:
+    """A file for a picture that is still coming in: large ones go to disk; whoever stores it closes it."""
+    file = tempfile.SpooledTemporaryFile(SPOOLED_IN_MEMORY_BYTES)  # noqa: SIM115 - see above
+    return UploadFile(cast("BinaryIO", file), size=0)
 
 
 async def hash_pictures(uploads: Sequence[Upload], limit_bytes: int) -> list[ImageItem]:

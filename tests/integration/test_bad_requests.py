@@ -51,7 +51,7 @@ def assert_problem(answer: Any, status: int, code: str) -> dict[str, Any]:
         (LENS | {"input": {"texts": ["a ring"]}}, "invalid-request"),
         (LENS | {"input": {"images": [{"data": "not base64!"}]}}, "invalid-request"),
         (LENS | {"input": {"images": [{"data": DATA, "custom_id": NUL}]}}, "invalid-request"),
-        (LENS | {"input": {"images": [{"url": "http://localhost"}]}}, "invalid-request"),
+        (LENS | {"input": {"images": [{"url": "http://localhost"}]}}, "urls-not-allowed"),
         (LENS | {"options": {"template": "no place for the label"}}, "invalid-request"),
         (LENS | {"options": {"outputs": ["attention"]}}, "invalid-request"),
         (LENS | {"interventions": [{"layer": 3}]}, "invalid-request"),
