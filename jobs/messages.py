@@ -49,7 +49,7 @@ def verification(endpoint_id: uuid.UUID, challenge: str, at: datetime) -> bytes:
 
 
 def job_ended(job: Job) -> bytes:
-    """That a job ended, and how; of an ended job always the same bytes."""
+    """That a job ended, and how; always the same bytes, until it is deleted, and its tags with it."""
     assert job.ended_at is not None
     wire_id = f"job_{job.id.hex}"
     data = {

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Interval, Text, Uuid, bindparam, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobs import outlook, queries, transitions
+from jobs import deliveries, outlook, queries, transitions
 from tests.faults import change
+from tests.integration.test_deliveries import add_endpoint
 from tests.ledger import MODEL, WORKER, scalar, submit_texts
 
 Sessions = sessionmaker[Session]
@@ -173,3 +175,33 @@ def test_what_a_poll_tells_of_the_queue_is_read_by_index_however_much_waits(sess
         assert rows_read(plan, "work") <= 2 + outlook.POSITIONS, prepare
         # another time far behind the others, of which no more is counted than is told
         change(sessions, "UPDATE work SET vtime = 10 * vtime WHERE unit < 500")
+
+
+def test_a_claim_of_messages_reads_few_however_much_waits_for_a_dead_endpoint(sessions: Sessions) -> None:
+    dead, alive = add_endpoint(sessions), add_endpoint(sessions, "https://alive.example.org/")
+    for endpoint_id, messages in ((dead, WAITING), (alive, 10)):
+        change(
+            sessions,
+            """INSERT INTO webhook_deliveries (endpoint_id, event, run_at)
+               SELECT :endpoint, 'job.ended', now() - n * interval '1 second'
+               FROM generate_series(1, :messages) AS n""",
+            endpoint=endpoint_id,
+            messages=messages,
+        )
+    values = {
+        "endpoints": [dead, dead],
+        "destinations": ["hooks.example.org:443"] * 2,
+        "of_endpoint": 2,
+        "of_destination": 4,
+        "limit": 30,
+        "lease": timedelta(seconds=60),
+    }
+    explained = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {deliveries.CLAIM}").bindparams(
+        bindparam("endpoints", type_=ARRAY(Uuid())),
+        bindparam("destinations", type_=ARRAY(Text())),
+        bindparam("lease", type_=Interval()),
+    )
+    with sessions() as session:
+        plan = dict(session.execute(explained, values).scalar_one()[0]["Plan"])
+    assert plan["Actual Rows"] == 2
+    assert rows_read(list(nodes(plan)), "webhook_deliveries") < 30
