@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Select, func, select, text, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
@@ -48,7 +48,7 @@ JOBS_AT_ONCE: Final[Mapping[ActionVerb, int]] = {
 }
 """A slice. A job that is tried again takes its flow's clock, of which a transaction takes one at most."""
 SLICE_SECONDS: Final = 60
-"""A job of a million items takes longer to store than other duties may."""
+"""So long one may take: a job of a million items is not stored in the seconds that other duties have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,6 @@ class Actor:
 
     def __call__(self, session: Session) -> int:
         """Returns how many jobs it came to, or 1 for an action that has ended."""
-        session.execute(text(f"SET LOCAL transaction_timeout = '{SLICE_SECONDS}s'"))
         running = select(JobAction).where(JobAction.state == ActionState.RUNNING).order_by(JobAction.id)
         for action in session.scalars(running.limit(ACTIONS_LOOKED_AT)).all():
             if came_to := self._go_on(session, action):

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import queries
-from jobs.actions import Actor
+from jobs.actions import SLICE_SECONDS, Actor
 from jobs.blobs import BlobStore
 from jobs.broker import BROKER_ERRORS, Inviter
 from jobs.deadlines import continue_cancels, expire_unstarted, stop_overdue
@@ -47,12 +47,14 @@ class Duty:
     """Something to be done now and then, in a transaction of its own; `run` returns how much it did.
 
     `lock` numbers its advisory lock, which is the same in every version that may run at once; without one all
-    processes do it. An `exhausting` duty takes a slice at a time, and is run again while it finds any.
+    processes do it. An `exhausting` duty takes a slice at a time, and is run again while it finds any; its
+    transaction may take so many `seconds`, by default TRANSACTION_SECONDS.
     """
 
     lock: int | None
     run: Callable[[Session], int]
     exhausting: bool = True
+    seconds: int | None = None
 
 
 def expiring() -> list[Duty]:
@@ -97,7 +99,7 @@ def tidying(
 
 def acting(actor: Actor) -> list[Duty]:
     """What is done to many jobs by somebody's wish."""
-    return [Duty(21, actor)]
+    return [Duty(21, actor, seconds=SLICE_SECONDS)]
 
 
 def keep(
@@ -126,14 +128,19 @@ def run_out(sessions: sessionmaker[Session], duty: Duty, stop: threading.Event) 
     turn_ends = time.monotonic() + TURN_SECONDS
     while True:
         with sessions.begin() as session:
-            done = run_alone(session, duty.lock, duty.run)
+            done = run_alone(session, duty.lock, duty.run, duty.seconds)
         if not done or not duty.exhausting or stop.is_set() or time.monotonic() > turn_ends:
             return
 
 
-def run_alone(session: Session, number: int | None, duty: Callable[[Session], int]) -> int:
+def run_alone(
+    session: Session,
+    number: int | None,
+    duty: Callable[[Session], int],
+    seconds: int | None = None,
+) -> int:
     """Run a duty unless another process is at it; returns how much it did, 0 when it was not our turn."""
-    session.execute(text(f"SET LOCAL transaction_timeout = '{TRANSACTION_SECONDS}s'"))
+    session.execute(text(f"SET LOCAL transaction_timeout = '{seconds or TRANSACTION_SECONDS}s'"))
     if number is None:
         return duty(session)
     turn = session.scalar(

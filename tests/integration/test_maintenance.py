@@ -10,10 +10,23 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
+from engine.catalog import Catalog
 from jobs import maintenance, queries
+from jobs.actions import Actor
+from jobs.admission import Quota
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
-from jobs.maintenance import Duty, expiring, invite_workers, keep, recovering, run_alone, run_out, tidying
+from jobs.maintenance import (
+    Duty,
+    acting,
+    expiring,
+    invite_workers,
+    keep,
+    recovering,
+    run_alone,
+    run_out,
+    tidying,
+)
 from jobs.submit import Terms
 from jobs.text_cache import TextBudget
 from models.types import JobState, Priority
@@ -48,15 +61,35 @@ def until(done: threading.Event) -> None:
     assert done.wait(timeout=10)
 
 
+def actor(inviter: Inviter) -> Actor:
+    return Actor(Catalog(), Quota(), lambda: 0, inviter)
+
+
+def test_a_duty_may_be_given_more_time_than_the_others(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "TRANSACTION_SECONDS", 1)
+
+    def sleep(session: Session) -> int:
+        session.execute(text("SELECT pg_sleep(1.5)"))
+        return 1
+
+    assert do(sessions, lambda session: run_alone(session, 1, sleep, 60)) == 1
+    with pytest.raises(DBAPIError):
+        do(sessions, lambda session: run_alone(session, 1, sleep))
+
+
 def test_no_two_duties_share_a_lock(inviter: Inviter, blobs: BlobStore) -> None:
-    locks = [duty.lock for duty in recovering(inviter) + tidying(blobs, TextBudget())]
+    duties = recovering(inviter) + tidying(blobs, TextBudget()) + acting(actor(inviter))
+    locks = [duty.lock for duty in duties]
     assert len(locks) == len(set(locks))
 
 
 def test_every_duty_finds_nothing_in_an_empty_ledger(
     sessions: Sessions, inviter: Inviter, blobs: BlobStore
 ) -> None:
-    for duty in expiring() + recovering(inviter) + tidying(blobs, TextBudget()):
+    duties = expiring() + recovering(inviter) + tidying(blobs, TextBudget()) + acting(actor(inviter))
+    for duty in duties:
         with sessions.begin() as session:
             assert run_alone(session, duty.lock, duty.run) == 0
 
