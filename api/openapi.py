@@ -18,6 +18,7 @@ from api import responses
 from api.links import links
 from api.schemas.api_keys import NewKey
 from api.schemas.ids import PATTERNS
+from api.schemas.job_actions import ActionRequest
 from api.schemas.problems import Problem
 from api.schemas.results import Scores
 from api.schemas.retries import RetryRequest
@@ -42,7 +43,9 @@ TAGS = {
     "jobs": "Submit a job, poll it, fetch its results.",
     "items": "One item of a job: its result, its arrays as files, its maps as numbers and as pictures.",
     "models": "Which models there are, who serves them, and what waits for them.",
-    "workers": "Who computes, and why one could not.",
+    "workers": "Who computes, why one could not, and having one claim no more.",
+    "queues": "What waits for each model, and the operator's hold on it.",
+    "job actions": "Cancel, try again or delete many jobs at once, found by what they are.",
     "results": "The results of a job, in pages or as one file.",
     "webhooks": "Where the ends of jobs are told, and every message on its way there.",
     "api keys": "Keys of your tenant: made, looked at, revoked.",
@@ -52,7 +55,7 @@ REQUESTS: Mapping[str, TypeAdapter[Any]] = {
     "JobRequest": JOB_REQUEST,
     **{
         body.__name__: TypeAdapter(body)
-        for body in (EndpointChanges, NewEndpoint, NewKey, RetryRequest, Rotation)
+        for body in (ActionRequest, EndpointChanges, NewEndpoint, NewKey, RetryRequest, Rotation)
     },
 }
 """The bodies that routes parse themselves, by the name that these refer to."""

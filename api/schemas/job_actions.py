@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, Strict, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, Strict, model_validator
 
 from api.schemas.ids import action_id
 from api.schemas.listing import MAX_VALUES, encode_before
 from api.schemas.submissions import ModelName, Tags
-from api.schemas.wire import Wire, storable
+from api.schemas.wire import DATED, WHOLE, Wire, storable
 from jobs.actions import MAX_JOBS
 from jobs.listing import JobFilter
 from models.job_action import JobAction
@@ -18,7 +18,7 @@ from models.types import ActionState, ActionVerb, JobState, JobType
 # a time is a string on the wire, and an enumeration's member too
 State = Annotated[JobState, Strict(False)]
 Type = Annotated[JobType, Strict(False)]
-Time = Annotated[AwareDatetime, Strict(False)]
+Time = Annotated[AwareDatetime, Strict(False), DATED]
 Reason = Annotated[str, Field(max_length=1_000), AfterValidator(storable)]
 
 
@@ -49,12 +49,18 @@ class ActionFilter(Wire):
 class ActionRequest(Wire):
     """What is to be done to all jobs that a filter finds; those submitted later are left alone."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {"properties": {"dry_run": {"const": False}, "expected_count": {"type": "null"}}}
+        }
+    )
+
     action: Annotated[ActionVerb, Strict(False)] = Field(
         description="`retry` tries those items again that failed or were dropped."
     )
     filter: ActionFilter
     dry_run: bool = Field(False, description="Only count the jobs.")
-    expected_count: Annotated[int, Field(ge=0, le=MAX_JOBS)] | None = Field(
+    expected_count: Annotated[int, Field(ge=0, le=MAX_JOBS), WHOLE] | None = Field(
         None,
         description="As many as a dry run has counted; if it is another number by now, nothing is done."
         " Needed unless it is one.",

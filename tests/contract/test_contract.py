@@ -44,7 +44,7 @@ def test_schemathesis_finds_nothing(
     document: Path, address: str, keys: tuple[str, str], tmp_path: Path
 ) -> None:
     mine, others = keys
-    env = {"LENSQUEUE_KEY": mine, "LENSQUEUE_OTHER_KEY": others, "SCHEMATHESIS_HOOKS": "hooks"}
+    env = {"LENSQUEUE_KEY": mine, "LENSQUEUE_OTHER_KEY": others, "LENSQUEUE_URL": address}
     run(
         PYTHON_TOOLS / "schemathesis",
         "--no-color",
@@ -58,7 +58,7 @@ def test_schemathesis_finds_nothing(
         "all",
         "--max-examples",
         EXAMPLES,
-        env={**env, "PYTHONPATH": str(HERE)},
+        env={**env, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)},
     )
 
 
