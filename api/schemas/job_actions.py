@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, Strict, model_validator
 
 from api.schemas.ids import action_id
 from api.schemas.listing import MAX_VALUES, encode_before
@@ -48,12 +48,6 @@ class ActionFilter(Wire):
 
 class ActionRequest(Wire):
     """What is to be done to all jobs that a filter finds; those submitted later are left alone."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "not": {"properties": {"dry_run": {"const": False}, "expected_count": {"type": "null"}}}
-        }
-    )
 
     action: Annotated[ActionVerb, Strict(False)] = Field(
         description="`retry` tries those items again that failed or were dropped."
