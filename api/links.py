@@ -3,47 +3,82 @@
 from collections.abc import Mapping
 from typing import Any
 
-_JOB = {"job_id": "$response.body#/id"}
-_FIRST_IMAGE = {"image_id": "$response.body#/items/0/id"}
-_AGAIN = {"job_id": "$request.path.job_id"}
-_JOB_LEADS_TO = {
-    "poll": ("read_job", _JOB),
-    "results": ("read_results", _JOB),
-    "first_item": ("read_item", {**_JOB, "index": "0"}),
-    "cancel": ("cancel_job", _JOB),
-}
-_ITEM = {"job_id": "$request.path.job_id", "index": "$request.path.index"}
-_UPLOAD_LEADS_TO = {
-    "look": ("read_image", _FIRST_IMAGE),
-    "delete": ("delete_image", _FIRST_IMAGE),
-}
-
 Leads = Mapping[str, tuple[str, Mapping[str, str]]]
+
+_HERE = "$request.path."
+_ID = "$response.body#/id"
+_FIRST = "$response.body#/items/0/id"
+
+_JOB = {"job_id": _ID}
+_SAME_JOB = {"job_id": f"{_HERE}job_id"}
+_SAME_ITEM = {**_SAME_JOB, "index": f"{_HERE}index"}
+_KEY = {"key_id": _ID}
+_ENDPOINT = {"endpoint_id": _ID}
+_SAME_ENDPOINT = {"endpoint_id": f"{_HERE}endpoint_id"}
+_IMAGE = {"image_id": _FIRST}
+
+
+def _of_job(given: Mapping[str, str]) -> Leads:
+    return {
+        "poll": ("read_job", given),
+        "results": ("read_results", given),
+        "events": ("read_events", given),
+        "request": ("read_request", given),
+        "cancel": ("cancel_job", given),
+        "retry": ("retry_job", given),
+        "delete": ("delete_job", given),
+    }
+
+
+def _of_endpoint(given: Mapping[str, str]) -> Leads:
+    return {
+        "look": ("read_webhook_endpoint", given),
+        "change": ("change_webhook_endpoint", given),
+        "verify": ("verify_webhook_endpoint", given),
+        "rotate_secret": ("rotate_webhook_secret", given),
+        "deliveries": ("list_webhook_deliveries", given),
+        "delete": ("delete_webhook_endpoint", given),
+    }
+
+
+def _of_image(given: Mapping[str, str]) -> Leads:
+    return {"look": ("read_image", given), "delete": ("delete_image", given)}
+
+
+def _of_item(given: Mapping[str, str]) -> Leads:
+    return {
+        "scores": ("read_scores", given),
+        "heatmap": ("draw_heatmap", given),
+        "overlay": ("draw_overlay", given),
+        "thumbnail": ("fetch_thumbnail", given),
+        "patch": ("fetch_output", {**given, "name": "patch"}),
+    }
+
+
 LINKS: Mapping[str, Mapping[str, Leads]] = {
-    "submit_job": {"200": _JOB_LEADS_TO, "202": _JOB_LEADS_TO},
-    "read_job": {"200": {"results": ("read_results", _AGAIN), "cancel": ("cancel_job", _AGAIN)}},
-    "cancel_job": {"200": {"poll": ("read_job", _AGAIN)}, "202": {"poll": ("read_job", _AGAIN)}},
+    "submit_job": {"200": _of_job(_JOB), "202": _of_job(_JOB)},
+    "retry_job": {"202": _of_job(_JOB)},
+    "list_jobs": {"200": _of_job({"job_id": _FIRST})},
+    "read_job": {"200": _of_job(_SAME_JOB)},
+    "cancel_job": {"200": _of_job(_SAME_JOB), "202": _of_job(_SAME_JOB)},
     "read_results": {
-        "200": {
-            "next_page": (
-                "read_results",
-                {"job_id": "$request.path.job_id", "page_token": "$response.body#/next_page_token"},
-            ),
-            "item": ("read_item", {**_AGAIN, "index": "$response.body#/items/0/index"}),
-        }
+        "200": {"item": ("read_item", {**_SAME_JOB, "index": "$response.body#/items/0/index"})},
     },
-    "read_item": {
-        "200": {
-            "scores": ("read_scores", _ITEM),
-            "heatmap": ("draw_heatmap", _ITEM),
-            "overlay": ("draw_overlay", _ITEM),
-            "thumbnail": ("fetch_thumbnail", _ITEM),
-        }
+    "read_item": {"200": _of_item(_SAME_ITEM)},
+    "create_action": {"202": {"look": ("read_action", {"action_id": _ID})}},
+    "list_actions": {"200": {"look": ("read_action", {"action_id": _FIRST})}},
+    "create_images": {"200": _of_image(_IMAGE), "201": _of_image(_IMAGE)},
+    "read_image": {"200": _of_image({"image_id": f"{_HERE}image_id"})},
+    "list_workers": {"200": {"drain": ("drain_worker", {"worker_id": _FIRST})}},
+    "create_key": {"201": {"look": ("read_key", _KEY), "revoke": ("revoke_key", _KEY)}},
+    "create_webhook_endpoint": {"201": _of_endpoint(_ENDPOINT)},
+    "read_webhook_endpoint": {"200": _of_endpoint(_SAME_ENDPOINT)},
+    "list_webhook_endpoints": {"200": _of_endpoint({"endpoint_id": _FIRST})},
+    "list_webhook_deliveries": {
+        "200": {"redeliver": ("redeliver_webhook", {**_SAME_ENDPOINT, "delivery_id": _FIRST})}
     },
-    "create_images": {"200": _UPLOAD_LEADS_TO, "201": _UPLOAD_LEADS_TO},
-    "read_image": {"200": {"delete": ("delete_image", {"image_id": "$request.path.image_id"})}},
 }
-"""Operation -> status -> name of the link -> operation it leads to and where that one's parameters are."""
+"""Operation -> status -> name of the link -> the operation it leads to, and where its parameters are."""
 
 
 def links(operation_id: str, status: str) -> dict[str, Any]:

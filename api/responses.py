@@ -127,6 +127,7 @@ OF_PROBLEMS: Mapping[str, tuple[str, ...]] = {
 }
 
 _TAGGED = {"200": ("ETag", "Cache-Control"), "304": ("ETag", "Cache-Control")}
+_PARTS = {"206": ("Content-Range", "Accept-Ranges"), "416": ("Content-Range",)}
 _POLLED = ("Retry-After",)
 _MADE = ("Location", "Cache-Control", "Idempotency-Replayed")
 _SUBMITTED = ("Location", "Preference-Applied", "Idempotency-Replayed")
@@ -140,17 +141,22 @@ OF_RESULTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "cancel_job": {"202": _POLLED},
     "retry_job": {"202": ("Location", "Idempotency-Replayed", *_POLLED)},
     "list_jobs": {"200": ("Link",)},
+    "list_actions": {"200": ("Link",)},
+    "create_action": {"202": ("Location", "Idempotency-Replayed")},
     "create_key": {"201": _MADE},
     "create_webhook_endpoint": {"201": _MADE},
     "rotate_webhook_secret": {"200": ("Cache-Control",)},
     "read_events": {"200": ("Cache-Control",)},
     "read_results": {
         "200": ("Link", "Vary", "Accept-Ranges", "Content-Disposition"),
-        "206": ("Content-Range", "Accept-Ranges", "Content-Disposition"),
-        "416": ("Content-Range",),
+        **_PARTS,
     },
-    "read_scores": _TAGGED,
-    "fetch_output": {"200": (*_TAGGED["200"], "Content-Disposition"), "304": _TAGGED["304"]},
+    "read_scores": _TAGGED | _PARTS,
+    "fetch_output": {
+        "200": (*_TAGGED["200"], "Accept-Ranges", "Content-Disposition"),
+        "304": _TAGGED["304"],
+        **_PARTS,
+    },
     "draw_heatmap": _TAGGED,
     "draw_overlay": _TAGGED,
     "fetch_thumbnail": _TAGGED,

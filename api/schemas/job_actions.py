@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, Strict, mo
 from api.schemas.ids import action_id
 from api.schemas.listing import MAX_VALUES, encode_before
 from api.schemas.submissions import ModelName, Tags
-from api.schemas.wire import Wire, storable
+from api.schemas.wire import DATED, WHOLE, Wire, storable
 from jobs.actions import MAX_JOBS
 from jobs.listing import JobFilter
 from models.job_action import JobAction
@@ -18,7 +18,7 @@ from models.types import ActionState, ActionVerb, JobState, JobType
 # a time is a string on the wire, and an enumeration's member too
 State = Annotated[JobState, Strict(False)]
 Type = Annotated[JobType, Strict(False)]
-Time = Annotated[AwareDatetime, Strict(False)]
+Time = Annotated[AwareDatetime, Strict(False), DATED]
 Reason = Annotated[str, Field(max_length=1_000), AfterValidator(storable)]
 
 
@@ -54,7 +54,7 @@ class ActionRequest(Wire):
     )
     filter: ActionFilter
     dry_run: bool = Field(False, description="Only count the jobs.")
-    expected_count: Annotated[int, Field(ge=0, le=MAX_JOBS)] | None = Field(
+    expected_count: Annotated[int, Field(ge=0, le=MAX_JOBS), WHOLE] | None = Field(
         None,
         description="As many as a dry run has counted; if it is another number by now, nothing is done."
         " Needed unless it is one.",

@@ -187,15 +187,25 @@ Pixels = Annotated[
 
 
 _SOURCES = ("data", "image_id", "url")
+
+
+def _has(*names: str) -> dict[str, Any]:
+    return {"required": list(names), "properties": {name: {} for name in names}}
+
+
 # said by `not`: generated clients would take alternatives for three types without fields
-_TWO_SOURCES: list[dict[str, Any]] = [{"required": list(pair)} for pair in combinations(_SOURCES, 2)]
-_NO_SOURCE: dict[str, Any] = {"not": {"anyOf": [{"required": [source]} for source in _SOURCES]}}
+_NOT_ONE_SOURCE: dict[str, Any] = {
+    "anyOf": [
+        *(_has(*pair) for pair in combinations(_SOURCES, 2)),
+        {"not": {"anyOf": [_has(source) for source in _SOURCES]}},
+    ]
+}
 
 
 class ImageInput(Wire):
     """A picture, inline, by its id or by its URL: exactly one of these."""
 
-    model_config = ConfigDict(json_schema_extra={"not": {"anyOf": [*_TWO_SOURCES, _NO_SOURCE]}})
+    model_config = ConfigDict(json_schema_extra={"not": _NOT_ONE_SOURCE})
 
     data: Annotated[str | SkipJsonSchema[None], GIVEN] = Field(
         None, description="The file's bytes in base64.", json_schema_extra=_base64

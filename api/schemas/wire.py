@@ -36,13 +36,13 @@ GIVEN = BeforeValidator(_given)
 
 def _dated(value: Any) -> Any:
     # pydantic takes a number for the seconds since 1970
-    if isinstance(value, str) and not _DATE.match(value):
+    if not isinstance(value, str) or not _DATE.match(value):
         raise ValueError("give it as RFC 3339 says, like 2026-11-28 or 2026-11-28T01:18:10Z")
     return value
 
 
 DATED = BeforeValidator(_dated)
-"""Of a day or a time in a query."""
+"""Of a day or a time."""
 
 
 def storable(value: str) -> str:

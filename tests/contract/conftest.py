@@ -1,15 +1,18 @@
 """The running service, two keys of two tenants, its document as a file, and the tools of `install`."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 
 from jobs.keys import create_key
 from models.types import Scope
 from tests.acceptance.conftest import RunningService, state_folder
+from tests.conftest import SAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -56,6 +59,24 @@ def document(service: RunningService, tmp_path_factory: pytest.TempPathFactory) 
     path = tmp_path_factory.mktemp("document") / "openapi.json"
     path.write_bytes(service.client.get("/openapi.json").raise_for_status().content)
     return path
+
+
+@pytest.fixture(scope="session")
+def job_with_maps(service: RunningService, keys: tuple[str, str]) -> str:
+    """The id of a job of the first key that is done and has everything that an item may have."""
+    job = {"type": "logit_lens", "labels": ["a ring", "a heart"], "options": {"outputs": ["pooled", "patch"]}}
+    with httpx.Client(base_url=service.client.base_url, headers=bearer(keys[0]), timeout=60) as client:
+        picture = (SAMPLES / "scene-00000.jpg").read_bytes()
+        files = [("images", ("a.jpg", picture, "image/jpeg"))]
+        made = client.post("/v1/jobs", data={"job": json.dumps(job)}, files=files).raise_for_status().json()
+        service.wait_until(lambda: bool(client.get(made["links"]["self"]).json()["done"]))
+        shown = client.get(made["links"]["self"]).json()
+    assert shown["state"] == "succeeded", shown
+    return str(shown["id"])
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
 
 
 def run(tool: Path, *arguments: object, env: Mapping[str, str] | None = None) -> None:

@@ -40,28 +40,6 @@ def test_redocly_finds_nothing(document: Path) -> None:
     )
 
 
-def test_schemathesis_finds_nothing(
-    document: Path, address: str, keys: tuple[str, str], tmp_path: Path
-) -> None:
-    mine, others = keys
-    env = {"LENSQUEUE_KEY": mine, "LENSQUEUE_OTHER_KEY": others, "SCHEMATHESIS_HOOKS": "hooks"}
-    run(
-        PYTHON_TOOLS / "schemathesis",
-        "--no-color",
-        "--config-file",
-        HERE / "schemathesis.toml",
-        "run",
-        document,
-        "--url",
-        address,
-        "--checks",
-        "all",
-        "--max-examples",
-        EXAMPLES,
-        env={**env, "PYTHONPATH": str(HERE)},
-    )
-
-
 def test_a_generated_client_runs_a_whole_job(
     document: Path, address: str, keys: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -81,3 +59,30 @@ def test_a_generated_client_runs_a_whole_job(
     assert re.search(r"\bdef sync_detailed\(", (package / "api" / "jobs" / "submit_job.py").read_text())
     env = {"PYTHONPATH": str(generated), "LENSQUEUE_URL": address, "LENSQUEUE_KEY": keys[0]}
     run(PYTHON_TOOLS / "python", HERE / "whole_job.py", MODEL, env=env)
+
+
+def test_schemathesis_finds_nothing(
+    document: Path, address: str, keys: tuple[str, str], job_with_maps: str
+) -> None:
+    mine, others = keys
+    env = {
+        "LENSQUEUE_KEY": mine,
+        "LENSQUEUE_OTHER_KEY": others,
+        "LENSQUEUE_URL": address,
+        "LENSQUEUE_JOB_ID": job_with_maps,
+    }
+    run(
+        PYTHON_TOOLS / "schemathesis",
+        "--no-color",
+        "--config-file",
+        HERE / "schemathesis.toml",
+        "run",
+        document,
+        "--url",
+        address,
+        "--checks",
+        "all",
+        "--max-examples",
+        EXAMPLES,
+        env={**env, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)},
+    )
