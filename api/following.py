@@ -37,7 +37,7 @@ async def look(services: Services, tenant: str, wire_id: str) -> JobView:
         ResultsExpiredError: its events went with its results.
     """
     # a session of its own: who waits must not hold a connection
-    async with services.sessions() as session:
+    async with services.reading() as session:
         job = await find_kept_job(session, tenant, wire_id)
         return view(job, await session.run_sync(outlook_of, job.id))
 
@@ -74,7 +74,7 @@ async def _events(
             place, events = page
             yield events
         changes = b""
-        if told is None or shown.progress != told.progress:
+        if told is None or _counts(shown) != _counts(told):
             changes += schema.progress_event(shown)
         if told is not None and shown.state != told.state:
             changes += schema.state_event(shown, first=False)
@@ -97,16 +97,20 @@ async def _events(
 
 def _is_beyond(shown: JobView) -> Callable[[Standing], bool]:
     """Whether there is something to tell of; workers that come and go are told to those who poll."""
-    counts = shown.progress
-    known = shown.state, counts.succeeded, counts.failed, counts.dropped
+    known = shown.state, *_counts(shown)
     return lambda now: (now.state, now.succeeded, now.failed, now.dropped) != known
+
+
+def _counts(shown: JobView) -> tuple[int, int, int]:
+    # without what is estimated: that is another at every look
+    return shown.progress.succeeded, shown.progress.failed, shown.progress.dropped
 
 
 async def _finished(services: Services, wire_id: str, place: int) -> tuple[int, bytes] | None:
     """The next items behind a place, and the place of the last of them."""
     job_id = parse_job_id(wire_id)
     values = {"job_id": job_id, "after": place, "limit": ITEMS_AT_ONCE}
-    async with services.sessions() as session:
+    async with services.reading() as session:
         rows = (await session.execute(FINISHED, values)).all()
     if not rows:
         return None

@@ -109,6 +109,8 @@ def damaged() -> bytes:
 def test_a_bad_picture_gets_its_own_error_and_keeps_the_decoder(
     pool: DecodePool, data: bytes, code: str
 ) -> None:
+    # the first one starts it
+    pool.submit(given(PICTURES["PNG"])).result()
     before = pool.pids()
     bad, good = pool.submit(given(data, PICTURES["PNG"])).result()
     assert isinstance(good, Picture)

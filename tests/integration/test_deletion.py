@@ -125,10 +125,10 @@ def test_a_job_whose_results_had_expired_is_emptied_all_the_same(
 ) -> None:
     job_id = done(sessions, blobs)
     change(sessions, "UPDATE jobs SET expires_at = now() - interval '1 hour'")
-    assert do_all(sessions, lambda session: retention.expire_results(session, blobs)) == 2
+    assert do_all(sessions, lambda session: retention.expire_results(session, blobs)) == 3
     with sessions.begin() as session:
         delete_job(session, TENANT, job_id)
-    assert do_all(sessions, lambda session: retention.expire_results(session, blobs)) == 3
+    assert do_all(sessions, lambda session: retention.expire_results(session, blobs)) == 2
     assert rows(sessions, job_id) == dict.fromkeys(TABLES, 0)
 
 

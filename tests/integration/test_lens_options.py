@@ -76,7 +76,7 @@ def test_patch_layers_are_those_of_all_that_is_read_of_patches(
 
 
 @pytest.mark.parametrize(
-    "tokens", ["first", 3, [], [-1], [True], [1.0], [100], [10_000], [[1]], {"every": 2}]
+    "tokens", ["first", 3, [], [-1], [True], [1.5], [100], [10_000], [[1]], {"every": 2}]
 )
 def test_tokens_that_the_checkpoint_has_not_are_refused(
     api: TestClient, sessions: sessionmaker[Session], tokens: Any
@@ -126,7 +126,7 @@ def test_layers_are_asked_for_in_three_ways(
         {"every": 0},
         {"every": -1},
         {"every": True},
-        {"every": 2.0},
+        {"every": 2.5},
         {"every": 10**30},
         {"every": 2, "from": 1},
         {"each": 2},
@@ -135,7 +135,7 @@ def test_layers_are_asked_for_in_three_ways(
         [DEPTH + 1],
         [0, DEPTH + 1],
         [True],
-        [1.0],
+        [1.5],
         ["1"],
         [[1]],
         [0] * 1_001,

@@ -95,7 +95,7 @@ def test_each_request_is_a_line_of_the_log_without_what_a_client_may_keep_secret
         submit(api, 1)
     lines = [line for line in logs if line["event"] == "request.answered"]
     assert [(line["method"], line["route"], line["status"]) for line in lines] == [
-        ("GET", "/v1/jobs/{job_id}", 404),
+        ("GET", "/v1/jobs/{job_id}", 422),
         ("GET", "/v1/workers", 401),
         ("GET", None, 404),
         ("POST", "/v1/jobs", 202),
