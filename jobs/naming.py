@@ -10,7 +10,7 @@ from engine.plan import count_kept
 from jobs.errors import LabelsTooLongError
 
 MAX_NAMES_BYTES: Final = 88 * 1024
-"""Of an item. A hundred labels at 28 layers, with everything that is read of them, take 160 KiB of numbers."""
+"""Of an item. A hundred labels at 28 layers, with all that is read of them, take 160 KiB of numbers."""
 MAX_DEPTH: Final = 28
 """Layers that are read of the deepest checkpoint."""
 NAMING_OUTPUTS: Final = ("pooled", "patch", "contribution")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
@@ -20,7 +21,8 @@ from models.job import Job
 log = structlog.get_logger()
 
 PIECES_AT_ONCE: Final = 2
-"""Of all exports of a process: what renders in Python takes turns with the event loop."""
+"""Of all exports of a process: what renders in Python takes turns with the event loop. They have threads of
+their own: each that ever rendered keeps some MB."""
 WAIT_SECONDS: Final = 30.0
 """Many a proxy gives up after a minute without a byte."""
 
@@ -35,8 +37,8 @@ class Exporter:
     def __init__(self, sessions: sessionmaker[Session], blobs: BlobStore) -> None:
         self._sessions = sessions
         self._blobs = blobs
-        self._pieces = asyncio.Semaphore(PIECES_AT_ONCE)
-        self._one_stored = asyncio.Semaphore(1)
+        self._pieces = ThreadPoolExecutor(PIECES_AT_ONCE, "export")
+        self._copies = ThreadPoolExecutor(1, "export-copy")
         self._storing: dict[ObjectName, asyncio.Task[int]] = {}
         self._closed = False
 
@@ -78,11 +80,12 @@ class Exporter:
         self._closed = True
         if self._storing:
             await asyncio.wait(self._storing.values())
+        for threads in (self._pieces, self._copies):
+            threads.shutdown(wait=False, cancel_futures=True)
         self._sessions.kw["bind"].dispose()
 
     async def _next(self, pieces: Iterator[bytes]) -> bytes | None:
-        async with self._pieces:
-            return await asyncio.to_thread(next, pieces, None)
+        return await asyncio.get_running_loop().run_in_executor(self._pieces, next, pieces, None)
 
     async def _rest(self, piece: bytes | None, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         while piece is not None:
@@ -90,8 +93,7 @@ class Exporter:
             piece = await self._next(pieces)
 
     async def _store(self, name: ObjectName, job: Job, made: Format) -> int:
-        async with self._one_stored:
-            return await asyncio.to_thread(self._write, name, job, made)
+        return await asyncio.get_running_loop().run_in_executor(self._copies, self._write, name, job, made)
 
     def _write(self, name: ObjectName, job: Job, made: Format) -> int:
         spans = put_object(self._blobs, name, self._until_closed(made.write(Export(self._sessions, job))))
