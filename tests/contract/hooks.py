@@ -34,7 +34,7 @@ OF_SHAPES = {"invalid-request", "malformed-body"}
 BEYOND_SCHEMAS = (
     "",  # fields that need each other
     "/images",  # none beside a rescore
-    "/input",  # nor beside texts
+    "/input(/images)?",  # nor beside texts, or in two places
     "/page_token",  # one that a page before gave
     "/(layer|label|contrast)",  # one that the item has maps of
     "/labels/[0-9]+/vector",  # a direction, so not zeros alone
