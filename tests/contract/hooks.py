@@ -34,7 +34,13 @@ OF_SHAPES = {"invalid-request", "malformed-body"}
 BEYOND_SCHEMAS = (
     "",  # fields that need each other
     "/images",  # none beside a rescore
-    "/input(/images)?",  # nor beside texts, or in two places
+    "/input(/images|/texts)?",  # nor beside texts, or in two places; and no texts for a lens
+    "/options/(outputs|layers|patch_layers|activation_layers|activation_tokens)",  # what the model has
+    "/priority",  # by the number of items
+    "/model",  # that of what is scored again
+    "/filter",  # says anything at all
+    "/low",  # below `high`
+    "/format",  # too much for JSON
     "/page_token",  # one that a page before gave
     "/(layer|label|contrast)",  # one that the item has maps of
     "/labels/[0-9]+/vector",  # a direction, so not zeros alone
@@ -67,7 +73,7 @@ schemathesis.openapi.format("binary", PICTURES)
 
 @schemathesis.hook
 def before_call(ctx: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Give ids that are made up a job to mean; leave this key and the only worker as they are."""
+    """Give ids that are made up a job to mean; leave that job, this key and the only worker as they are."""
     name, path = _operation_id(case), case.path_parameters or {}
     if name in OF_JOBS and _is_made_up(case):
         path["job_id"] = os.environ["LENSQUEUE_JOB_ID"]
@@ -75,6 +81,7 @@ def before_call(ctx: Any, case: Any, kwargs: dict[str, Any]) -> None:
     # without them the rest of the run would find nothing
     for operation, parameter, spared in (
         ("revoke_key", "key_id", _own_key_id),
+        ("delete_job", "job_id", _job_ids),
         ("drain_worker", "worker_id", _worker_ids),
     ):
         if name == operation and path.get(parameter) in spared():
@@ -131,6 +138,10 @@ def _own_key_id() -> frozenset[str]:
     keys = requests.get(f"{URL}/v1/api-keys?limit=200", headers=MINE, timeout=60).json()["items"]
     mine = os.environ["LENSQUEUE_KEY"]
     return frozenset(key["id"] for key in keys if mine.startswith(key["hint"]))
+
+
+def _job_ids() -> frozenset[str]:
+    return frozenset([os.environ["LENSQUEUE_JOB_ID"]])
 
 
 @cache
