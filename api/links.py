@@ -1,4 +1,7 @@
-"""Where an answer leads: which operations take what it holds (OpenAPI links)."""
+"""Where an answer leads: which operations take what it holds (OpenAPI links).
+
+Of what may not be there, the first of a list that may be empty for one, there is none: a link is a promise.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -56,9 +59,8 @@ def _of_item(given: Mapping[str, str]) -> Leads:
 
 
 LINKS: Mapping[str, Mapping[str, Leads]] = {
-    "submit_job": {"200": _of_job(_JOB), "202": _of_job(_JOB)},
+    "submit_job": {"202": _of_job(_JOB)},
     "retry_job": {"202": _of_job(_JOB)},
-    "list_jobs": {"200": _of_job({"job_id": _FIRST})},
     "read_job": {"200": _of_job(_SAME_JOB)},
     "cancel_job": {"200": _of_job(_SAME_JOB), "202": _of_job(_SAME_JOB)},
     "read_results": {
@@ -66,17 +68,11 @@ LINKS: Mapping[str, Mapping[str, Leads]] = {
     },
     "read_item": {"200": _of_item(_SAME_ITEM)},
     "create_action": {"202": {"look": ("read_action", {"action_id": _ID})}},
-    "list_actions": {"200": {"look": ("read_action", {"action_id": _FIRST})}},
     "create_images": {"200": _of_image(_IMAGE), "201": _of_image(_IMAGE)},
     "read_image": {"200": _of_image({"image_id": f"{_HERE}image_id"})},
-    "list_workers": {"200": {"drain": ("drain_worker", {"worker_id": _FIRST})}},
     "create_key": {"201": {"look": ("read_key", _KEY), "revoke": ("revoke_key", _KEY)}},
     "create_webhook_endpoint": {"201": _of_endpoint(_ENDPOINT)},
     "read_webhook_endpoint": {"200": _of_endpoint(_SAME_ENDPOINT)},
-    "list_webhook_endpoints": {"200": _of_endpoint({"endpoint_id": _FIRST})},
-    "list_webhook_deliveries": {
-        "200": {"redeliver": ("redeliver_webhook", {**_SAME_ENDPOINT, "delivery_id": _FIRST})}
-    },
 }
 """Operation -> status -> name of the link -> the operation it leads to, and where its parameters are."""
 

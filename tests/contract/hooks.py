@@ -16,10 +16,31 @@ MINE = {"Authorization": f"Bearer {os.environ['LENSQUEUE_KEY']}"}
 URL = os.environ["LENSQUEUE_URL"]
 IDS = re.compile(r"(?<=[a-z]_)[0-9a-f]{32}(?![0-9a-f])")
 NOBODYS = "0123456789abcdef" * 2
+OF_JOBS = {
+    "cancel_job",
+    "draw_heatmap",
+    "draw_overlay",
+    "fetch_output",
+    "fetch_thumbnail",
+    "read_events",
+    "read_item",
+    "read_job",
+    "read_request",
+    "read_results",
+    "read_scores",
+}
+OF_ITEMS = {"index": 0, "name": "patch"}
 OF_SHAPES = {"invalid-request", "malformed-body"}
 BEYOND_SCHEMAS = (
     "",  # fields that need each other
     "/images",  # none beside a rescore
+    "/input(/images|/texts)?",  # nor beside texts, or in two places; and no texts for a lens
+    "/options/(outputs|layers|patch_layers|activation_layers|activation_tokens)",  # what the model has
+    "/priority",  # by the number of items
+    "/model",  # that of what is scored again
+    "/filter",  # says anything at all
+    "/low",  # below `high`
+    "/format",  # too much for JSON
     "/page_token",  # one that a page before gave
     "/(layer|label|contrast)",  # one that the item has maps of
     "/labels/[0-9]+/vector",  # a direction, so not zeros alone
@@ -52,12 +73,19 @@ schemathesis.openapi.format("binary", PICTURES)
 
 @schemathesis.hook
 def before_call(ctx: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Leave this key and the only worker as they are: without them the rest of the run would find nothing."""
-    spared = {"revoke_key": ("key_id", _own_key_id), "drain_worker": ("worker_id", _worker_ids)}
-    name, ids = spared.get(_operation_id(case), ("", frozenset))
-    if name and (case.path_parameters or {}).get(name) in ids():
-        prefix = case.path_parameters[name].partition("_")[0]
-        case.path_parameters[name] = f"{prefix}_{NOBODYS}"
+    """Give ids that are made up a job to mean; leave that job, this key and the only worker as they are."""
+    name, path = _operation_id(case), case.path_parameters or {}
+    if name in OF_JOBS and _is_made_up(case):
+        path["job_id"] = os.environ["LENSQUEUE_JOB_ID"]
+        path.update({known: value for known, value in OF_ITEMS.items() if known in path})
+    # without them the rest of the run would find nothing
+    for operation, parameter, spared in (
+        ("revoke_key", "key_id", _own_key_id),
+        ("delete_job", "job_id", _job_ids),
+        ("drain_worker", "worker_id", _worker_ids),
+    ):
+        if name == operation and path.get(parameter) in spared():
+            path[parameter] = f"{path[parameter].partition('_')[0]}_{NOBODYS}"
 
 
 @schemathesis.hook
@@ -95,6 +123,12 @@ def refusals_are_beyond_schemas(ctx: Any, response: Any, case: Any) -> None:
     assert beyond or problem["code"] not in OF_SHAPES, problem["detail"]
 
 
+def _is_made_up(case: Any) -> bool:
+    """Whether a case fits its schema and follows upon no other, so that its ids are nobody's."""
+    meta = case.meta
+    return meta is not None and meta.generation.mode.is_positive and meta.phase.name.value != "stateful"
+
+
 def _operation_id(case: Any) -> str:
     return str(case.operation.definition.raw.get("operationId"))
 
@@ -104,6 +138,10 @@ def _own_key_id() -> frozenset[str]:
     keys = requests.get(f"{URL}/v1/api-keys?limit=200", headers=MINE, timeout=60).json()["items"]
     mine = os.environ["LENSQUEUE_KEY"]
     return frozenset(key["id"] for key in keys if mine.startswith(key["hint"]))
+
+
+def _job_ids() -> frozenset[str]:
+    return frozenset([os.environ["LENSQUEUE_JOB_ID"]])
 
 
 @cache
