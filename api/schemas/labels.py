@@ -48,7 +48,10 @@ def _unit(value: list[float]) -> list[float]:
     return [round(number, DECIMALS) for number in unit_vector(value).tolist()]
 
 
-Prompt = Annotated[str, Field(max_length=MAX_PROMPT), AfterValidator(storable)]
+# that it is not blank is checked with all else that labels are held to, and pointed at there
+Prompt = Annotated[
+    str, Field(max_length=MAX_PROMPT, json_schema_extra={"pattern": r"\S"}), AfterValidator(storable)
+]
 # the first fault is enough: a list of millions of them would be a gigabyte of faults
 Prompts = Annotated[list[Prompt], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
 OneOrMany = Annotated[
