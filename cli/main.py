@@ -1,17 +1,37 @@
 """The `lensqueue` command."""
 
 import logging
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
-from cli import demo, doctor, job_commands, keys, processes, results, service_commands, submission, up
+from cli import job_commands, results, service_commands, submission
 from cli.connection import EXITS, Connection
+from cli.lazy import LazyGroup
 from jobs import logs
+
+SERVICE, JOBS, LOOK = "The service on this machine", "Jobs", "Look around"
 
 # a person reads what commands print: what went well needs no line
 logs.configure(logging.WARNING)
+
+
+class Commands(LazyGroup):
+    """Those of the service stand on its tables and its stack, which clients can do without."""
+
+    lazy: ClassVar = {
+        "up": (SERVICE, "cli.up:up"),
+        "demo": (SERVICE, "cli.demo:demo"),
+        "api": (SERVICE, "cli.processes:api"),
+        "worker": (SERVICE, "cli.processes:worker"),
+        "migrate": (SERVICE, "cli.processes:migrate"),
+        "keys": (SERVICE, "cli.keys:app"),
+        "doctor": (SERVICE, "cli.doctor:doctor"),
+    }
+
+
 app = typer.Typer(
+    cls=Commands,
     help="What SigLIP sees, layer by layer: an asynchronous job service.",
     epilog=EXITS,
     no_args_is_help=True,
@@ -41,14 +61,6 @@ def lensqueue(
     context.obj = Connection(url, key)
 
 
-SERVICE, JOBS, LOOK = "The service on this machine", "Jobs", "Look around"
-app.command(rich_help_panel=SERVICE)(up.up)
-app.command(rich_help_panel=SERVICE)(demo.demo)
-app.command(rich_help_panel=SERVICE)(processes.api)
-app.command(rich_help_panel=SERVICE)(processes.worker)
-app.command(rich_help_panel=SERVICE)(processes.migrate)
-app.add_typer(keys.app, name="keys", rich_help_panel=SERVICE)
-app.command(rich_help_panel=SERVICE)(doctor.doctor)
 for of_job in (
     *(submission.submit, submission.watch, results.results),
     *(job_commands.cancel, job_commands.retry, job_commands.delete, job_commands.reproduce),

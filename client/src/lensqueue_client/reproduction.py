@@ -16,7 +16,7 @@ LOCAL: Final = "local:"
 """So begins the revision of a checkpoint that is a folder of whoever runs the service."""
 
 SCRIPT: Final = """\
-# The last layer's logits of one picture by plain transformers: python {name} PICTURE [CHECKPOINT_FOLDER]
+# The last layer of one picture by plain transformers: python {name} PICTURE [CHECKPOINT_FOLDER]
 import json, sys
 import torch
 from PIL import Image, ImageOps
@@ -38,9 +38,12 @@ with torch.no_grad():
     picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
     image = unit(model.vision_model(processor(picture, return_tensors="pt")["pixel_values"]).pooler_output[0])
     vectors = [mean(these) - mean(those) if those else mean(these) for _, these, those in LABELS]
-    texts = unit(torch.stack(vectors))
-    logits = model.logit_scale.exp() * (texts @ image) + model.logit_bias
-print(json.dumps({{name: logit for (name, _, _), logit in zip(LABELS, logits.tolist())}}, indent=1))
+    cosines = unit(torch.stack(vectors)) @ image
+    logits = model.logit_scale.exp() * cosines + model.logit_bias
+# scale and bias are fitted for texts: of a direction, the logit says nothing
+found = zip(LABELS, cosines.tolist(), logits.tolist())
+print(json.dumps({{name: {{"cosine": cosine, "logit": None if those else logit}}
+                  for (name, _, those), cosine, logit in found}}, indent=1))
 """
 
 
