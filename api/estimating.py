@@ -30,6 +30,8 @@ async def estimate_job(
     async with services.sessions() as session:
         if submission.webhook_endpoint_id is not None:
             await session.run_sync(endpoints.check_wanted, tenant, submission.webhook_endpoint_id)
+        # undone at once: the clock of the flow is not to be held while the queue is looked at
+        charged = await session.begin_nested()
         admission = await session.run_sync(
             admit,
             tenant,
@@ -39,6 +41,7 @@ async def estimate_job(
             input_bytes=input_bytes,
             waiting_items=services.backlog.items,
         )
+        await charged.rollback()
         found = await session.run_sync(
             estimates.estimate, submission, admission, services.catalog.find(submission.model)
         )

@@ -131,7 +131,7 @@ def _join(url: str, target: str) -> str:
 
 
 def _unfetched(url: str, error: DomainError) -> Unfetched:
-    return Unfetched(url, error.code, error.message, retryable=isinstance(error, UrlUnreachableError))
+    return Unfetched(url, error.code, error.message)
 
 
 async def _spool(data: bytes) -> UploadFile:

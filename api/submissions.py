@@ -19,7 +19,7 @@ from api.schemas.ids import parse_endpoint_id, parse_job_id
 from api.schemas.submissions import AnyRequest, EmbeddingRequest, RescoreRequest, WebhookTarget
 from api.uploads import Upload, hash_pictures, store_pictures
 from jobs import endpoints, fairness, idempotency, rescore, submit
-from jobs.admission import admit
+from jobs.admission import admit, check_room
 from jobs.errors import (
     InvalidRequestError,
     NotFoundError,
@@ -30,6 +30,7 @@ from jobs.errors import (
 )
 from jobs.idempotency import Once
 from jobs.outlook import Outlook, outlook_of
+from jobs.remote import Remote
 from jobs.rescore import Source
 from jobs.submit import Item, Submission, Terms, TextItem
 from jobs.units import Admission
@@ -137,7 +138,10 @@ async def accept(
     once = await _identify(submission, uploads, named, key, services.settings.max_image_bytes)
     if known := await find_known(services, tenant, once):
         return known
-    uploads = await services.fetcher.fetch(uploads)
+    if any(isinstance(upload.source, Remote) for upload in uploads):
+        async with services.sessions() as session:
+            await session.run_sync(check_room, tenant, services.settings.quota())
+        uploads = await services.fetcher.fetch(uploads)
     if submission.source is not None:
         # not before: the job of a key is found again when its source is gone
         rescore.check_source(submission.source, services.catalog)

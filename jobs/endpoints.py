@@ -153,7 +153,9 @@ def note_verification(session: Session, asked: WebhookEndpoint, fault: str | Non
         return endpoint
     if fault is None:
         endpoint.verified_at = datetime.now(UTC)
-        _put(endpoint, EndpointState.ENABLED, None)
+        # one that was disabled while it was asked stays so
+        if endpoint.state == asked.state:
+            _put(endpoint, EndpointState.ENABLED, None)
     elif endpoint.state != EndpointState.ENABLED:
         endpoint.state_reason = fault
     session.flush()

@@ -18,9 +18,8 @@ class Unfetched:
     url: str
     code: str
     message: str
-    retryable: bool = False
 
     @property
     def error(self) -> dict[str, Any]:
-        """As the error of its item."""
-        return {"code": self.code, "message": self.message, "retryable": self.retryable}
+        """As the error of its item: a retry takes items as they are, so that the job is to be sent again."""
+        return {"code": self.code, "message": self.message, "retryable": False}

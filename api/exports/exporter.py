@@ -72,7 +72,7 @@ class Exporter:
             task.add_done_callback(partial(self._forget, name))
         try:
             return await asyncio.wait_for(asyncio.shield(self._storing[name]), WAIT_SECONDS)
-        except TimeoutError:
+        except (TimeoutError, ClosedError):
             raise PartNotReadyError from None
 
     async def close(self) -> None:

@@ -7,10 +7,11 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from api import bodies
-from api.deps import Admin, ServicesDep, SessionDep
+from api.deps import Admin, ReadingDep, ServicesDep, SessionDep
 from api.once import IDEMPOTENCY_KEY, REPLAYED, once_of
 from api.schemas import api_keys as schema
 from api.schemas.ids import parse_key_id
+from api.schemas.pages import decode_token
 from jobs import keys
 from jobs.errors import NotFoundError
 from jobs.idempotency import Once, make_once
@@ -52,18 +53,18 @@ async def create_key(
 @router.get("", summary="List keys")
 async def list_keys(
     caller: Admin,
-    session: SessionDep,
+    session: ReadingDep,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     page_token: str | None = None,
 ) -> schema.KeysPage:
     """The keys of your tenant, newest first, with those that were revoked or expired."""
-    before = schema.decode_token(page_token)
+    before = decode_token(page_token)
     rows = await session.scalars(keys.keys_page(caller.tenant, before=before, limit=limit))
     return schema.page(rows.all(), limit)
 
 
 @router.get("/{key_id}", summary="Look at a key", responses={404: {"description": "There is no such key."}})
-async def read_key(key_id: str, caller: Admin, session: SessionDep) -> schema.KeyView:
+async def read_key(key_id: str, caller: Admin, session: ReadingDep) -> schema.KeyView:
     """What is known of a key."""
     row = await session.scalar(keys.key_by_id(caller.tenant, parse_key_id(key_id)))
     if row is None:

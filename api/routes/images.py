@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.status import HTTP_200_OK
 
 from api import bodies
-from api.deps import Reader, ServicesDep, SessionDep, Submitter
+from api.deps import Reader, ReadingDep, ServicesDep, SessionDep, Submitter
 from api.schemas import images as schema
 from api.schemas.ids import parse_image_id
 from api.settings import ApiSettings
@@ -78,7 +78,7 @@ async def create_images(
 
 
 @router.get("/{image_id}", summary="Look at an image")
-async def read_image(image_id: str, caller: Reader, session: SessionDep) -> schema.ImageView:
+async def read_image(image_id: str, caller: Reader, session: ReadingDep) -> schema.ImageView:
     """What is known of an image; its bytes are not handed out."""
     image = await session.scalar(images.image_of(caller.tenant, parse_image_id(image_id)))
     if image is None:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import drawing
 from api.conditional import IfNoneMatch, etag_of, matches
-from api.deps import Reader, Services, ServicesDep, SessionDep
+from api.deps import Reader, ReadingDep, Services, ServicesDep
 from api.drawing import Choice
 from api.lookup import find_kept_job
 from api.ranges import IfRange, Range, cut
@@ -101,7 +101,7 @@ ChoiceDep = Annotated[Choice, Depends(_choice)]
         410: {"description": "The results of its job were removed."},
     },
 )
-async def read_item(job_id: str, index: Index, caller: Reader, session: SessionDep) -> schema.ItemView:
+async def read_item(job_id: str, index: Index, caller: Reader, session: ReadingDep) -> schema.ItemView:
     """One item's result, as in the pages of results."""
     return schema.item(await _find_result(session, caller.tenant, job_id, index))
 

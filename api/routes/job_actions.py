@@ -6,11 +6,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from api import bodies
-from api.deps import Caller, Reader, Services, ServicesDep, SessionDep, Submitter
+from api.deps import Caller, Reader, ReadingDep, Services, ServicesDep, Submitter
 from api.once import IDEMPOTENCY_KEY, REPLAYED, once_of
 from api.schemas import job_actions as schema
 from api.schemas.ids import parse_action_id
-from api.schemas.listing import PageToken, decode_before, next_link
+from api.schemas.listing import PageToken, next_link
+from api.schemas.pages import decode_token
 from jobs import actions
 from jobs.actions import Wish
 from jobs.errors import NotFoundError
@@ -70,13 +71,13 @@ async def list_actions(
     request: Request,
     response: Response,
     caller: Reader,
-    session: SessionDep,
+    session: ReadingDep,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     page_token: PageToken = None,
 ) -> schema.ActionsPage:
     """Your actions, newest first."""
     rows = await session.scalars(
-        actions.actions_page(caller.tenant, before=decode_before(page_token), limit=limit)
+        actions.actions_page(caller.tenant, before=decode_token(page_token), limit=limit)
     )
     page = schema.page(rows.all(), limit)
     if page.next_page_token is not None:
@@ -88,7 +89,7 @@ async def list_actions(
 @router.get(
     "/{action_id}", summary="Look at an action", responses={404: {"description": "There is no such action."}}
 )
-async def read_action(action_id: str, caller: Reader, session: SessionDep) -> schema.ActionView:
+async def read_action(action_id: str, caller: Reader, session: ReadingDep) -> schema.ActionView:
     """How far an action is: every job that it found is done or skipped in the end."""
     action = await session.scalar(actions.action_of(caller.tenant, parse_action_id(action_id)))
     if action is None:

@@ -4,9 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from api.deps import Reader, SessionDep
+from api.deps import Reader, ReadingDep
 from api.schemas import jobs as schema
-from api.schemas.listing import PageToken, decode_before, encode_before, job_filter, next_link
+from api.schemas.listing import PageToken, job_filter, next_link
+from api.schemas.pages import decode_token, encode_token
 from jobs.listing import JobFilter, jobs_page
 from jobs.outlook import outlooks
 
@@ -33,7 +34,7 @@ async def list_jobs(
     request: Request,
     response: Response,
     caller: Reader,
-    session: SessionDep,
+    session: ReadingDep,
     wanted: Annotated[JobFilter, Depends(job_filter)],
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     page_token: PageToken = None,
@@ -43,11 +44,11 @@ async def list_jobs(
     Pages are stable: what is submitted meanwhile comes before the first one. How many there are in all is not
     counted.
     """
-    before = decode_before(page_token)
+    before = decode_token(page_token)
     found = (await session.scalars(jobs_page(caller.tenant, wanted, before=before, limit=limit))).all()
     shown = found[:limit]
     before_them = await session.run_sync(outlooks, [job.id for job in shown])
-    token = encode_before(shown[-1].id) if len(found) > limit else None
+    token = encode_token(shown[-1].id) if len(found) > limit else None
     if token is not None:
         response.headers.update(next_link(request.url.path, request.query_params.multi_items(), token))
     return schema.JobsPage(

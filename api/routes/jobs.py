@@ -120,6 +120,8 @@ async def submit_job(
         response.headers.update(REPLAYED)
     shown = schema.view(job, accepted.outlook)
     response.headers["Location"] = shown.links.self
+    # pictures in base64 and labels may weigh megabytes, and who waits does so for a minute
+    del wanted, uploads, source, submission, accepted, job
     try:
         shown = await _await(request, response, services, caller.tenant, shown, prefer)
     except (SQLAlchemyError, DomainError) as error:

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import Reader, Services, ServicesDep, SessionDep
+from api.deps import Reader, ReadingDep, Services, ServicesDep
 from api.errors import problem
 from api.schemas import models as schema
 from api.schemas.workers import WorkerError, rate
@@ -22,14 +22,14 @@ UNKNOWN: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("", summary="List models")
-async def list_models(caller: Reader, services: ServicesDep, session: SessionDep) -> schema.ModelsPage:
+async def list_models(caller: Reader, services: ServicesDep, session: ReadingDep) -> schema.ModelsPage:
     """Every model that jobs may name, whether or not anybody serves it now."""
     return schema.ModelsPage(items=await _views(services, session, services.catalog.names()))
 
 
 @router.get("/{owner}/{name}", summary="Look at a model", response_model=schema.ModelView, responses=UNKNOWN)
 async def read_model(
-    owner: str, name: str, request: Request, caller: Reader, services: ServicesDep, session: SessionDep
+    owner: str, name: str, request: Request, caller: Reader, services: ServicesDep, session: ReadingDep
 ) -> schema.ModelView | Response:
     """What a model is, who serves it, and what waits for it."""
     return await _read(request, services, session, f"{owner}/{name}")
@@ -42,7 +42,7 @@ async def read_model(
     responses=UNKNOWN,
 )
 async def read_own_model(
-    name: str, request: Request, caller: Reader, services: ServicesDep, session: SessionDep
+    name: str, request: Request, caller: Reader, services: ServicesDep, session: ReadingDep
 ) -> schema.ModelView | Response:
     """The same of a name that the operator gave, which need not have an owner."""
     return await _read(request, services, session, name)

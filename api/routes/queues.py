@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
-from api.deps import Admin, Reader, Services, ServicesDep, SessionDep
+from api.deps import Admin, Reader, ReadingDep, Services, ServicesDep
 from api.errors import problem
 from api.schemas import queues as schema
 from engine.errors import CatalogError
@@ -22,7 +22,7 @@ UNKNOWN: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("", summary="List queues")
-async def list_queues(caller: Reader, session: SessionDep) -> schema.QueuesPage:
+async def list_queues(caller: Reader, session: ReadingDep) -> schema.QueuesPage:
     """What waits for each model, of all tenants together, and which queues are paused."""
     rows = await session.execute(queues.standing())
     return schema.QueuesPage(items=[schema.view(*row) for row in rows])

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.deps import ReaderOrAdmin, ServicesDep, SessionDep
+from api.deps import ReaderOrAdmin, ReadingDep, ServicesDep
 from api.schemas import usage as schema
 from api.schemas.ids import parse_key_id
 from api.schemas.wire import DATED
@@ -24,7 +24,7 @@ MAX_DAYS = 366
 @router.get("", summary="Look at usage", responses={404: {"description": "There is no such key."}})
 async def read_usage(
     caller: ReaderOrAdmin,
-    session: SessionDep,
+    session: ReadingDep,
     services: ServicesDep,
     first: Annotated[date | None, DATED, Query(alias="from", description="The first day, in UTC.")] = None,
     last: Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from api import bodies
-from api.deps import Reader, ServicesDep, SessionDep, Submitter
+from api.deps import Reader, ReadingDep, ServicesDep, Submitter
 from api.once import IDEMPOTENCY_KEY, REPLAYED, once_of
 from api.schemas import webhooks as schema
 from api.schemas.ids import parse_endpoint_id, parse_message_id
@@ -18,7 +18,7 @@ from jobs.egress import check_url
 from jobs.endpoints import Changes, endpoint_of
 from jobs.errors import NotFoundError
 from jobs.idempotency import make_once
-from models.types import Made
+from models.types import EndpointState, Made
 
 router = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"])
 
@@ -89,7 +89,7 @@ async def create_webhook_endpoint(
 
 @router.get("", summary="List webhook endpoints")
 async def list_webhook_endpoints(
-    caller: Reader, session: SessionDep, limit: Limit = 50, page_token: str | None = None
+    caller: Reader, session: ReadingDep, limit: Limit = 50, page_token: str | None = None
 ) -> schema.EndpointsPage:
     """Your endpoints, newest first."""
     before = decode_token(page_token)
@@ -98,7 +98,7 @@ async def list_webhook_endpoints(
 
 
 @router.get("/{endpoint_id}", summary="Look at a webhook endpoint", responses=UNKNOWN)
-async def read_webhook_endpoint(endpoint_id: str, caller: Reader, session: SessionDep) -> schema.EndpointView:
+async def read_webhook_endpoint(endpoint_id: str, caller: Reader, session: ReadingDep) -> schema.EndpointView:
     """Whether an endpoint is told anything, and why it is not."""
     row = await session.scalar(endpoint_of(caller.tenant, parse_endpoint_id(endpoint_id)))
     if row is None:
@@ -117,7 +117,8 @@ async def change_webhook_endpoint(
 ) -> schema.EndpointView:
     """Change the URL or the description, disable an endpoint or enable it again.
 
-    Another URL is verified at once, as that of a new endpoint; what waits to be sent does so for a day.
+    Another URL is verified at once, as that of a new endpoint, unless the endpoint is disabled; what waits to
+    be sent does so for a day.
     """
     wanted = await bodies.read_small(request, schema.EndpointChanges)
     url = None if wanted.url is None else check_url(wanted.url, services.settings.egress_rules())
@@ -126,7 +127,7 @@ async def change_webhook_endpoint(
         row = await session.run_sync(
             endpoints.change_endpoint, caller.tenant, parse_endpoint_id(endpoint_id), changes
         )
-    if url is not None and wanted.enabled is not False:
+    if url is not None and row.state == EndpointState.PENDING:
         row = await verify(services, row)
     return schema.view(row)
 
@@ -179,7 +180,7 @@ async def rotate_webhook_secret(
 async def list_webhook_deliveries(
     endpoint_id: str,
     caller: Reader,
-    session: SessionDep,
+    session: ReadingDep,
     limit: Limit = 50,
     page_token: str | None = None,
 ) -> schema.DeliveriesPage:

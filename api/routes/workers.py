@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from api.deps import Admin, Reader, SessionDep
+from api.deps import Admin, Reader, ReadingDep, SessionDep
 from api.schemas import workers as schema
 from api.schemas.ids import parse_worker_id
 from jobs import queries, workers
@@ -12,7 +12,7 @@ router = APIRouter(prefix="/v1/workers", tags=["workers"])
 
 
 @router.get("", summary="List workers")
-async def list_workers(caller: Reader, session: SessionDep) -> schema.WorkersPage:
+async def list_workers(caller: Reader, session: ReadingDep) -> schema.WorkersPage:
     """The workers of the last day, last seen first, with the error of any that could not load."""
     rows = await session.execute(queries.workers())
     return schema.WorkersPage(items=[schema.view(worker, seen) for worker, seen in rows])

@@ -1,8 +1,5 @@
 """API keys on the wire: made with a name and scopes, shown once, told apart by how they begin."""
 
-import base64
-import binascii
-import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
@@ -10,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from api.schemas.ids import key_id
+from api.schemas.pages import encode_token
 from api.schemas.wire import WHOLE, Wire, storable
-from jobs.errors import InvalidRequestError
 from models.api_key import ApiKey
 from models.types import Scope
 
@@ -101,24 +98,3 @@ def page(rows: Sequence[ApiKey], limit: int) -> KeysPage:
     shown = rows[:limit]
     token = encode_token(shown[-1].id) if len(rows) > limit else None
     return KeysPage(items=[view(row) for row in shown], next_page_token=token)
-
-
-def encode_token(last: uuid.UUID) -> str:
-    """An opaque token for the page behind a key."""
-    return base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
-
-
-def decode_token(token: str | None) -> uuid.UUID | None:
-    """The key that a token stands behind; none without a token.
-
-    Raises:
-        InvalidRequestError: it is not a token of ours.
-    """
-    if token is None:
-        return None
-    try:
-        return uuid.UUID(bytes=base64.b64decode(token + "==", altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError):
-        raise InvalidRequestError(
-            "`page_token` is not one that this API gave.", pointer="/page_token"
-        ) from None

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, Strict, model_validator
 
 from api.schemas.ids import action_id
-from api.schemas.listing import MAX_VALUES, encode_before
+from api.schemas.listing import MAX_VALUES
+from api.schemas.pages import encode_token
 from api.schemas.submissions import ModelName, Tags
 from api.schemas.wire import DATED, WHOLE, Wire, storable
 from jobs.actions import MAX_JOBS
@@ -120,5 +121,5 @@ def page(actions: Sequence[JobAction], limit: int) -> ActionsPage:
     shown = actions[:limit]
     return ActionsPage(
         items=[view(action) for action in shown],
-        next_page_token=encode_before(shown[-1].id) if len(actions) > limit else None,
+        next_page_token=encode_token(shown[-1].id) if len(actions) > limit else None,
     )

@@ -1,8 +1,5 @@
 """How lists of jobs are asked for: filters, and tokens of pages."""
 
-import base64
-import binascii
-import uuid
 from typing import Annotated, Final
 from urllib.parse import urlencode
 
@@ -70,27 +67,6 @@ def job_filter(
         created_after=created_after,
         created_before=created_before,
     )
-
-
-def encode_before(last: uuid.UUID) -> str:
-    """An opaque token for the page behind an id, newest first."""
-    return base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
-
-
-def decode_before(token: str | None) -> uuid.UUID | None:
-    """The id that a token stands behind; None without a token.
-
-    Raises:
-        InvalidRequestError: it is not a token of ours.
-    """
-    if token is None:
-        return None
-    try:
-        return uuid.UUID(bytes=base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except (binascii.Error, ValueError):
-        raise InvalidRequestError(
-            "`page_token` is not one that this API gave.", pointer="/page_token"
-        ) from None
 
 
 def next_link(path: str, query: list[tuple[str, str]], token: str) -> dict[str, str]:

@@ -47,13 +47,21 @@ def api(state_folder: Path) -> Iterator[RunningService]:
 def disk(api: RunningService) -> int:
     """Bytes in temporary files, those without a name too, and in the blob store."""
     opened = [
-        Path(f"/proc/{api.pid('api')}/fd/{entry.name}")
+        entry
         for entry in Path(f"/proc/{api.pid('api')}/fd").iterdir()
-        if api.env["TMPDIR"] in str(entry.readlink())
+        if api.env["TMPDIR"] in target_of(entry)
     ]
     folders = (Path(api.env["TMPDIR"]), Path(api.env["LENSQUEUE_BLOBS"]))
     named = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    return sum(path.stat().st_size for path in (*opened, *named))
+    return sum(path.stat().st_size for path in (*opened, *named) if path.exists())
+
+
+def target_of(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except FileNotFoundError:
+        # closed since it was listed
+        return ""
 
 
 @contextmanager

@@ -181,7 +181,8 @@ def test_pictures_by_url_are_read_as_any_and_what_cannot_be_had_fails_alone(
     assert items[0]["image_id"] == items[1]["image_id"]
     assert items[0]["top"]["label"] == "a cyan ring"
     assert "404" in items[2]["error"]["message"]
-    assert items[2]["error"]["retryable"]
+    # a retry takes the items as they are, and fetches nothing: to be submitted again
+    assert not items[2]["error"]["retryable"]
     assert_settled(sessions)
 
 
