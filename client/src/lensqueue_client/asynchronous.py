@@ -204,9 +204,9 @@ class AsyncClient:
         """
         file = Download(target, format)
         for number in range(self._retries.times + 1):
-            asked = calls.open_results(job, file.shape, file.headers())
-            # a part of a large file is prepared first, which takes minutes
-            response = await self._run(flows.once(asked, flows.PATIENT))
+            response = await self._run(flows.open_results(job, file))
+            if response is None:
+                break
             try:
                 async with aclosing(response):
                     with file.begin(response):

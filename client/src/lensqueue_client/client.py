@@ -200,9 +200,9 @@ class Client:
         """
         file = Download(target, format)
         for number in range(self._retries.times + 1):
-            asked = calls.open_results(job, file.shape, file.headers())
-            # a part of a large file is prepared first, which takes minutes
-            response = self._run(flows.once(asked, flows.PATIENT))
+            response = self._run(flows.open_results(job, file))
+            if response is None:
+                break
             try:
                 with closing(response), file.begin(response):
                     for chunk in response.iter_bytes():

@@ -21,6 +21,7 @@ from lensqueue_client.calls import Call
 from lensqueue_client.errors import LensqueueError, WaitTimeoutError, error_of, seconds, unreachable
 
 if TYPE_CHECKING:
+    from lensqueue_client.downloads import Download
     from lensqueue_client.jobs import Job
     from lensqueue_client.pictures import Part
 
@@ -34,6 +35,7 @@ POLL_SECONDS: Final = 30
 NEWS_SECONDS: Final = 0.2
 """Between two polls that brought news: a callback need not hear of every item."""
 UPLOAD_PICTURES: Final = 100
+_NOTHING_BEHIND: Final = 416
 _GONE: Final = frozenset({404, 410})
 _HOPELESS: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
@@ -100,6 +102,9 @@ def attempt(
                 return response
             if call.gone_is_done and number and response.status_code in _GONE:
                 return response
+            # whoever goes on with a part decides what that says of it
+            if "Range" in call.headers and response.status_code == _NOTHING_BEHIND:
+                return response
             failure = error_of(response)
             if response.status_code not in AGAIN:
                 raise failure
@@ -108,6 +113,18 @@ def attempt(
         if number >= retries.times or told_too_long or time.monotonic() + after_s > deadline:
             raise failure
     raise AssertionError
+
+
+def open_results(job: Job | str, file: Download) -> Flow[httpx.Response | None]:
+    """What is missing of a file of results, open; None when an earlier try had all of it but the name."""
+    while not file.is_whole:
+        call = calls.open_results(job, file.shape, file.headers())
+        # a part of a large file is prepared first, which takes minutes
+        response = yield from attempt(call, PATIENT)
+        if response.status_code != _NOTHING_BEHIND:
+            return response
+        file.settle(response)
+    return None
 
 
 def wait(job: Job | str, timeout_s: float | None, on_progress: Callable[[Job], object] | None) -> Flow[Job]:

@@ -1,0 +1,86 @@
+"""What the client does about answers that a service gives seldom, and about its own limits."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lensqueue_client import AsyncClient, Client, Retries
+
+JOB = "job_" + "0" * 32
+KEY = "lq_test"
+Answer = tuple[int, Mapping[str, str], bytes]
+
+
+@contextmanager
+def service(answer: Callable[[BaseHTTPRequestHandler], Answer]) -> Iterator[str]:
+    """The address of something that answers so."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            status, headers, body = answer(self)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def download(url: str, target: Path) -> Path:
+    """By the client that waits."""
+    with Client(url, KEY, retries=Retries(times=0)) as client:
+        return client.download(JOB, target)
+
+
+def download_with_asyncio(url: str, target: Path) -> Path:
+    """By the client for asyncio."""
+
+    async def run() -> Path:
+        async with AsyncClient(url, KEY, retries=Retries(times=0)) as client:
+            return await client.download(JOB, target)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("fetch", [download, download_with_asyncio])
+@pytest.mark.parametrize(("part", "requests"), [(b"whole", 1), (b"longer than it", 2), (b"who", 1)])
+def test_a_part_behind_which_there_is_nothing_is_the_file_or_is_dropped(
+    tmp_path: Path, fetch: Callable[[str, Path], Path], part: bytes, requests: int
+) -> None:
+    (tmp_path / "results.ndjson.part").write_bytes(part)
+    (tmp_path / "results.ndjson.part.etag").write_text('"tag"')
+    asked = []
+
+    def answer(request: BaseHTTPRequestHandler) -> Answer:
+        asked.append(request.headers["Range"])
+        start = int((asked[-1] or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        if start >= len(b"whole"):
+            return 416, {"Content-Range": "bytes */5"}, b"{}"
+        return 206 if start else 200, {"ETag": '"tag"'}, b"whole"[start:]
+
+    with service(answer) as url:
+        target = fetch(url, tmp_path / "results.ndjson")
+
+    assert target.read_bytes() == b"whole"
+    assert len(asked) == requests
+    assert list(tmp_path.iterdir()) == [target]
