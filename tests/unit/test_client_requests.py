@@ -8,11 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from lensqueue_client import AsyncClient, Client, Retries
 
 JOB = "job_" + "0" * 32
+ALONE = httpx.Limits(max_connections=1)
 KEY = "lq_test"
 Answer = tuple[int, Mapping[str, str], bytes]
 
@@ -84,3 +86,21 @@ def test_a_part_behind_which_there_is_nothing_is_the_file_or_is_dropped(
     assert target.read_bytes() == b"whole"
     assert len(asked) == requests
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_events_that_were_all_heard_give_their_connection_back() -> None:
+    with service(lambda _: (204, {}, b"")) as url:
+        alone = httpx.HTTPTransport(limits=ALONE)
+        with Client(url, KEY, timeout=2, retries=Retries(times=0), transport=alone) as client:
+            assert [list(client.events(JOB)) for _ in range(2)] == [[], []]
+
+
+def test_events_that_were_all_heard_give_their_connection_back_with_asyncio() -> None:
+    async def run(url: str) -> None:
+        alone = httpx.AsyncHTTPTransport(limits=ALONE)
+        async with AsyncClient(url, KEY, timeout=2, retries=Retries(times=0), transport=alone) as client:
+            for _ in range(2):
+                assert [event async for event in client.events(JOB)] == []
+
+    with service(lambda _: (204, {}, b"")) as url:
+        asyncio.run(run(url))

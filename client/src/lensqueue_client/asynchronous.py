@@ -225,9 +225,9 @@ class AsyncClient:
         reader = EventReader(last_event_id)
         while not reader.is_done:
             response = await self._send(calls.open_events(job, reader.last_id))
-            if response.status_code == httpx.codes.NO_CONTENT:
-                return  # all of it was heard
             async with aclosing(response):
+                if response.status_code == httpx.codes.NO_CONTENT:
+                    return  # all of it was heard
                 try:
                     async for chunk in response.aiter_bytes():
                         for event in reader.feed(chunk):

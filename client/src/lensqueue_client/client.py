@@ -220,9 +220,9 @@ class Client:
         reader = EventReader(last_event_id)
         while not reader.is_done:
             response = self._send(calls.open_events(job, reader.last_id))
-            if response.status_code == httpx.codes.NO_CONTENT:
-                return  # all of it was heard
             with closing(response):
+                if response.status_code == httpx.codes.NO_CONTENT:
+                    return  # all of it was heard
                 try:
                     for chunk in response.iter_bytes():
                         yield from reader.feed(chunk)
