@@ -1,6 +1,8 @@
 """What the client does about answers that a service gives seldom, and about its own limits."""
 
 import asyncio
+import io
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lensqueue_client import AsyncClient, Client, Retries
+from lensqueue_client import AsyncClient, Client, Retries, flows
 
 JOB = "job_" + "0" * 32
 ALONE = httpx.Limits(max_connections=1)
@@ -34,6 +36,9 @@ def service(answer: Callable[[BaseHTTPRequestHandler], Answer]) -> Iterator[str]
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.do_GET()
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -104,3 +109,28 @@ def test_events_that_were_all_heard_give_their_connection_back_with_asyncio() ->
 
     with service(lambda _: (204, {}, b"")) as url:
         asyncio.run(run(url))
+
+
+def test_pictures_are_uploaded_as_many_at_a_time_as_a_request_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows, "UPLOAD_BYTES", 10)
+    (tmp_path / "six").write_bytes(b"666666")
+    four = io.BytesIO(b"4444")
+    four.read()
+    bodies = []
+
+    def answer(request: BaseHTTPRequestHandler) -> Answer:
+        body = request.rfile.read(int(request.headers["content-length"]))
+        bodies.append(
+            [each for each in (b"666666", b"4444", b"1", b"c" * 12) if b"\n" + each + b"\r" in body]
+        )
+        items = [{"id": f"{len(bodies)}-{place}"} for place in range(body.count(b"filename="))]
+        return 200, {}, json.dumps({"items": items}).encode()
+
+    with service(answer) as url, Client(url, KEY) as client:
+        ids = client.upload([tmp_path / "six", four, b"1", b"c" * 12, b"1", b"1"])
+        assert client.upload([]) == []
+
+    assert bodies == [[b"666666", b"4444"], [b"1"], [b"c" * 12], [b"1"]]
+    assert ids == ["1-0", "1-1", "2-0", "3-0", "4-0", "4-1"]

@@ -256,7 +256,7 @@ class AsyncClient:
         """Keep pictures, to be named in many jobs; their ids, in order.
 
         Raises:
-            InvalidRequestError: one of them is no picture; of its hundred none is kept.
+            InvalidRequestError: one of them is no picture; of those sent with it none is kept.
         """
         return await self._run(flows.upload(parts_of(images), self._retries))
 

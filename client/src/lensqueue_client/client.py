@@ -250,7 +250,7 @@ class Client:
         """Keep pictures, to be named in many jobs; their ids, in order.
 
         Raises:
-            InvalidRequestError: one of them is no picture; of its hundred none is kept.
+            InvalidRequestError: one of them is no picture; of those sent with it none is kept.
         """
         return self._run(flows.upload(parts_of(images), self._retries))
 

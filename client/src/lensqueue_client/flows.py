@@ -10,7 +10,7 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -19,6 +19,7 @@ import httpx
 from lensqueue_client import calls
 from lensqueue_client.calls import Call
 from lensqueue_client.errors import LensqueueError, WaitTimeoutError, error_of, seconds, unreachable
+from lensqueue_client.pictures import size_of
 
 if TYPE_CHECKING:
     from lensqueue_client.downloads import Download
@@ -35,6 +36,8 @@ POLL_SECONDS: Final = 30
 NEWS_SECONDS: Final = 0.2
 """Between two polls that brought news: a callback need not hear of every item."""
 UPLOAD_PICTURES: Final = 100
+UPLOAD_BYTES: Final = 64 * 1024 * 1024
+"""Of one request, unless a single picture has more: the service takes four times as much."""
 _NOTHING_BEHIND: Final = 416
 _GONE: Final = frozenset({404, 410})
 _HOPELESS: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
@@ -162,9 +165,22 @@ def wait(job: Job | str, timeout_s: float | None, on_progress: Callable[[Job], o
 def upload(parts: list[Part], retries: Retries) -> Flow[list[str]]:
     """The ids of pictures, sent some at a time."""
     ids: list[str] = []
-    for start in range(0, len(parts), UPLOAD_PICTURES):
-        chunk = parts[start : start + UPLOAD_PICTURES]
-        if any(part.image_id for part in chunk):
-            raise ValueError("an image id is uploaded already")
-        ids += yield from once(calls.upload_images(chunk), retries)
+    if any(part.image_id for part in parts):
+        raise ValueError("an image id is uploaded already")
+    for batch in _batches(parts):
+        ids += yield from once(calls.upload_images(batch), retries)
     return ids
+
+
+def _batches(parts: list[Part]) -> Iterator[list[Part]]:
+    batch: list[Part] = []
+    batch_bytes = 0
+    for part in parts:
+        part_bytes = size_of(part)
+        if batch and (len(batch) == UPLOAD_PICTURES or batch_bytes + part_bytes > UPLOAD_BYTES):
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(part)
+        batch_bytes += part_bytes
+    if batch:
+        yield batch
