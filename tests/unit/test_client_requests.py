@@ -53,6 +53,12 @@ def service(answer: Callable[[BaseHTTPRequestHandler], Answer]) -> Iterator[str]
         server.server_close()
 
 
+def told(state: str) -> bytes:
+    """A job as the service tells of it."""
+    job = {"id": JOB, "type": "embedding", "model": "m", "state": state, "progress": {"total": 1}}
+    return json.dumps({**job, "done": state != "running"}).encode()
+
+
 def download(url: str, target: Path) -> Path:
     """By the client that waits."""
     with Client(url, KEY, retries=Retries(times=0)) as client:
@@ -134,3 +140,21 @@ def test_pictures_are_uploaded_as_many_at_a_time_as_a_request_holds(
 
     assert bodies == [[b"666666", b"4444"], [b"1"], [b"c" * 12], [b"1"]]
     assert ids == ["1-0", "1-1", "2-0", "3-0", "4-0", "4-1"]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "prefer"), [(60, "wait=30"), (10, "wait=8"), (1, None), (httpx.Timeout(None), "wait=30")]
+)
+def test_a_poll_is_held_for_less_than_its_answer_is_waited_for(
+    timeout: float | httpx.Timeout, prefer: str | None
+) -> None:
+    asked = []
+
+    def answer(request: BaseHTTPRequestHandler) -> Answer:
+        asked.append(request.headers["Prefer"])
+        return 200, {}, told("running" if len(asked) == 1 else "succeeded")
+
+    with service(answer) as url, Client(url, KEY, timeout=timeout) as client:
+        assert client.wait(JOB).state == "succeeded"
+
+    assert asked == [None, prefer]

@@ -116,7 +116,7 @@ class AsyncClient:
         Raises:
             WaitTimeoutError: it was not done in the time given; it goes on.
         """
-        return await self._run(flows.wait(job, timeout, on_progress))
+        return await self._run(flows.wait(job, timeout, on_progress, self._http.timeout.read))
 
     async def jobs(self, *, page_size: int = PAGE_ITEMS, **filters: Any) -> AsyncIterator[Job]:
         """Jobs, newest first, page by page, chosen by `state`, `type`, `model`, `tag`, `created_after`."""

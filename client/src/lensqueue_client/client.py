@@ -114,7 +114,7 @@ class Client:
         Raises:
             WaitTimeoutError: it was not done in the time given; it goes on.
         """
-        return self._run(flows.wait(job, timeout, on_progress))
+        return self._run(flows.wait(job, timeout, on_progress, self._http.timeout.read))
 
     def jobs(self, *, page_size: int = PAGE_ITEMS, **filters: Any) -> Iterator[Job]:
         """Jobs, newest first, page by page, chosen by `state`, `type`, `model`, `tag`, `created_after`."""

@@ -33,6 +33,8 @@ AGAIN: Final = frozenset({429, 502, 503, 504})
 """Answers that say: not now."""
 POLL_SECONDS: Final = 30
 """How long the service is asked to hold a poll."""
+READ_SHARE: Final = 0.8
+"""Of the time that an answer may take, a poll is held for so much."""
 NEWS_SECONDS: Final = 0.2
 """Between two polls that brought news: a callback need not hear of every item."""
 UPLOAD_PICTURES: Final = 100
@@ -130,14 +132,22 @@ def open_results(job: Job | str, file: Download) -> Flow[httpx.Response | None]:
     return None
 
 
-def wait(job: Job | str, timeout_s: float | None, on_progress: Callable[[Job], object] | None) -> Flow[Job]:
+def wait(
+    job: Job | str,
+    timeout_s: float | None,
+    on_progress: Callable[[Job], object] | None,
+    read_timeout_s: float | None,
+) -> Flow[Job]:
     """The job once it is done: by long polls, through restarts of the service.
+
+    A poll is held for less than the connection would wait for its answer.
 
     Raises:
         WaitTimeoutError: it was not, in the time given.
     """
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
     seen = (yield from once(calls.get_job(job), PATIENT)) if isinstance(job, str) else job
+    longest_s = min(POLL_SECONDS, math.inf if read_timeout_s is None else read_timeout_s * READ_SHARE)
     tag: str | None = None
     after_s = 0.0
     if on_progress:
@@ -146,7 +156,8 @@ def wait(job: Job | str, timeout_s: float | None, on_progress: Callable[[Job], o
         left_s = deadline - time.monotonic()
         if left_s <= after_s:
             raise WaitTimeoutError(seen)
-        headers = {"Prefer": f"wait={max(1, math.floor(min(left_s, POLL_SECONDS)))}"}
+        held_s = math.floor(min(max(1.0, left_s), longest_s))
+        headers = {"Prefer": f"wait={held_s}"} if held_s else {}
         if on_progress and tag:
             headers["If-None-Match"] = tag  # back at the first news, not at the end
         response = yield from attempt(calls.get_job(seen, headers), PATIENT, after_s, deadline)
