@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lensqueue_client import AsyncClient, Client, Retries, flows
+from lensqueue_client import AsyncClient, Client, Retries, UnavailableError, WaitTimeoutError, flows
 
 JOB = "job_" + "0" * 32
 ALONE = httpx.Limits(max_connections=1)
@@ -158,3 +158,30 @@ def test_a_poll_is_held_for_less_than_its_answer_is_waited_for(
         assert client.wait(JOB).state == "succeeded"
 
     assert asked == [None, prefer]
+
+
+def test_a_wait_whose_time_is_over_while_the_service_is_away_says_so_and_why() -> None:
+    asked = []
+
+    def answer(_: BaseHTTPRequestHandler) -> Answer:
+        asked.append(1)
+        return (200, {}, told("running")) if len(asked) == 1 else (503, {"Retry-After": "100"}, b"{}")
+
+    with service(answer) as url, Client(url, KEY) as client, pytest.raises(WaitTimeoutError) as caught:
+        client.wait(JOB, timeout=50)
+
+    assert caught.value.job.state == "running"
+    assert isinstance(caught.value.__cause__, UnavailableError)
+
+
+def test_a_wait_for_a_job_that_was_never_seen_ends_in_its_time_too() -> None:
+    asked = []
+
+    def answer(_: BaseHTTPRequestHandler) -> Answer:
+        asked.append(1)
+        return 503, {"Retry-After": "100"}, b"{}"
+
+    with service(answer) as url, Client(url, KEY) as client, pytest.raises(UnavailableError):
+        client.wait(JOB, timeout=50)
+
+    assert len(asked) == 1

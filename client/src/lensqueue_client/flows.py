@@ -87,9 +87,13 @@ def once(call: Call[Answer], retries: Retries) -> Flow[Answer]:
 
 
 def attempt(
-    call: Call[Any], retries: Retries, after_s: float = 0.0, deadline: float = math.inf
+    call: Call[Any],
+    retries: Retries,
+    after_s: float = 0.0,
+    deadline: float = math.inf,
+    late: LensqueueError | None = None,
 ) -> Flow[httpx.Response]:
-    """Send until there is an answer other than "not now".
+    """Send until there is an answer other than "not now", or raise `late` at the deadline.
 
     Whatever is sent may be sent again: what creates something has an Idempotency-Key, the same each time.
     """
@@ -102,22 +106,30 @@ def attempt(
             if isinstance(error, _HOPELESS):
                 raise failure from error
         else:
-            # a second deletion, or one whose first answer was lost
-            if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
-                return response
-            if call.gone_is_done and number and response.status_code in _GONE:
-                return response
-            # whoever goes on with a part decides what that says of it
-            if "Range" in call.headers and response.status_code == _NOTHING_BEHIND:
+            if _is_answer(call, response, number):
                 return response
             failure = error_of(response)
             if response.status_code not in AGAIN:
                 raise failure
         after_s = retries.pause(number, failure.retry_after_s)
+        if time.monotonic() + after_s > deadline:
+            if late is None:
+                raise failure
+            raise late from failure
         told_too_long = (failure.retry_after_s or 0) > retries.longest_told_s
-        if number >= retries.times or told_too_long or time.monotonic() + after_s > deadline:
+        if number >= retries.times or told_too_long:
             raise failure
     raise AssertionError
+
+
+def _is_answer(call: Call[Any], response: httpx.Response, number: int) -> bool:
+    if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
+        return True
+    # a second deletion, or one whose first answer was lost
+    if call.gone_is_done and number and response.status_code in _GONE:
+        return True
+    # whoever goes on with a part decides what that says of it
+    return "Range" in call.headers and response.status_code == _NOTHING_BEHIND
 
 
 def open_results(job: Job | str, file: Download) -> Flow[httpx.Response | None]:
@@ -144,9 +156,13 @@ def wait(
 
     Raises:
         WaitTimeoutError: it was not, in the time given.
+        LensqueueError: what was last answered, if in that time not even the job was.
     """
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    seen = (yield from once(calls.get_job(job), PATIENT)) if isinstance(job, str) else job
+    if isinstance(job, str):
+        seen = calls.read_job((yield from attempt(calls.get_job(job), PATIENT, deadline=deadline)))
+    else:
+        seen = job
     longest_s = min(POLL_SECONDS, math.inf if read_timeout_s is None else read_timeout_s * READ_SHARE)
     tag: str | None = None
     after_s = 0.0
@@ -160,7 +176,8 @@ def wait(
         headers = {"Prefer": f"wait={held_s}"} if held_s else {}
         if on_progress and tag:
             headers["If-None-Match"] = tag  # back at the first news, not at the end
-        response = yield from attempt(calls.get_job(seen, headers), PATIENT, after_s, deadline)
+        poll = calls.get_job(seen, headers)
+        response = yield from attempt(poll, PATIENT, after_s, deadline, WaitTimeoutError(seen))
         granted = "Preference-Applied" in response.headers
         # whom it would not let wait, it tells when to ask again
         after_s = 0.0 if granted else seconds(response.headers.get("Retry-After")) or 1.0
