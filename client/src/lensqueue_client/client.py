@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from lensqueue_client.calls import Call
     from lensqueue_client.items import Item
     from lensqueue_client.jobs import Job
+    from lensqueue_client.models import Model, Queue, Worker
     from lensqueue_client.reproduction import Reproduction
-    from lensqueue_client.service import Model, Queue, Worker
     from lensqueue_client.submissions import EmbeddingOptions, Label, LensOptions, RescoreOptions
 
 Result = TypeVar("Result")
