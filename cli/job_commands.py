@@ -103,7 +103,7 @@ def reproduce(
 
 
 def usage(context: typer.Context, as_json: JsonOption = False) -> None:
-    """What the key's tenant used, by day."""
+    """What the key used, by day; with the scope admin, what its whole tenant did."""
     with connected(context, as_json=as_json) as client:
         told = client.usage()
     if as_json or not told.get("items"):

@@ -5,12 +5,12 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli.connection import JsonOption, notes, print_json
 from cli.console import console, fail
 from cli.database import StateOption, opened
 from jobs.keys import DEFAULT_SCOPES, DEFAULT_TENANT, all_keys, create_key, revoke_key
@@ -24,9 +24,6 @@ MAX_REQUESTS_PER_MINUTE = 10_000_000
 ID = re.compile(r"key_([0-9a-f]{32})")
 
 app = typer.Typer(help="API keys.", no_args_is_help=True)
-notes = Console(stderr=True, highlight=False)
-
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else.")]
 
 
 def _check_text(value: str | None) -> str | None:
@@ -77,7 +74,7 @@ def create(
             expires_in=None if expires_in_days is None else timedelta(days=expires_in_days),
         )
     if as_json:
-        _print_json({**_facts(made.row), "key": made.key})
+        print_json({**_facts(made.row), "key": made.key})
         return
     # alone on stdout: KEY=$(lensqueue keys create ...) holds it
     typer.echo(made.key)
@@ -95,7 +92,7 @@ def list_keys(
     with opened(state) as session:
         rows = session.execute(all_keys(tenant)).all()
     if as_json:
-        _print_json({"items": [_facts(row) for row, _ in rows]})
+        print_json({"items": [_facts(row) for row, _ in rows]})
         return
     heads = ("id", "begins with", "name", "tenant", "scopes", "a minute", "state", "last used")
     table = Table(*heads, box=None, pad_edge=False)
@@ -133,7 +130,7 @@ def revoke(
         revoke_key(session, row.tenant, row.id, leave_an_admin=False)
         session.refresh(row)
     if as_json:
-        _print_json(_facts(row))
+        print_json(_facts(row))
     else:
         notes.print(f"{key_id} ({escape(row.name)}) is revoked.", soft_wrap=True)
 
@@ -159,7 +156,3 @@ def _wire_id(value: uuid.UUID) -> str:
 
 def _time(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())

@@ -22,7 +22,7 @@ from jobs.blobs import BlobStore
 from jobs.errors import BlobStoreMissingError
 from jobs.settings import ServiceSettings
 from lensqueue_client import AuthenticationError, Client, LensqueueError, Retries, UnavailableError
-from lensqueue_client.configuration import DEFAULT_URL
+from lensqueue_client.configuration import address
 from models import schema
 from models.session import sync_sessions
 
@@ -62,7 +62,7 @@ def check_parts(settings: ServiceSettings) -> Iterator[Finding]:
 
 def check_api(connection: Connection, models: Sequence[str]) -> Iterator[Finding]:
     """The API as a client sees it, and who works for it."""
-    url = connection.url or DEFAULT_URL
+    url = address(connection.url)
     try:
         with Client(connection.url, connection.key, timeout=10, retries=Retries(times=0)) as client:
             found = {model.name: model for model in client.models()}

@@ -24,9 +24,9 @@ from lensqueue_client.events import Event
 from lensqueue_client.flows import Retries
 from lensqueue_client.items import Item, Top
 from lensqueue_client.jobs import ItemError, Job, Obstacle, Progress
+from lensqueue_client.models import Dimensions, Model, Queue, Worker
 from lensqueue_client.pictures import Picture
 from lensqueue_client.reproduction import Reproduction
-from lensqueue_client.service import Dimensions, Model, Queue, Worker
 
 __all__ = [
     "AsyncClient",

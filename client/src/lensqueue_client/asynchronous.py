@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from lensqueue_client.calls import Call
     from lensqueue_client.items import Item
     from lensqueue_client.jobs import Job
+    from lensqueue_client.models import Model, Queue, Worker
     from lensqueue_client.reproduction import Reproduction
-    from lensqueue_client.service import Model, Queue, Worker
     from lensqueue_client.submissions import EmbeddingOptions, Label, LensOptions, RescoreOptions
 
 Result = TypeVar("Result")
@@ -116,7 +116,7 @@ class AsyncClient:
         Raises:
             WaitTimeoutError: it was not done in the time given; it goes on.
         """
-        return await self._run(flows.wait(job, timeout, on_progress))
+        return await self._run(flows.wait(job, timeout, on_progress, self._http.timeout.read))
 
     async def jobs(self, *, page_size: int = PAGE_ITEMS, **filters: Any) -> AsyncIterator[Job]:
         """Jobs, newest first, page by page, chosen by `state`, `type`, `model`, `tag`, `created_after`."""
@@ -204,9 +204,9 @@ class AsyncClient:
         """
         file = Download(target, format)
         for number in range(self._retries.times + 1):
-            asked = calls.open_results(job, file.shape, file.headers())
-            # a part of a large file is prepared first, which takes minutes
-            response = await self._run(flows.once(asked, flows.PATIENT))
+            response = await self._run(flows.open_results(job, file))
+            if response is None:
+                break
             try:
                 async with aclosing(response):
                     with file.begin(response):
@@ -225,9 +225,9 @@ class AsyncClient:
         reader = EventReader(last_event_id)
         while not reader.is_done:
             response = await self._send(calls.open_events(job, reader.last_id))
-            if response.status_code == httpx.codes.NO_CONTENT:
-                return  # all of it was heard
             async with aclosing(response):
+                if response.status_code == httpx.codes.NO_CONTENT:
+                    return  # all of it was heard
                 try:
                     async for chunk in response.aiter_bytes():
                         for event in reader.feed(chunk):
@@ -256,7 +256,7 @@ class AsyncClient:
         """Keep pictures, to be named in many jobs; their ids, in order.
 
         Raises:
-            InvalidRequestError: one of them is no picture; of its hundred none is kept.
+            InvalidRequestError: one of them is no picture; of those sent with it none is kept.
         """
         return await self._run(flows.upload(parts_of(images), self._retries))
 

@@ -14,7 +14,7 @@ import httpx
 from lensqueue_client.errors import LensqueueError
 from lensqueue_client.items import Item, item_of
 from lensqueue_client.jobs import Job, job_of
-from lensqueue_client.service import Model, Queue, Worker, model_of, queue_of, worker_of
+from lensqueue_client.models import Model, Queue, Worker, model_of, queue_of, worker_of
 
 if TYPE_CHECKING:
     from lensqueue_client.pictures import Part

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from lensqueue_client.calls import Call
     from lensqueue_client.items import Item
     from lensqueue_client.jobs import Job
+    from lensqueue_client.models import Model, Queue, Worker
     from lensqueue_client.reproduction import Reproduction
-    from lensqueue_client.service import Model, Queue, Worker
     from lensqueue_client.submissions import EmbeddingOptions, Label, LensOptions, RescoreOptions
 
 Result = TypeVar("Result")
@@ -114,7 +114,7 @@ class Client:
         Raises:
             WaitTimeoutError: it was not done in the time given; it goes on.
         """
-        return self._run(flows.wait(job, timeout, on_progress))
+        return self._run(flows.wait(job, timeout, on_progress, self._http.timeout.read))
 
     def jobs(self, *, page_size: int = PAGE_ITEMS, **filters: Any) -> Iterator[Job]:
         """Jobs, newest first, page by page, chosen by `state`, `type`, `model`, `tag`, `created_after`."""
@@ -200,9 +200,9 @@ class Client:
         """
         file = Download(target, format)
         for number in range(self._retries.times + 1):
-            asked = calls.open_results(job, file.shape, file.headers())
-            # a part of a large file is prepared first, which takes minutes
-            response = self._run(flows.once(asked, flows.PATIENT))
+            response = self._run(flows.open_results(job, file))
+            if response is None:
+                break
             try:
                 with closing(response), file.begin(response):
                     for chunk in response.iter_bytes():
@@ -220,9 +220,9 @@ class Client:
         reader = EventReader(last_event_id)
         while not reader.is_done:
             response = self._send(calls.open_events(job, reader.last_id))
-            if response.status_code == httpx.codes.NO_CONTENT:
-                return  # all of it was heard
             with closing(response):
+                if response.status_code == httpx.codes.NO_CONTENT:
+                    return  # all of it was heard
                 try:
                     for chunk in response.iter_bytes():
                         yield from reader.feed(chunk)
@@ -250,7 +250,7 @@ class Client:
         """Keep pictures, to be named in many jobs; their ids, in order.
 
         Raises:
-            InvalidRequestError: one of them is no picture; of its hundred none is kept.
+            InvalidRequestError: one of them is no picture; of those sent with it none is kept.
         """
         return self._run(flows.upload(parts_of(images), self._retries))
 

@@ -33,7 +33,7 @@ def configure(url: str | None = None, key: str | None = None) -> Configuration:
     Raises:
         ConfigurationError: there is no key, or the address is none.
     """
-    url = url or os.environ.get("LENSQUEUE_URL") or DEFAULT_URL
+    url = address(url)
     key = key or os.environ.get("LENSQUEUE_API_KEY") or _kept_key()
     if not key:
         raise ConfigurationError(
@@ -49,6 +49,11 @@ def configure(url: str | None = None, key: str | None = None) -> Configuration:
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         raise ConfigurationError(f"{url!r} is no http address like {DEFAULT_URL}", code="no-url")
     return Configuration(url, key)
+
+
+def address(url: str | None = None) -> str:
+    """The address that is given, else LENSQUEUE_URL, else localhost."""
+    return url or os.environ.get("LENSQUEUE_URL") or DEFAULT_URL
 
 
 def _kept_key() -> str | None:

@@ -44,6 +44,15 @@ class Download:
             "If-Range": self._tag.read_text(encoding="ascii"),
         }
 
+    def settle(self, refused: httpx.Response) -> None:
+        """Of a part behind which the service has nothing (416): it is whole, or of no use and dropped."""
+        size_bytes = self._part.stat().st_size
+        if refused.headers.get("Content-Range") == f"bytes */{size_bytes}":
+            self.finish()
+        else:
+            self._part.unlink()
+            self._tag.unlink(missing_ok=True)
+
     def begin(self, response: httpx.Response) -> Self:
         """Go on where the part ends, if the service does; else from the start. To be used in a `with`."""
         goes_on = response.status_code == httpx.codes.PARTIAL_CONTENT
@@ -62,8 +71,8 @@ class Download:
 
     def finish(self) -> None:
         """It is whole: it gets its name."""
-        assert self._file is not None
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         self._part.replace(self.target)
         self._tag.unlink(missing_ok=True)
         self.is_whole = True

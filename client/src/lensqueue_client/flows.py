@@ -10,7 +10,7 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -19,8 +19,10 @@ import httpx
 from lensqueue_client import calls
 from lensqueue_client.calls import Call
 from lensqueue_client.errors import LensqueueError, WaitTimeoutError, error_of, seconds, unreachable
+from lensqueue_client.pictures import size_of
 
 if TYPE_CHECKING:
+    from lensqueue_client.downloads import Download
     from lensqueue_client.jobs import Job
     from lensqueue_client.pictures import Part
 
@@ -31,9 +33,14 @@ AGAIN: Final = frozenset({429, 502, 503, 504})
 """Answers that say: not now."""
 POLL_SECONDS: Final = 30
 """How long the service is asked to hold a poll."""
+READ_SHARE: Final = 0.8
+"""Of the time that an answer may take, a poll is held for so much."""
 NEWS_SECONDS: Final = 0.2
 """Between two polls that brought news: a callback need not hear of every item."""
 UPLOAD_PICTURES: Final = 100
+UPLOAD_BYTES: Final = 64 * 1024 * 1024
+"""Of one request, unless a single picture has more: the service takes four times as much."""
+_NOTHING_BEHIND: Final = 416
 _GONE: Final = frozenset({404, 410})
 _HOPELESS: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
@@ -80,9 +87,13 @@ def once(call: Call[Answer], retries: Retries) -> Flow[Answer]:
 
 
 def attempt(
-    call: Call[Any], retries: Retries, after_s: float = 0.0, deadline: float = math.inf
+    call: Call[Any],
+    retries: Retries,
+    after_s: float = 0.0,
+    deadline: float = math.inf,
+    late: LensqueueError | None = None,
 ) -> Flow[httpx.Response]:
-    """Send until there is an answer other than "not now".
+    """Send until there is an answer other than "not now", or raise `late` at the deadline.
 
     Whatever is sent may be sent again: what creates something has an Idempotency-Key, the same each time.
     """
@@ -95,29 +106,64 @@ def attempt(
             if isinstance(error, _HOPELESS):
                 raise failure from error
         else:
-            # a second deletion, or one whose first answer was lost
-            if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
-                return response
-            if call.gone_is_done and number and response.status_code in _GONE:
+            if _is_answer(call, response, number):
                 return response
             failure = error_of(response)
             if response.status_code not in AGAIN:
                 raise failure
         after_s = retries.pause(number, failure.retry_after_s)
+        if time.monotonic() + after_s > deadline:
+            if late is None:
+                raise failure
+            raise late from failure
         told_too_long = (failure.retry_after_s or 0) > retries.longest_told_s
-        if number >= retries.times or told_too_long or time.monotonic() + after_s > deadline:
+        if number >= retries.times or told_too_long:
             raise failure
     raise AssertionError
 
 
-def wait(job: Job | str, timeout_s: float | None, on_progress: Callable[[Job], object] | None) -> Flow[Job]:
+def _is_answer(call: Call[Any], response: httpx.Response, number: int) -> bool:
+    if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
+        return True
+    # a second deletion, or one whose first answer was lost
+    if call.gone_is_done and number and response.status_code in _GONE:
+        return True
+    # whoever goes on with a part decides what that says of it
+    return "Range" in call.headers and response.status_code == _NOTHING_BEHIND
+
+
+def open_results(job: Job | str, file: Download) -> Flow[httpx.Response | None]:
+    """What is missing of a file of results, open; None when an earlier try had all of it but the name."""
+    while not file.is_whole:
+        call = calls.open_results(job, file.shape, file.headers())
+        # a part of a large file is prepared first, which takes minutes
+        response = yield from attempt(call, PATIENT)
+        if response.status_code != _NOTHING_BEHIND:
+            return response
+        file.settle(response)
+    return None
+
+
+def wait(
+    job: Job | str,
+    timeout_s: float | None,
+    on_progress: Callable[[Job], object] | None,
+    read_timeout_s: float | None,
+) -> Flow[Job]:
     """The job once it is done: by long polls, through restarts of the service.
+
+    A poll is held for less than the connection would wait for its answer.
 
     Raises:
         WaitTimeoutError: it was not, in the time given.
+        LensqueueError: what was last answered, if in that time not even the job was.
     """
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    seen = (yield from once(calls.get_job(job), PATIENT)) if isinstance(job, str) else job
+    if isinstance(job, str):
+        seen = calls.read_job((yield from attempt(calls.get_job(job), PATIENT, deadline=deadline)))
+    else:
+        seen = job
+    longest_s = min(POLL_SECONDS, math.inf if read_timeout_s is None else read_timeout_s * READ_SHARE)
     tag: str | None = None
     after_s = 0.0
     if on_progress:
@@ -126,10 +172,12 @@ def wait(job: Job | str, timeout_s: float | None, on_progress: Callable[[Job], o
         left_s = deadline - time.monotonic()
         if left_s <= after_s:
             raise WaitTimeoutError(seen)
-        headers = {"Prefer": f"wait={max(1, math.floor(min(left_s, POLL_SECONDS)))}"}
+        held_s = math.floor(min(max(1.0, left_s), longest_s))
+        headers = {"Prefer": f"wait={held_s}"} if held_s else {}
         if on_progress and tag:
             headers["If-None-Match"] = tag  # back at the first news, not at the end
-        response = yield from attempt(calls.get_job(seen, headers), PATIENT, after_s, deadline)
+        poll = calls.get_job(seen, headers)
+        response = yield from attempt(poll, PATIENT, after_s, deadline, WaitTimeoutError(seen))
         granted = "Preference-Applied" in response.headers
         # whom it would not let wait, it tells when to ask again
         after_s = 0.0 if granted else seconds(response.headers.get("Retry-After")) or 1.0
@@ -145,9 +193,22 @@ def wait(job: Job | str, timeout_s: float | None, on_progress: Callable[[Job], o
 def upload(parts: list[Part], retries: Retries) -> Flow[list[str]]:
     """The ids of pictures, sent some at a time."""
     ids: list[str] = []
-    for start in range(0, len(parts), UPLOAD_PICTURES):
-        chunk = parts[start : start + UPLOAD_PICTURES]
-        if any(part.image_id for part in chunk):
-            raise ValueError("an image id is uploaded already")
-        ids += yield from once(calls.upload_images(chunk), retries)
+    if any(part.image_id for part in parts):
+        raise ValueError("an image id is uploaded already")
+    for batch in _batches(parts):
+        ids += yield from once(calls.upload_images(batch), retries)
     return ids
+
+
+def _batches(parts: list[Part]) -> Iterator[list[Part]]:
+    batch: list[Part] = []
+    batch_bytes = 0
+    for part in parts:
+        part_bytes = size_of(part)
+        if batch and (len(batch) == UPLOAD_PICTURES or batch_bytes + part_bytes > UPLOAD_BYTES):
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(part)
+        batch_bytes += part_bytes
+    if batch:
+        yield batch

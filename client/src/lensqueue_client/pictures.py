@@ -91,6 +91,14 @@ def parts_of(pictures: Iterable[Picture] | Picture) -> list[Part]:
     return [_part(index, picture) for index, picture in enumerate(given)]
 
 
+def size_of(part: Part) -> int:
+    """The bytes of a picture that is to be sent, from its start wherever its file stands."""
+    part.file.seek(0, os.SEEK_END)
+    found: int = part.file.tell()
+    part.file.seek(0)
+    return found
+
+
 def _part(index: int, picture: Picture) -> Part:
     name, source = picture if isinstance(picture, tuple) else (None, picture)
     if isinstance(source, str) and _IMAGE_ID.fullmatch(source):

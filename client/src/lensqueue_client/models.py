@@ -1,4 +1,4 @@
-"""What the service tells of itself: its models and its workers."""
+"""Models that jobs may name, what waits for each, and the workers that serve them."""
 
 from __future__ import annotations
 

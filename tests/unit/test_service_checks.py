@@ -1,0 +1,15 @@
+"""What `lensqueue doctor` says of the API."""
+
+import pytest
+
+from cli.connection import Connection
+from cli.machine_checks import Level
+from cli.service_checks import check_api
+
+
+def test_the_address_that_was_asked_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    # nothing listens on the discard port
+    monkeypatch.setenv("LENSQUEUE_URL", "http://127.0.0.1:9")
+    (finding,) = check_api(Connection(key="lq_test"), [])
+    assert (finding.check, finding.level) == ("api", Level.FAIL)
+    assert finding.found.startswith("http://127.0.0.1:9: ")
