@@ -67,10 +67,7 @@ def count(session: Session, tenant: str, wanted: JobFilter) -> int:
     Raises:
         EmptyFilterError: it would find all there are.
     """
-    if wanted == JobFilter():
-        raise EmptyFilterError(pointer="/filter")
-    found = job_ids(tenant, wanted, limit=MAX_JOBS + 1).subquery()
-    return session.scalar(select(func.count()).select_from(found)) or 0
+    return _look(session, tenant, wanted)[0]
 
 
 def accept(
@@ -88,12 +85,11 @@ def accept(
         CountDiffersError: it finds another number of jobs than the client has seen.
         TooManyJobsError: it finds more than one action may be about.
     """
-    found = count(session, tenant, wish.wanted)
+    found, newest = _look(session, tenant, wish.wanted)
     if found > MAX_JOBS:
         raise TooManyJobsError(pointer="/filter")
     if found != wish.expected:
         raise CountDiffersError(f"The filter finds {found} jobs, not {wish.expected}: look again.")
-    newest = session.scalar(job_ids(tenant, wish.wanted, limit=1))
     action = JobAction(
         id=action_id,
         tenant=tenant,
@@ -107,6 +103,16 @@ def accept(
     session.add(action)
     session.flush()
     return action
+
+
+def _look(session: Session, tenant: str, wanted: JobFilter) -> tuple[int, uuid.UUID | None]:
+    """How many jobs a filter finds, and the newest of these very ones: both in one statement."""
+    if wanted == JobFilter():
+        raise EmptyFilterError(pointer="/filter")
+    found = job_ids(tenant, wanted, limit=MAX_JOBS + 1).cte("found")
+    newest = select(found.c.id).order_by(found.c.id.desc()).limit(1).scalar_subquery()
+    row = session.execute(select(func.count(), newest).select_from(found)).one()
+    return row[0], row[1]
 
 
 def action_of(tenant: str, action_id: uuid.UUID) -> Select[JobAction]:
@@ -145,6 +151,8 @@ class Actor:
             load(action.filter),
             before=action.position,
             up_to=action.up_to,
+            # one that ended since may be found only now, and nobody has counted it
+            ended_by=None if verb is ActionVerb.CANCEL else action.created_at,
             limit=JOBS_AT_ONCE[verb],
         )
         found = session.scalars(several).all()

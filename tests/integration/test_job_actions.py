@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from engine.catalog import Catalog
@@ -16,6 +17,7 @@ from jobs.errors import TooManyJobsError
 from jobs.keys import create_key
 from jobs.leases import Appetite
 from jobs.listing import JobFilter
+from models.job import Job
 from models.job_action import JobAction
 from models.types import ActionVerb, JobState
 from tests.faults import change, do, together
@@ -107,6 +109,28 @@ def test_what_is_submitted_later_is_left_alone(sessions: Sessions) -> None:
     with sessions() as session:
         found = session.get_one(JobAction, accepted.id)
     assert (found.state, found.done, found.skipped) == ("done", 1, 0)
+
+
+@pytest.mark.parametrize("verb", [ActionVerb.DELETE, ActionVerb.RETRY])
+def test_what_ends_later_is_left_alone(sessions: Sessions, verb: ActionVerb) -> None:
+    later = submit_texts(sessions)
+    held = claim(sessions, appetite=Appetite(items=1))
+    counted = submit_texts(sessions)
+    finish(sessions, failing=(0,))
+    failed = JobFilter(states=frozenset({JobState.FAILED}))
+    with sessions.begin() as session:
+        actions.accept(session, TENANT, Wish(verb, failed, 1))
+    assert held is not None
+    assert complete(sessions, held, failing=(0,))
+    assert read(sessions, later).state == "failed"
+    run(sessions)
+    assert scalar(sessions, "SELECT done || ' ' || skipped FROM job_actions") == "1 0"
+    retried = "SELECT count(*) FROM jobs WHERE retry_of = :id"
+    with sessions() as session:
+        assert session.get_one(Job, later).deleted_at is None
+        assert session.scalar(text(retried), {"id": later}) == 0
+        touched = session.get_one(Job, counted).deleted_at or session.scalar(text(retried), {"id": counted})
+    assert touched
 
 
 def test_an_action_goes_on_where_it_stopped(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
