@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import structlog
 from sqlalchemy import Select, func, select, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
@@ -28,6 +29,7 @@ from jobs.errors import (
     EmptyFilterError,
     QueueFullError,
     QuotaExceededError,
+    TooManyActionsError,
     TooManyJobsError,
 )
 from jobs.listing import JobFilter, job_ids
@@ -40,6 +42,8 @@ log = structlog.get_logger()
 
 MAX_JOBS: Final = 100_000
 """Of one action; no more are counted."""
+MAX_RUNNING: Final = 100
+"""Actions of one tenant at once; what is sent in the same moment may go a little beyond."""
 ACTIONS_LOOKED_AT: Final = 20
 JOBS_AT_ONCE: Final[Mapping[ActionVerb, int]] = {
     ActionVerb.CANCEL: 200,
@@ -84,7 +88,11 @@ def accept(
         EmptyFilterError: the filter would find all there are.
         CountDiffersError: it finds another number of jobs than the client has seen.
         TooManyJobsError: it finds more than one action may be about.
+        TooManyActionsError: as many of the tenant's run as may.
     """
+    running = select(JobAction.id).where(JobAction.tenant == tenant, JobAction.state == ActionState.RUNNING)
+    if session.scalar(select(func.count()).select_from(running.limit(MAX_RUNNING).subquery())) == MAX_RUNNING:
+        raise TooManyActionsError
     found, newest = _look(session, tenant, wish.wanted)
     if found > MAX_JOBS:
         raise TooManyJobsError(pointer="/filter")
@@ -126,9 +134,25 @@ def actions_page(tenant: str, *, before: uuid.UUID | None, limit: int) -> Select
     return found if before is None else found.where(JobAction.id < before)
 
 
+def in_turns() -> Select[JobAction]:
+    """The oldest running action of each tenant and verb; first the one whose last turn is longest ago."""
+    oldest = (
+        select(JobAction.id)
+        .where(JobAction.state == ActionState.RUNNING)
+        .ext(distinct_on(JobAction.tenant, JobAction.verb))
+        .order_by(JobAction.tenant, JobAction.verb, JobAction.id)
+    )
+    return (
+        select(JobAction)
+        .where(JobAction.id.in_(oldest))
+        .order_by(JobAction.advanced_at, JobAction.id)
+        .limit(ACTIONS_LOOKED_AT)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """The duty that does a slice of the oldest action that can go on."""
+    """The duty that does a slice of the first action in turn that can go on."""
 
     catalog: Catalog
     quota: Quota
@@ -137,8 +161,9 @@ class Actor:
 
     def __call__(self, session: Session) -> int:
         """Returns how many jobs it came to, or 1 for an action that has ended."""
-        running = select(JobAction).where(JobAction.state == ActionState.RUNNING).order_by(JobAction.id)
-        for action in session.scalars(running.limit(ACTIONS_LOOKED_AT)).all():
+        for action in session.scalars(in_turns()).all():
+            # also one that has to wait has had its turn
+            _note(session, action, advanced_at=func.clock_timestamp())
             if came_to := self._go_on(session, action):
                 return came_to
         return 0

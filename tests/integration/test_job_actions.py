@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from engine.catalog import Catalog
@@ -167,6 +167,51 @@ def test_a_retry_waits_for_room_and_holds_up_no_other_action(sessions: Sessions)
     assert scalar(sessions, "SELECT done || ' ' || skipped FROM job_actions WHERE verb = 'retry'") == "2 0"
     clocks = "SELECT count(*) FROM flows WHERE clock > (SELECT sum(cost) FROM jobs)"
     assert scalar(sessions, clocks) == 0, "what found no room was not charged"
+
+
+def test_retries_that_wait_for_room_hide_no_other_tenants_action(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "ACTIONS_LOOKED_AT", 2)
+    failed = JobFilter(states=frozenset({JobState.FAILED}))
+    for tenant in ("one", "two", "three"):
+        submit_texts(sessions, 2, tenant=tenant)
+        finish(sessions, 2, failing=(0, 1))
+        for _ in range(3):
+            with sessions.begin() as session:
+                actions.accept(session, tenant, Wish(ActionVerb.RETRY, failed, 1))
+        submit_texts(sessions, tenant=tenant)
+    waiting = submit_texts(sessions, tenant="another")
+    with sessions.begin() as session:
+        actions.accept(session, "another", Wish(ActionVerb.CANCEL, QUEUED, 1))
+    narrow = actor(sessions, Quota(items=2))
+    assert [do(sessions, narrow) for _ in range(2)] == [0, 1], "two wait, then others have their turn"
+    assert read(sessions, waiting).state == "cancelling"
+
+
+def test_actions_of_a_tenant_have_their_turns_by_verb(sessions: Sessions) -> None:
+    for _ in range(2):
+        submit_texts(sessions)
+    finish(sessions)
+    ended_jobs = JobFilter(states=frozenset({JobState.SUCCEEDED}))
+    with sessions.begin() as session:
+        for _ in range(2):
+            actions.accept(session, TENANT, Wish(ActionVerb.DELETE, ended_jobs, 1))
+        actions.accept(session, TENANT, Wish(ActionVerb.CANCEL, QUEUED, 1))
+    for _ in range(2):
+        assert do(sessions, actor(sessions)) == 1
+    with sessions() as session:
+        assert session.scalars(select(JobAction.done).order_by(JobAction.id)).all() == [1, 0, 1]
+
+
+def test_a_tenant_has_so_many_actions_at_once(
+    api: TestClient, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "MAX_RUNNING", 0)
+    body = {"action": "cancel", "filter": {"state": ["queued"]}, "expected_count": 0}
+    assert_problem(api.post(PATH, json=body), 429, "too-many-actions")
+    monkeypatch.setattr(actions, "MAX_RUNNING", 1)
+    assert ended(api, api.post(PATH, json=body).raise_for_status().headers["Location"])["done"] == 0
 
 
 @pytest.mark.parametrize(
