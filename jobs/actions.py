@@ -5,6 +5,7 @@ alone. A job that has come into another state by then is skipped: of what its fi
 done.
 """
 
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from datetime import datetime
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Select, func, select, update
+from psycopg.errors import QueryCanceled
+from sqlalchemy import Select, func, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
@@ -53,6 +56,13 @@ JOBS_AT_ONCE: Final[Mapping[ActionVerb, int]] = {
 """A slice. A job that is tried again takes its flow's clock, of which a transaction takes one at most."""
 SLICE_SECONDS: Final = 60
 """So long one may take: a job of a million items is not stored in the seconds that other duties have."""
+
+STATEMENT_SECONDS: Final = 25
+"""So long one statement: two of them must not end the whole slice, or it would come to nothing for ever."""
+BEGIN_SECONDS: Final = 10
+"""After so long no further job of a slice is begun."""
+NOT_OF_A_JOB: Final = ("08", "40", "53", "57P", "58")
+"""What SQLSTATE begins with where the database is at fault or busy: the slice is done again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +196,15 @@ class Actor:
             _note(session, action, state=ActionState.DONE, ended_at=func.now(), skipped=skipped)
             log.info("action.ended", action_id=str(action.id), verb=verb)
             return 1
+        session.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'"))
         # all at once and in the order of their ids, as whoever counts items holds them
         session.execute(transitions.HOLD_JOBS, {"job_ids": sorted(found)})
-        done = 0
+        begun, done, error = 0, 0, action.error
+        until = time.monotonic() + BEGIN_SECONDS
         for job_id in found:
+            if begun and time.monotonic() > until:
+                break
+            begun += 1
             try:
                 # what is refused must leave nothing behind
                 with session.begin_nested():
@@ -197,16 +212,22 @@ class Actor:
                 done += 1
             except (QuotaExceededError, QueueFullError):
                 return 0
-            except (DomainError, EngineError) as error:
-                log.info("action.skipped", action_id=str(action.id), job_id=str(job_id), code=error.code)
+            except (DomainError, EngineError) as refused:
+                log.info("action.skipped", action_id=str(action.id), job_id=str(job_id), code=refused.code)
+            except Exception as fault:
+                if not _of_a_job(fault):
+                    raise
+                log.exception("action.failed_at", action_id=str(action.id), job_id=str(job_id))
+                error = error or _told(fault, job_id)
         _note(
             session,
             action,
-            position=found[-1],
+            position=found[begun - 1],
             done=JobAction.done + done,
-            skipped=JobAction.skipped + len(found) - done,
+            skipped=JobAction.skipped + begun - done,
+            error=error,
         )
-        return len(found)
+        return begun
 
     def _act(self, session: Session, action: JobAction, verb: ActionVerb, job_id: uuid.UUID) -> None:
         if verb is ActionVerb.CANCEL:
@@ -262,6 +283,21 @@ def load(said: Mapping[str, Any]) -> JobFilter:
 
 def _time(said: str | None) -> datetime | None:
     return None if said is None else datetime.fromisoformat(said)
+
+
+def _of_a_job(fault: Exception) -> bool:
+    """Whether it would happen again at the same job; a lost or busy database is no fault of any."""
+    if not isinstance(fault, DBAPIError):
+        return True
+    state = getattr(fault.orig, "sqlstate", None)
+    return not fault.connection_invalidated and state is not None and not state.startswith(NOT_OF_A_JOB)
+
+
+def _told(fault: Exception, job_id: uuid.UUID) -> dict[str, Any]:
+    """A failure as it is kept: what exactly went wrong is for the log."""
+    if isinstance(fault, DBAPIError) and isinstance(fault.orig, QueryCanceled):
+        return {"code": "timed-out", "message": "The job is too large for it.", "job_id": str(job_id)}
+    return {"code": "internal", "message": "The service failed at this job.", "job_id": str(job_id)}
 
 
 def _note(session: Session, action: JobAction, **values: Any) -> None:

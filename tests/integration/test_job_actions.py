@@ -1,11 +1,14 @@
 """Actions on many jobs: counted first, then done in slices, and what cannot be acted upon is skipped."""
 
 import time
+import uuid
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from engine.catalog import Catalog
@@ -167,6 +170,54 @@ def test_a_retry_waits_for_room_and_holds_up_no_other_action(sessions: Sessions)
     assert scalar(sessions, "SELECT done || ' ' || skipped FROM job_actions WHERE verb = 'retry'") == "2 0"
     clocks = "SELECT count(*) FROM flows WHERE clock > (SELECT sum(cost) FROM jobs)"
     assert scalar(sessions, clocks) == 0, "what found no room was not charged"
+
+
+FAULTS = """
+    CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {}; RETURN OLD; END $$;
+    CREATE TRIGGER fail BEFORE DELETE ON job_inputs FOR EACH ROW
+    WHEN (OLD.job_id = '{}') EXECUTE FUNCTION fail()"""
+
+
+@pytest.fixture
+def faulty(sessions: Sessions) -> Iterator[Callable[[str, uuid.UUID], None]]:
+    """Let the deletion of a job's inputs do something else."""
+    yield lambda action, job_id: change(sessions, FAULTS.format(action, job_id))
+    change(sessions, "DROP FUNCTION IF EXISTS fail CASCADE")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [("PERFORM 1 / 0", "internal"), ("PERFORM pg_sleep(30)", "timed-out")]
+)
+def test_a_job_that_the_service_fails_at_is_passed_over_and_told(
+    api: TestClient, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, faulty: Any, fault: str, code: str
+) -> None:
+    monkeypatch.setattr(actions, "STATEMENT_SECONDS", 1)
+    jobs = submit(api, 3)
+    for _ in jobs:
+        finish(sessions)
+    faulty(fault, uuid.UUID(jobs[1]["id"].removeprefix("job_")))
+    found = act(api, "delete", 3, state=["succeeded"])
+    assert (found["done"], found["skipped"]) == (2, 1)
+    assert (found["error"]["code"], found["error"]["job_id"]) == (code, jobs[1]["id"])
+    assert api.get(jobs[1]["links"]["self"]).json()["state"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    "fault", ["PERFORM pg_terminate_backend(pg_backend_pid())", "RAISE SQLSTATE '40P01'"]
+)
+def test_a_lost_database_is_no_failure_of_a_job(sessions: Sessions, faulty: Any, fault: str) -> None:
+    job_id = submit_texts(sessions)
+    finish(sessions)
+    with sessions.begin() as session:
+        wanted = JobFilter(states=frozenset({JobState.SUCCEEDED}))
+        actions.accept(session, TENANT, Wish(ActionVerb.DELETE, wanted, 1))
+    faulty(fault, job_id)
+    with pytest.raises(DBAPIError):
+        do(sessions, actor(sessions))
+    assert scalar(sessions, "SELECT skipped FROM job_actions WHERE error IS NULL") == 0
+    change(sessions, "DROP FUNCTION fail CASCADE")
+    run(sessions)
+    assert scalar(sessions, "SELECT done FROM job_actions WHERE error IS NULL") == 1
 
 
 def test_retries_that_wait_for_room_hide_no_other_tenants_action(
