@@ -134,6 +134,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "nothing-to-retry": HTTPStatus.CONFLICT,
     "count-differs": HTTPStatus.CONFLICT,
     "worker-not-online": HTTPStatus.CONFLICT,
+    "too-many-actions": HTTPStatus.TOO_MANY_REQUESTS,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
     "rate-limited": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,

@@ -5,6 +5,7 @@ alone. A job that has come into another state by then is skipped: of what its fi
 done.
 """
 
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from datetime import datetime
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Select, func, select, update
+from psycopg.errors import QueryCanceled
+from sqlalchemy import Select, func, select, text, update
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
@@ -28,6 +32,7 @@ from jobs.errors import (
     EmptyFilterError,
     QueueFullError,
     QuotaExceededError,
+    TooManyActionsError,
     TooManyJobsError,
 )
 from jobs.listing import JobFilter, job_ids
@@ -40,6 +45,8 @@ log = structlog.get_logger()
 
 MAX_JOBS: Final = 100_000
 """Of one action; no more are counted."""
+MAX_RUNNING: Final = 100
+"""Actions of one tenant at once; what is sent in the same moment may go a little beyond."""
 ACTIONS_LOOKED_AT: Final = 20
 JOBS_AT_ONCE: Final[Mapping[ActionVerb, int]] = {
     ActionVerb.CANCEL: 200,
@@ -49,6 +56,13 @@ JOBS_AT_ONCE: Final[Mapping[ActionVerb, int]] = {
 """A slice. A job that is tried again takes its flow's clock, of which a transaction takes one at most."""
 SLICE_SECONDS: Final = 60
 """So long one may take: a job of a million items is not stored in the seconds that other duties have."""
+
+STATEMENT_SECONDS: Final = 25
+"""So long one statement: two of them must not end the whole slice, or it would come to nothing for ever."""
+BEGIN_SECONDS: Final = 10
+"""After so long no further job of a slice is begun."""
+NOT_OF_A_JOB: Final = ("08", "40", "53", "57P", "58")
+"""What SQLSTATE begins with where the database is at fault or busy: the slice is done again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +81,7 @@ def count(session: Session, tenant: str, wanted: JobFilter) -> int:
     Raises:
         EmptyFilterError: it would find all there are.
     """
-    if wanted == JobFilter():
-        raise EmptyFilterError(pointer="/filter")
-    found = job_ids(tenant, wanted, limit=MAX_JOBS + 1).subquery()
-    return session.scalar(select(func.count()).select_from(found)) or 0
+    return _look(session, tenant, wanted)[0]
 
 
 def accept(
@@ -87,13 +98,16 @@ def accept(
         EmptyFilterError: the filter would find all there are.
         CountDiffersError: it finds another number of jobs than the client has seen.
         TooManyJobsError: it finds more than one action may be about.
+        TooManyActionsError: as many of the tenant's run as may.
     """
-    found = count(session, tenant, wish.wanted)
+    running = select(JobAction.id).where(JobAction.tenant == tenant, JobAction.state == ActionState.RUNNING)
+    if session.scalar(select(func.count()).select_from(running.limit(MAX_RUNNING).subquery())) == MAX_RUNNING:
+        raise TooManyActionsError
+    found, newest = _look(session, tenant, wish.wanted)
     if found > MAX_JOBS:
         raise TooManyJobsError(pointer="/filter")
     if found != wish.expected:
         raise CountDiffersError(f"The filter finds {found} jobs, not {wish.expected}: look again.")
-    newest = session.scalar(job_ids(tenant, wish.wanted, limit=1))
     action = JobAction(
         id=action_id,
         tenant=tenant,
@@ -109,6 +123,16 @@ def accept(
     return action
 
 
+def _look(session: Session, tenant: str, wanted: JobFilter) -> tuple[int, uuid.UUID | None]:
+    """How many jobs a filter finds, and the newest of these very ones: both in one statement."""
+    if wanted == JobFilter():
+        raise EmptyFilterError(pointer="/filter")
+    found = job_ids(tenant, wanted, limit=MAX_JOBS + 1).cte("found")
+    newest = select(found.c.id).order_by(found.c.id.desc()).limit(1).scalar_subquery()
+    row = session.execute(select(func.count(), newest).select_from(found)).one()
+    return row[0], row[1]
+
+
 def action_of(tenant: str, action_id: uuid.UUID) -> Select[JobAction]:
     """An action, if it is the tenant's."""
     return select(JobAction).where(JobAction.id == action_id, JobAction.tenant == tenant)
@@ -120,9 +144,25 @@ def actions_page(tenant: str, *, before: uuid.UUID | None, limit: int) -> Select
     return found if before is None else found.where(JobAction.id < before)
 
 
+def in_turns() -> Select[JobAction]:
+    """The oldest running action of each tenant and verb; first the one whose last turn is longest ago."""
+    oldest = (
+        select(JobAction.id)
+        .where(JobAction.state == ActionState.RUNNING)
+        .ext(distinct_on(JobAction.tenant, JobAction.verb))
+        .order_by(JobAction.tenant, JobAction.verb, JobAction.id)
+    )
+    return (
+        select(JobAction)
+        .where(JobAction.id.in_(oldest))
+        .order_by(JobAction.advanced_at, JobAction.id)
+        .limit(ACTIONS_LOOKED_AT)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """The duty that does a slice of the oldest action that can go on."""
+    """The duty that does a slice of the first action in turn that can go on."""
 
     catalog: Catalog
     quota: Quota
@@ -131,8 +171,9 @@ class Actor:
 
     def __call__(self, session: Session) -> int:
         """Returns how many jobs it came to, or 1 for an action that has ended."""
-        running = select(JobAction).where(JobAction.state == ActionState.RUNNING).order_by(JobAction.id)
-        for action in session.scalars(running.limit(ACTIONS_LOOKED_AT)).all():
+        for action in session.scalars(in_turns()).all():
+            # also one that has to wait has had its turn
+            _note(session, action, advanced_at=func.clock_timestamp())
             if came_to := self._go_on(session, action):
                 return came_to
         return 0
@@ -145,6 +186,8 @@ class Actor:
             load(action.filter),
             before=action.position,
             up_to=action.up_to,
+            # one that ended since may be found only now, and nobody has counted it
+            ended_by=None if verb is ActionVerb.CANCEL else action.created_at,
             limit=JOBS_AT_ONCE[verb],
         )
         found = session.scalars(several).all()
@@ -153,10 +196,15 @@ class Actor:
             _note(session, action, state=ActionState.DONE, ended_at=func.now(), skipped=skipped)
             log.info("action.ended", action_id=str(action.id), verb=verb)
             return 1
+        session.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'"))
         # all at once and in the order of their ids, as whoever counts items holds them
         session.execute(transitions.HOLD_JOBS, {"job_ids": sorted(found)})
-        done = 0
+        begun, done, error = 0, 0, action.error
+        until = time.monotonic() + BEGIN_SECONDS
         for job_id in found:
+            if begun and time.monotonic() > until:
+                break
+            begun += 1
             try:
                 # what is refused must leave nothing behind
                 with session.begin_nested():
@@ -164,16 +212,22 @@ class Actor:
                 done += 1
             except (QuotaExceededError, QueueFullError):
                 return 0
-            except (DomainError, EngineError) as error:
-                log.info("action.skipped", action_id=str(action.id), job_id=str(job_id), code=error.code)
+            except (DomainError, EngineError) as refused:
+                log.info("action.skipped", action_id=str(action.id), job_id=str(job_id), code=refused.code)
+            except Exception as fault:
+                if not _of_a_job(fault):
+                    raise
+                log.exception("action.failed_at", action_id=str(action.id), job_id=str(job_id))
+                error = error or _told(fault, job_id)
         _note(
             session,
             action,
-            position=found[-1],
+            position=found[begun - 1],
             done=JobAction.done + done,
-            skipped=JobAction.skipped + len(found) - done,
+            skipped=JobAction.skipped + begun - done,
+            error=error,
         )
-        return len(found)
+        return begun
 
     def _act(self, session: Session, action: JobAction, verb: ActionVerb, job_id: uuid.UUID) -> None:
         if verb is ActionVerb.CANCEL:
@@ -229,6 +283,21 @@ def load(said: Mapping[str, Any]) -> JobFilter:
 
 def _time(said: str | None) -> datetime | None:
     return None if said is None else datetime.fromisoformat(said)
+
+
+def _of_a_job(fault: Exception) -> bool:
+    """Whether it would happen again at the same job; a lost or busy database is no fault of any."""
+    if not isinstance(fault, DBAPIError):
+        return True
+    state = getattr(fault.orig, "sqlstate", None)
+    return not fault.connection_invalidated and state is not None and not state.startswith(NOT_OF_A_JOB)
+
+
+def _told(fault: Exception, job_id: uuid.UUID) -> dict[str, Any]:
+    """A failure as it is kept: what exactly went wrong is for the log."""
+    if isinstance(fault, DBAPIError) and isinstance(fault.orig, QueryCanceled):
+        return {"code": "timed-out", "message": "The job is too large for it.", "job_id": str(job_id)}
+    return {"code": "internal", "message": "The service failed at this job.", "job_id": str(job_id)}
 
 
 def _note(session: Session, action: JobAction, **values: Any) -> None:

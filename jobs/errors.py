@@ -150,6 +150,12 @@ class TooManyJobsError(InvalidRequestError):
     code = "too-many-jobs"
 
 
+class TooManyActionsError(DomainError):
+    """As many actions of yours run as may at once: try again when one has ended."""
+
+    code = "too-many-actions"
+
+
 class CountDiffersError(DomainError):
     """The filter finds another number of jobs than was expected."""
 

@@ -55,14 +55,20 @@ def job_ids(
     *,
     before: uuid.UUID | None = None,
     up_to: uuid.UUID | None = None,
+    ended_by: datetime | None = None,
     limit: int,
 ) -> Select[uuid.UUID]:
-    """The ids of a tenant's jobs, newest first: older than `before`, and no newer than `up_to`."""
+    """The ids of a tenant's jobs, newest first: older than `before`, no newer than `up_to`.
+
+    With `ended_by`, only those that had ended by then.
+    """
     told = [Job.tenant == tenant, Job.deleted_at.is_(None), *_told(wanted)]
     if before is not None:
         told.append(Job.id < before)
     if up_to is not None:
         told.append(Job.id <= up_to)
+    if ended_by is not None:
+        told.append(Job.ended_at <= ended_by)
     # a part for each value, its newest ones only: with lists of values the planner reads and sorts all that
     # they find; and with the values themselves it knows which are rare
     parts = [

@@ -20,7 +20,7 @@ class JobAction(Base):
         one_of("state", ActionState),
         CheckConstraint("(state = 'running') = (ended_at IS NULL)", name="ended_unless_running"),
         Index("ix_job_actions_tenant_id", "tenant", text("id DESC")),
-        Index("ix_job_actions_running", "id", postgresql_where=text("state = 'running'")),
+        Index("ix_job_actions_running", "tenant", "verb", "id", postgresql_where=text("state = 'running'")),
     )
 
     id: Mapped[Uuid7Key]
@@ -41,5 +41,8 @@ class JobAction(Base):
     position: Mapped[uuid.UUID | None]
     """The job that it came to last, from the newest to the oldest."""
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """The first failure of the service at one of the jobs: its `code`, a `message` and the `job_id`."""
     created_at: Mapped[CreatedAt]
+    advanced_at: Mapped[CreatedAt]
+    """When it last had its turn, also where there was no room for what it wanted."""
     ended_at: Mapped[Timestamp | None]

@@ -41,6 +41,10 @@ BODY: dict[str, Any] = {
         200: {"model": schema.ActionCount, "description": "The count of a dry run; nothing is done."},
         202: {"description": "It is stored, and done in the background. `Location` names it."},
         409: {"description": "The filter finds another number of jobs by now (`count-differs`)."},
+        429: {
+            "description": "You have sent too much (`rate-limited`), or too many actions of yours run already"
+            " (`too-many-actions`)."
+        },
     },
 )
 async def create_action(

@@ -1,12 +1,13 @@
 """Actions on many jobs, on the wire."""
 
+import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, Strict, model_validator
 
-from api.schemas.ids import action_id
+from api.schemas.ids import action_id, job_id
 from api.schemas.listing import MAX_VALUES
 from api.schemas.pages import encode_token
 from api.schemas.submissions import ModelName, Tags
@@ -78,6 +79,14 @@ class ActionCount(BaseModel):
     )
 
 
+class ActionError(BaseModel):
+    """At which job the service failed, and how."""
+
+    code: str = Field(description="`timed-out` or `internal`.")
+    message: str
+    job_id: str
+
+
 class ActionView(BaseModel):
     """An action, and how far it is; each job is done or skipped in the end."""
 
@@ -89,6 +98,9 @@ class ActionView(BaseModel):
     matched: int = Field(description="Jobs that the filter found when it was accepted.")
     done: int
     skipped: int = Field(description="Jobs that could not be acted upon, or were found no more.")
+    error: ActionError | None = Field(
+        description="The first failure of the service at one of the jobs; it went on with the others."
+    )
     created_at: datetime
     ended_at: datetime | None
 
@@ -111,9 +123,14 @@ def view(action: JobAction) -> ActionView:
         matched=action.matched,
         done=action.done,
         skipped=action.skipped,
+        error=_error(action.error),
         created_at=action.created_at,
         ended_at=action.ended_at,
     )
+
+
+def _error(kept: dict[str, Any] | None) -> ActionError | None:
+    return None if kept is None else ActionError(**kept | {"job_id": job_id(uuid.UUID(kept["job_id"]))})
 
 
 def page(actions: Sequence[JobAction], limit: int) -> ActionsPage:

@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("position", sa.Uuid(), nullable=True),
         sa.Column("error", postgresql.JSONB(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("advanced_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
             "(state = 'running') = (ended_at IS NULL)", name=op.f("ck_job_actions_ended_unless_running")
@@ -36,7 +37,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_job_actions_running",
         "job_actions",
-        ["id"],
+        ["tenant", "verb", "id"],
         unique=False,
         postgresql_where=sa.text("state = 'running'"),
     )

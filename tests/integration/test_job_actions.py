@@ -1,10 +1,14 @@
 """Actions on many jobs: counted first, then done in slices, and what cannot be acted upon is skipped."""
 
 import time
+import uuid
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from engine.catalog import Catalog
@@ -16,6 +20,7 @@ from jobs.errors import TooManyJobsError
 from jobs.keys import create_key
 from jobs.leases import Appetite
 from jobs.listing import JobFilter
+from models.job import Job
 from models.job_action import JobAction
 from models.types import ActionVerb, JobState
 from tests.faults import change, do, together
@@ -109,6 +114,28 @@ def test_what_is_submitted_later_is_left_alone(sessions: Sessions) -> None:
     assert (found.state, found.done, found.skipped) == ("done", 1, 0)
 
 
+@pytest.mark.parametrize("verb", [ActionVerb.DELETE, ActionVerb.RETRY])
+def test_what_ends_later_is_left_alone(sessions: Sessions, verb: ActionVerb) -> None:
+    later = submit_texts(sessions)
+    held = claim(sessions, appetite=Appetite(items=1))
+    counted = submit_texts(sessions)
+    finish(sessions, failing=(0,))
+    failed = JobFilter(states=frozenset({JobState.FAILED}))
+    with sessions.begin() as session:
+        actions.accept(session, TENANT, Wish(verb, failed, 1))
+    assert held is not None
+    assert complete(sessions, held, failing=(0,))
+    assert read(sessions, later).state == "failed"
+    run(sessions)
+    assert scalar(sessions, "SELECT done || ' ' || skipped FROM job_actions") == "1 0"
+    retried = "SELECT count(*) FROM jobs WHERE retry_of = :id"
+    with sessions() as session:
+        assert session.get_one(Job, later).deleted_at is None
+        assert session.scalar(text(retried), {"id": later}) == 0
+        touched = session.get_one(Job, counted).deleted_at or session.scalar(text(retried), {"id": counted})
+    assert touched
+
+
 def test_an_action_goes_on_where_it_stopped(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actions, "JOBS_AT_ONCE", {ActionVerb.CANCEL: 2})
     for _ in range(5):
@@ -143,6 +170,99 @@ def test_a_retry_waits_for_room_and_holds_up_no_other_action(sessions: Sessions)
     assert scalar(sessions, "SELECT done || ' ' || skipped FROM job_actions WHERE verb = 'retry'") == "2 0"
     clocks = "SELECT count(*) FROM flows WHERE clock > (SELECT sum(cost) FROM jobs)"
     assert scalar(sessions, clocks) == 0, "what found no room was not charged"
+
+
+FAULTS = """
+    CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {}; RETURN OLD; END $$;
+    CREATE TRIGGER fail BEFORE DELETE ON job_inputs FOR EACH ROW
+    WHEN (OLD.job_id = '{}') EXECUTE FUNCTION fail()"""
+
+
+@pytest.fixture
+def faulty(sessions: Sessions) -> Iterator[Callable[[str, uuid.UUID], None]]:
+    """Let the deletion of a job's inputs do something else."""
+    yield lambda action, job_id: change(sessions, FAULTS.format(action, job_id))
+    change(sessions, "DROP FUNCTION IF EXISTS fail CASCADE")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [("PERFORM 1 / 0", "internal"), ("PERFORM pg_sleep(30)", "timed-out")]
+)
+def test_a_job_that_the_service_fails_at_is_passed_over_and_told(
+    api: TestClient, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, faulty: Any, fault: str, code: str
+) -> None:
+    monkeypatch.setattr(actions, "STATEMENT_SECONDS", 1)
+    jobs = submit(api, 3)
+    for _ in jobs:
+        finish(sessions)
+    faulty(fault, uuid.UUID(jobs[1]["id"].removeprefix("job_")))
+    found = act(api, "delete", 3, state=["succeeded"])
+    assert (found["done"], found["skipped"]) == (2, 1)
+    assert (found["error"]["code"], found["error"]["job_id"]) == (code, jobs[1]["id"])
+    assert api.get(jobs[1]["links"]["self"]).json()["state"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    "fault", ["PERFORM pg_terminate_backend(pg_backend_pid())", "RAISE SQLSTATE '40P01'"]
+)
+def test_a_lost_database_is_no_failure_of_a_job(sessions: Sessions, faulty: Any, fault: str) -> None:
+    job_id = submit_texts(sessions)
+    finish(sessions)
+    with sessions.begin() as session:
+        wanted = JobFilter(states=frozenset({JobState.SUCCEEDED}))
+        actions.accept(session, TENANT, Wish(ActionVerb.DELETE, wanted, 1))
+    faulty(fault, job_id)
+    with pytest.raises(DBAPIError):
+        do(sessions, actor(sessions))
+    assert scalar(sessions, "SELECT skipped FROM job_actions WHERE error IS NULL") == 0
+    change(sessions, "DROP FUNCTION fail CASCADE")
+    run(sessions)
+    assert scalar(sessions, "SELECT done FROM job_actions WHERE error IS NULL") == 1
+
+
+def test_retries_that_wait_for_room_hide_no_other_tenants_action(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "ACTIONS_LOOKED_AT", 2)
+    failed = JobFilter(states=frozenset({JobState.FAILED}))
+    for tenant in ("one", "two", "three"):
+        submit_texts(sessions, 2, tenant=tenant)
+        finish(sessions, 2, failing=(0, 1))
+        for _ in range(3):
+            with sessions.begin() as session:
+                actions.accept(session, tenant, Wish(ActionVerb.RETRY, failed, 1))
+        submit_texts(sessions, tenant=tenant)
+    waiting = submit_texts(sessions, tenant="another")
+    with sessions.begin() as session:
+        actions.accept(session, "another", Wish(ActionVerb.CANCEL, QUEUED, 1))
+    narrow = actor(sessions, Quota(items=2))
+    assert [do(sessions, narrow) for _ in range(2)] == [0, 1], "two wait, then others have their turn"
+    assert read(sessions, waiting).state == "cancelling"
+
+
+def test_actions_of_a_tenant_have_their_turns_by_verb(sessions: Sessions) -> None:
+    for _ in range(2):
+        submit_texts(sessions)
+    finish(sessions)
+    ended_jobs = JobFilter(states=frozenset({JobState.SUCCEEDED}))
+    with sessions.begin() as session:
+        for _ in range(2):
+            actions.accept(session, TENANT, Wish(ActionVerb.DELETE, ended_jobs, 1))
+        actions.accept(session, TENANT, Wish(ActionVerb.CANCEL, QUEUED, 1))
+    for _ in range(2):
+        assert do(sessions, actor(sessions)) == 1
+    with sessions() as session:
+        assert session.scalars(select(JobAction.done).order_by(JobAction.id)).all() == [1, 0, 1]
+
+
+def test_a_tenant_has_so_many_actions_at_once(
+    api: TestClient, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "MAX_RUNNING", 0)
+    body = {"action": "cancel", "filter": {"state": ["queued"]}, "expected_count": 0}
+    assert_problem(api.post(PATH, json=body), 429, "too-many-actions")
+    monkeypatch.setattr(actions, "MAX_RUNNING", 1)
+    assert ended(api, api.post(PATH, json=body).raise_for_status().headers["Location"])["done"] == 0
 
 
 @pytest.mark.parametrize(
