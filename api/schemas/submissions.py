@@ -110,7 +110,20 @@ ModelName = Annotated[str, Field(max_length=MAX_MODEL_NAME), AfterValidator(stor
 ImageId = Annotated[str, Field(max_length=MAX_IMAGE_ID)]
 TagKey = Annotated[str, Field(min_length=1, max_length=64, pattern="^[^:]+$"), AfterValidator(storable)]
 TagValue = Annotated[str, Field(max_length=256), AfterValidator(storable)]
-Tags = Annotated[dict[TagKey, TagValue], BeforeValidator(_few_tags), Field(max_length=MAX_TAGS)]
+Tags = Annotated[
+    dict[TagKey, TagValue],
+    BeforeValidator(_few_tags),
+    Field(max_length=MAX_TAGS),
+    # patterns of names alone would leave all other names to have any value
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"minLength": 1, "maxLength": 64, "pattern": "^[^:]+$"},
+            "additionalProperties": {"type": "string", "maxLength": 256},
+            "maxProperties": MAX_TAGS,
+        }
+    ),
+]
 Url = Annotated[str, Field(min_length=1, max_length=MAX_URL), AfterValidator(storable)]
 JobId = Annotated[str, Field(max_length=MAX_JOB_ID)]
 Wait = Annotated[int, Field(ge=1, le=MAX_WAIT_S), WHOLE]

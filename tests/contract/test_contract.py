@@ -12,6 +12,7 @@ pytestmark = [pytest.mark.contract, pytest.mark.timeout(2_400)]
 
 EXAMPLES = 25
 """Of each operation and phase."""
+STATEFUL_SECONDS = 120
 
 
 def test_spectral_finds_nothing(document: Path) -> None:
@@ -61,8 +62,17 @@ def test_a_generated_client_runs_a_whole_job(
     run(PYTHON_TOOLS / "python", HERE / "whole_job.py", MODEL, env=env)
 
 
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        ("--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES),
+        # along links by time: by examples alone, few walks come far
+        ("--phases", "stateful", "--max-time", STATEFUL_SECONDS),
+    ],
+    ids=["each-operation", "along-links"],
+)
 def test_schemathesis_finds_nothing(
-    document: Path, address: str, keys: tuple[str, str], job_with_maps: str
+    document: Path, address: str, keys: tuple[str, str], job_with_maps: str, bounds: tuple[object, ...]
 ) -> None:
     mine, others = keys
     env = {
@@ -70,6 +80,8 @@ def test_schemathesis_finds_nothing(
         "LENSQUEUE_OTHER_KEY": others,
         "LENSQUEUE_URL": address,
         "LENSQUEUE_JOB_ID": job_with_maps,
+        "SCHEMATHESIS_HOOKS": "hooks",
+        "PYTHONPATH": str(HERE),
     }
     run(
         PYTHON_TOOLS / "schemathesis",
@@ -82,7 +94,6 @@ def test_schemathesis_finds_nothing(
         address,
         "--checks",
         "all",
-        "--max-examples",
-        EXAMPLES,
-        env={**env, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)},
+        *bounds,
+        env=env,
     )
