@@ -206,8 +206,12 @@ def expected(operation: Mapping[str, Any]) -> list[str]:
     statuses = ["422"]
     if operation.get("security"):
         statuses += ["401", "403", "429", "503"]
-    if any(parameter["in"] == "path" for parameter in operation.get("parameters", ())):
+    parameters = operation.get("parameters", ())
+    if any(parameter["in"] == "path" for parameter in parameters):
         statuses.append("404")
+    if any(parameter["name"] == "Idempotency-Key" for parameter in parameters):
+        # what the key made before is gone
+        statuses.append("410")
     if "requestBody" in operation:
         statuses += ["400", "413", "415"]
     return statuses
