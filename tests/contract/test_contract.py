@@ -92,8 +92,6 @@ def test_schemathesis_finds_nothing(
         document,
         "--url",
         address,
-        "--checks",
-        "all",
         *bounds,
         env=env,
     )
