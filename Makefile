@@ -17,8 +17,8 @@ demo: export LENSQUEUE_DEMO_LABELS = $(value LABELS)
 demo: .venv/ready-to-run ## Run a logit lens over the sample pictures, or yours: MODEL=... IMAGES=folder LABELS="a cat,a dog"
 	@$(BIN)/lensqueue demo
 
-up: .venv/ready-to-run ## Run the whole service in the foreground; prints its address and key
-	@exec $(BIN)/lensqueue up
+up: .venv/ready-to-run ## Run the whole service in the foreground; prints its address and key: PORT=8000
+	@exec $(BIN)/lensqueue up $(if $(PORT),--port $(PORT))
 
 test: .venv/ready-to-develop ## Run the tests, on real Postgres, Valkey and workers
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal

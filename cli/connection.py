@@ -1,6 +1,7 @@
 """A client for a command, and what the command ends with when the service says no."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -58,6 +59,9 @@ def connected(context: typer.Context, *, as_json: bool) -> Iterator[Client]:
             yield client
     except LensqueueError as error:
         end_with(error, as_json=as_json)
+    except BrokenPipeError:
+        # whoever reads has enough; at its end Python would try once more to write what is left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError, LookupError) as error:
         # of what was given: a file that cannot be read, a name without a format
         _end(str(error), {"code": "usage", "message": str(error)}, USAGE, as_json=as_json)

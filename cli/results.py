@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -51,8 +51,11 @@ def results(
 
 def write_items(items: Iterable[Item], file: TextIO) -> None:
     """One document of them all, written as they come: a job may have a hundred thousand."""
+    told: Iterator[str] = (json.dumps(item.raw, ensure_ascii=False) for item in items)
+    # before anything is written: what is refused is told in a document of its own
+    first = list(islice(told, 1))
     file.write('{"items": [')
-    told = (json.dumps(item.raw, ensure_ascii=False) for item in items)
+    told = chain(first, told)
     file.writelines((", " if place else "") + each for place, each in enumerate(told))
     file.write("]}\n")
 

@@ -92,6 +92,7 @@ def _serve(stack: Stack, port: int, models: list[str]) -> None:
     schema.upgrade(stack.database_url)
     BlobStore(folders.blobs).create()
     key = _write_key(folders.state / "api-key", stack.database_url)
+    (folders.state / "url").write_text(f"http://{HOST}:{port}\n", encoding="utf-8")
     stack.supervisor.start(
         Service(
             name="api",

@@ -13,6 +13,7 @@ from lensqueue_client.errors import ConfigurationError
 
 DEFAULT_URL: Final = "http://localhost:8000"
 KEY_FILE: Final = Path(".lensqueue/api-key")
+URL_FILE: Final = Path(".lensqueue/url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,13 @@ class Configuration:
 
 
 def configure(url: str | None = None, key: str | None = None) -> Configuration:
-    """What is given, else LENSQUEUE_URL and LENSQUEUE_API_KEY, else localhost and the key of `lensqueue up`.
+    """What is given, else LENSQUEUE_URL and LENSQUEUE_API_KEY, else what `lensqueue up` left in this folder.
 
     Raises:
         ConfigurationError: there is no key, or the address is none.
     """
     url = address(url)
-    key = key or os.environ.get("LENSQUEUE_API_KEY") or _kept_key()
+    key = key or os.environ.get("LENSQUEUE_API_KEY") or _kept(KEY_FILE)
     if not key:
         raise ConfigurationError(
             f"no API key: give one, set LENSQUEUE_API_KEY, or run where {KEY_FILE} lies", code="no-key"
@@ -52,12 +53,13 @@ def configure(url: str | None = None, key: str | None = None) -> Configuration:
 
 
 def address(url: str | None = None) -> str:
-    """The address that is given, else LENSQUEUE_URL, else localhost."""
-    return url or os.environ.get("LENSQUEUE_URL") or DEFAULT_URL
+    """What is given, else LENSQUEUE_URL, else that of `lensqueue up` in this folder, else localhost."""
+    # the address and the key of a folder go together: its key is not for whoever else listens on port 8000
+    return url or os.environ.get("LENSQUEUE_URL") or _kept(URL_FILE) or DEFAULT_URL
 
 
-def _kept_key() -> str | None:
+def _kept(file: Path) -> str | None:
     try:
-        return KEY_FILE.read_text(encoding="utf-8").strip()
+        return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError):
         return None
