@@ -119,7 +119,7 @@ def scalar(sessions: sessionmaker[Session], query: str, **values: Any) -> Any:
 
 
 def assert_settled(sessions: sessionmaker[Session]) -> None:
-    """Every job ended; one result per counted item; no work and no lease is left."""
+    """Every job ended; one result per counted item that was not removed; no work, no lease."""
     with sessions() as session:
         for query in (
             "SELECT count(*) FROM jobs WHERE ended_at IS NULL",
@@ -127,9 +127,11 @@ def assert_settled(sessions: sessionmaker[Session]) -> None:
             "SELECT count(*) FROM work",
             "SELECT count(*) FROM leases",
             "SELECT count(*) FROM attempts WHERE ended_at IS NULL",
-            """SELECT count(*) FROM jobs WHERE succeeded <> (
+            """SELECT count(*) FROM jobs WHERE results_removed_at IS NULL AND deleted_at IS NULL
+                 AND succeeded <> (
                  SELECT count(*) FROM results WHERE job_id = jobs.id AND results.state = 'succeeded')""",
-            """SELECT count(*) FROM jobs WHERE failed <> (
+            """SELECT count(*) FROM jobs WHERE results_removed_at IS NULL AND deleted_at IS NULL
+                 AND failed <> (
                  SELECT count(*) FROM results WHERE job_id = jobs.id AND results.state = 'failed')""",
         ):
             assert session.scalar(text(query)) == 0, query

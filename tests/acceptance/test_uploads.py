@@ -185,9 +185,11 @@ def test_a_large_submit_beyond_the_quota_is_refused_before_it_is_read(api: Runni
 
 def test_many_large_uploads_at_once_are_held_to_what_the_process_may_spool(api: RunningService) -> None:
     size = str(60 * MIB)
-    with request(api, "/v1/images", Content_Length=size, **bearer(api)) as first:
+    with request(api, "/v1/images", Content_Length=size, Expect="100-continue", **bearer(api)) as first:
+        # only then is it sure to have come before the others
+        assert b" 100 Continue" in first.recv(4096)
         first.sendall(HEAD + CHUNK)
-        api.wait_until(lambda: is_busy(api, size), 10)
+        assert is_busy(api, size)
         # a small one is taken all the same
         picture = {"images": ("a.jpg", b"no picture")}
         assert api.client.post("/v1/images", files=picture).json()["code"] != "uploads-busy"
