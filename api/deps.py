@@ -3,10 +3,11 @@
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from api.backlog import Backlog
@@ -25,8 +26,7 @@ from jobs.blobs import BlobStore
 from jobs.broker import Inviter
 from jobs.egress import Egress
 from jobs.errors import InsufficientScopeError, InvalidKeyError, UnauthenticatedError
-from jobs.keys import hash_key, key_of
-from models.api_key import ApiKey
+from jobs.keys import KEY, hash_key
 from models.types import Scope
 
 _bearer = HTTPBearer(
@@ -56,9 +56,14 @@ class Services:
     streams: Streams
 
 
-def get_services(request: Request) -> Services:
+def services_of(request: Request) -> Services:
     """The services of this process."""
     return cast("Services", request.app.state.services)
+
+
+async def get_services(request: Request) -> Services:
+    """The same, as a dependency: one that is not async would be called in a thread."""
+    return services_of(request)
 
 
 async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
@@ -66,13 +71,13 @@ async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
 
     A commit after `yield` comes after the response: a client could hear 202 of a job that was never stored.
     """
-    async with get_services(request).sessions() as session:
+    async with services_of(request).sessions() as session:
         yield session
 
 
 async def open_reading(request: Request) -> AsyncIterator[AsyncSession]:
     """A session for a request that only reads."""
-    async with get_services(request).reading() as session:
+    async with services_of(request).reading() as session:
         yield session
 
 
@@ -97,13 +102,13 @@ async def get_caller(
     """
     if key is None or not key.credentials.strip():
         raise UnauthenticatedError
-    services, secret = get_services(request), key.credentials.strip()
+    services, secret = services_of(request), key.credentials.strip()
     limits, sha256 = services.limits, hash_key(secret)
     address = request.client.host if request.client else None
     limits.check_stranger(address, sha256)
     # a session of its own: an upload that lasts minutes must not hold a connection
     async with services.reading() as session:
-        row = await session.scalar(key_of(secret))
+        row = (await session.execute(KEY, {"sha256": sha256})).one_or_none()
     if row is None:
         limits.note_bad_key(address, sha256)
         raise InvalidKeyError
@@ -112,7 +117,7 @@ async def get_caller(
     return Caller(row.id, row.tenant, frozenset(map(Scope, row.scopes)))
 
 
-def _take_one(request: Request, limits: RateLimits, row: ApiKey) -> None:
+def _take_one(request: Request, limits: RateLimits, row: Row[Any]) -> None:
     exchange = exchange_of(request)
     exchange.key_id = row.id
     allowed, standing = limits.take(row.id, row.requests_per_minute)

@@ -8,7 +8,7 @@ from api.submissions import named_images
 from api.uploads import Upload
 from jobs import endpoints, estimates, rescore
 from jobs.admission import admit
-from jobs.submit import Submission
+from jobs.submission import Submission
 
 
 async def estimate_job(

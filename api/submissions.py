@@ -32,7 +32,8 @@ from jobs.idempotency import Once
 from jobs.outlook import Outlook, outlook_of
 from jobs.remote import Remote
 from jobs.rescore import Source
-from jobs.submit import Item, Submission, Terms, TextItem
+from jobs.storing import store_at_once
+from jobs.submission import ImageItem, Item, Submission, Terms, TextItem
 from jobs.units import Admission
 from models.image import Image
 from models.job import Job
@@ -183,6 +184,10 @@ async def settle(
 
 async def named_images(services: Services, tenant: str, submission: Submission) -> dict[uuid.UUID, Image]:
     """The images named by id; unknown ones are refused before anything is charged or stored."""
+    if not any(
+        isinstance(item, ImageItem) and isinstance(item.source, uuid.UUID) for item in submission.items
+    ):
+        return {}
     async with services.sessions() as session:
         return await session.run_sync(submit.check_images, tenant, submission.items)
 
@@ -219,7 +224,8 @@ async def find_known(services: Services, tenant: str, once: Once | None) -> Acce
 
 
 async def _admit(services: Services, tenant: str, submission: Submission, input_bytes: int) -> Admission:
-    async with services.sessions.begin() as session:
+    # what is charged is charged at once: the clock of a flow is locked for one statement
+    async with services.reading() as session:
         if submission.webhook_endpoint_id is not None:
             await session.run_sync(endpoints.check_wanted, tenant, submission.webhook_endpoint_id)
         return await session.run_sync(
@@ -236,6 +242,11 @@ async def _admit(services: Services, tenant: str, submission: Submission, input_
 async def _store(
     services: Services, tenant: str, submission: Submission, admission: Admission, once: Once | None
 ) -> Accepted:
+    if once is None:
+        async with services.reading() as session:
+            stored = await session.run_sync(store_at_once, tenant, submission, admission)
+        if stored is not None:
+            return Accepted(stored.job, stored.outlook, new=True)
     async with services.sessions.begin() as session:
         if once is None:
             job, new = await session.run_sync(submit.submit, tenant, submission, admission), True

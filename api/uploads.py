@@ -15,7 +15,7 @@ from api.errors import RefusedImagesError
 from jobs.blobs import BlobStore
 from jobs.images import Content
 from jobs.remote import Remote, Unfetched
-from jobs.submit import ImageItem
+from jobs.submission import ImageItem
 from pictures.errors import ImageTooLargeError, PictureError
 from pictures.sniff import sniff
 from pictures.upload import inspect

@@ -31,7 +31,7 @@ from engine.catalog import DEMO_MODEL, Catalog
 from jobs import submit
 from jobs.admission import Quota, admit
 from jobs.broker import PRODUCER_TRANSPORT, celery_app
-from jobs.submit import ImageItem, Item, Submission, TextItem
+from jobs.submission import ImageItem, Item, Submission, TextItem
 from models.types import JobType, Priority
 
 PAIRS = 5

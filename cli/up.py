@@ -23,7 +23,7 @@ from embedded.stack import Stack
 from engine.catalog import DEMO_MODEL
 from engine.errors import EngineError
 from jobs.blobs import BlobStore
-from jobs.keys import create_key, key_of
+from jobs.keys import KEY, create_key, hash_key
 from jobs.settings import ServiceSettings
 from models import schema
 from models.session import sync_sessions
@@ -166,7 +166,7 @@ def _write_key(path: Path, database_url: str) -> str:
     with sync_sessions(database_url).begin() as session:
         if path.exists():
             key = path.read_text(encoding="utf-8").strip()
-            if session.scalar(key_of(key)) is not None:
+            if session.scalar(KEY, {"sha256": hash_key(key)}) is not None:
                 return key
         key = create_key(session, name="lensqueue up", scopes=Scope).key
     path.unlink(missing_ok=True)

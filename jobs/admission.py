@@ -1,19 +1,18 @@
 """Letting a job in: is there room for it, what will it cost, and where in the queue does it begin."""
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import Double, Row, bindparam, text
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
 from jobs import fairness, queries
-from jobs.errors import InvalidRequestError, OverQuotaError, QueueFullError, QuotaExceededError
+from jobs.errors import DomainError, InvalidRequestError, OverQuotaError, QueueFullError, QuotaExceededError
 from jobs.fairness import FlowKey
 from jobs.pricing import Price, price
-from jobs.submit import Submission
+from jobs.submission import Submission
 from jobs.units import Admission, batch_key
-from models.job import Job
 from models.types import Priority
 
 INTERACTIVE_ITEMS: Final = 64
@@ -26,13 +25,28 @@ UNITS: Final = ("items", "bytes of pictures", "GFLOP of work")
 ASSUMED_SECONDS_PER_GFLOP: Final = 1 / 200
 """Of a model that no worker has measured yet: two cores of a server."""
 
-_LEFT = Job.total - Job.succeeded - Job.failed - Job.dropped
-# built once: every submit asks for it
-_HELD = select(
-    func.coalesce(func.sum(_LEFT), 0),
-    func.coalesce(func.sum(Job.input_bytes), 0),
-    func.coalesce(func.sum(Job.cost * _LEFT / Job.total), 0.0),
-).where(Job.tenant == bindparam("tenant"), Job.ended_at.is_(None))
+_HELD_SQL = """
+    SELECT coalesce(sum(total - succeeded - failed - dropped), 0) AS items,
+           coalesce(sum(input_bytes), 0) AS input_bytes,
+           coalesce(sum(cost * (total - succeeded - failed - dropped) / total), 0) AS gflop
+    FROM jobs
+    WHERE tenant = :tenant AND ended_at IS NULL
+"""
+_HELD = text(_HELD_SQL)
+# one statement, which alone is a transaction: every submit makes it
+_ADMIT = text(f"""
+    WITH held AS ({_HELD_SQL}), allowed AS (
+        SELECT FROM held
+        WHERE items + :items <= :most_items
+          AND input_bytes + :input_bytes <= :most_input_bytes
+          AND gflop + :gflop <= :most_gflop
+    ), {fairness.CHARGE}
+    SELECT items, input_bytes, gflop, (SELECT clock FROM charged) AS clock FROM held
+""").bindparams(  # noqa: S608 - put together of statements of this code, nothing from outside
+    bindparam("charged", type_=Double()),
+    bindparam("gflop", type_=Double()),
+    bindparam("most_gflop", type_=Double()),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +115,14 @@ def admit(
     asked = price(submission.type, submission.resolved, submission.kind, catalog.find(submission.model))
     flow = FlowKey(submission.model, tenant, priority_of(submission))
     cost = items * asked.item_gflop + asked.label_gflop
-    start = fairness.charge(session, flow, cost)
-    _check_quota(session, tenant, Held(items, input_bytes, cost), quota)
+    start = _charge(session, flow, Held(items, input_bytes, cost), quota)
     shared = batch_key(tenant, submission.type, submission.kind, submission.resolved)
     return Admission(flow, start, asked, _unit_items(session, flow, asked), shared)
 
 
 def read_held(session: Session, tenant: str) -> Held:
     """What of a tenant waits or runs: read of its jobs that have not ended, which an index holds."""
-    row = session.execute(_HELD, {"tenant": tenant}).one()
-    return Held(int(row[0]), int(row[1]), float(row[2]))
+    return _held(session.execute(_HELD, {"tenant": tenant}).one())
 
 
 def check_room(session: Session, tenant: str, quota: Quota) -> None:
@@ -127,18 +139,41 @@ def check_room(session: Session, tenant: str, quota: Quota) -> None:
             )
 
 
-def _check_quota(session: Session, tenant: str, asked: Held, quota: Quota) -> None:
-    held = read_held(session, tenant)
+def _charge(session: Session, flow: FlowKey, asked: Held, quota: Quota) -> float:
+    """Charge a flow, if the tenant has room; returns the virtual time at which the job begins."""
+    most_items, most_input_bytes, most_gflop = _limits(quota)
+    charge = fairness.charge_of(flow, asked.gflop)
+    row = session.execute(
+        _ADMIT,
+        {
+            **charge,
+            **asked._asdict(),
+            "most_items": most_items,
+            "most_input_bytes": most_input_bytes,
+            "most_gflop": most_gflop,
+        },
+    ).one()
+    if row.clock is None:
+        raise _over_quota(_held(row), asked, quota)
+    return float(row.clock) - float(charge["charged"])
+
+
+def _held(row: Row[Any]) -> Held:
+    return Held(int(row.items), int(row.input_bytes), float(row.gflop))
+
+
+def _over_quota(held: Held, asked: Held, quota: Quota) -> DomainError:
     for has, size, limit, unit in zip(held, asked, _limits(quota), UNITS, strict=True):
         if size > limit:
-            raise OverQuotaError(
+            return OverQuotaError(
                 f"This job has {size:.0f} {unit}, {limit:.0f} of yours may wait at once: send it in parts."
             )
         if has + size > limit:
-            raise QuotaExceededError(
+            return QuotaExceededError(
                 f"{has:.0f} {unit} of yours wait or run, this job has {size:.0f}, and {limit:.0f} may: try"
                 " again when some of it is done."
             )
+    raise AssertionError("a job was refused for which there is room")
 
 
 def _limits(quota: Quota) -> tuple[int, int, float]:

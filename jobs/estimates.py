@@ -11,7 +11,7 @@ from engine.plan import count_kept
 from jobs import transitions
 from jobs.pricing import BASE_224, chosen_layers, stored_bytes
 from jobs.queries import ONLINE_SECONDS, RATE_SECONDS
-from jobs.submit import Submission
+from jobs.submission import Submission
 from jobs.units import Admission
 from models.types import JobType, Priority
 

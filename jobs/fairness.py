@@ -8,9 +8,9 @@ up, and what a flow took while nobody else wanted it is not held against it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Double, bindparam, func, select, text, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from models.job import Job
@@ -21,20 +21,25 @@ WEIGHTS: Final[Mapping[Priority, float]] = {Priority.INTERACTIVE: 8.0, Priority.
 """Of two flows that both wait, one is served as much more as its weight is larger; neither starves."""
 
 
-CHARGE: Final = text("""
-    WITH queue AS (
+CHARGE: Final = """
+    queue AS (
         INSERT INTO queues (model) VALUES (:model) ON CONFLICT DO NOTHING
     ), reached AS (
         -- a queue that is made just now is not seen yet: it begins at 0
         SELECT coalesce((SELECT floor FROM queues WHERE model = :model), 0) AS floor
+    ), charged AS (
+        INSERT INTO flows (model, tenant, priority, clock)
+        SELECT :model, :tenant, :priority, floor + :charged FROM reached, allowed
+        ON CONFLICT (model, tenant, priority) DO UPDATE
+        SET clock = greatest(flows.clock, (SELECT floor FROM reached)) + :charged
+        RETURNING clock
     )
-    INSERT INTO flows (model, tenant, priority, clock)
-    SELECT :model, :tenant, :priority, floor + :charged FROM reached
-    ON CONFLICT (model, tenant, priority) DO UPDATE
-    SET clock = greatest(flows.clock, (SELECT floor FROM reached)) + :charged
-    RETURNING clock
-""").bindparams(bindparam("charged", type_=Double()))
-"""Move the clock of a flow on; what it was before is where the job begins."""
+"""
+"""Of a statement, what moves the clock of a flow on by `charged`, if `allowed` has a row.
+
+To be committed alone, before the job is stored: a clock that stayed locked as long as a large submit lasts
+would hold up the flow's other submits.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +51,18 @@ class FlowKey:
     priority: Priority
 
 
-def charge(session: Session, flow: FlowKey, cost: float) -> float:
-    """Charge a flow with a job's cost (GFLOP); returns the virtual time at which the job begins.
-
-    To be committed alone, before the job is stored: a clock that stayed locked as long as a large submit
-    lasts would hold up the flow's other submits.
-    """
-    charged = cost / WEIGHTS[flow.priority]
-    told = {"model": flow.model, "tenant": flow.tenant, "priority": flow.priority, "charged": charged}
-    return float(session.scalars(CHARGE, told).one()) - charged
+def charge_of(flow: FlowKey, cost: float) -> dict[str, Any]:
+    """What a flow is charged with for work that costs so much (GFLOP): the parameters of CHARGE."""
+    return {
+        "model": flow.model,
+        "tenant": flow.tenant,
+        "priority": flow.priority,
+        "charged": cost / WEIGHTS[flow.priority],
+    }
 
 
 def refund(session: Session, flow: FlowKey, cost: float) -> None:
-    """Give back what was charged for work that never ran; to be committed alone, like `charge`."""
+    """Give back what was charged for work that never ran; to be committed alone, like a charge."""
     floor = select(Queue.floor).where(Queue.model == flow.model).scalar_subquery()
     session.execute(
         update(Flow)

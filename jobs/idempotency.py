@@ -26,7 +26,8 @@ from jobs.deletion import existing
 from jobs.errors import IdempotencyKeyReusedError, IdempotencyKeySpentError, InvalidIdempotencyKeyError
 from jobs.images import Content
 from jobs.remote import Remote, Unfetched
-from jobs.submit import Item, Submission, TextItem, submit
+from jobs.submission import Item, Submission, TextItem
+from jobs.submit import submit
 from jobs.units import Admission
 from models.idempotency_key import IdempotencyKey
 from models.image import Image

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Select, func, select, text, update
 from sqlalchemy.orm import Session
 
 from jobs.errors import LastAdminKeyError, NotFoundError
@@ -65,13 +65,12 @@ def is_usable() -> ColumnElement[bool]:
     return ApiKey.revoked_at.is_(None) & (ApiKey.expires_at.is_(None) | (ApiKey.expires_at > func.now()))
 
 
-# built once: every request asks for its key
-_KEY_OF = select(ApiKey).where(ApiKey.sha256 == bindparam("sha256"), is_usable())
-
-
-def key_of(key: str) -> Select[ApiKey]:
-    """The row of a key that is neither revoked nor expired."""
-    return _KEY_OF.params(sha256=hash_key(key))
+KEY: Final = text("""
+    SELECT id, tenant, scopes, requests_per_minute
+    FROM api_keys
+    WHERE sha256 = :sha256 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+""")
+"""A key that is neither revoked nor expired, by its hash; every request asks for its own."""
 
 
 def key_by_id(tenant: str, key_id: uuid.UUID) -> Select[ApiKey]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Uuid, bindparam, text
+from sqlalchemy import Row, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -22,12 +22,20 @@ from models.types import Priority
 POSITIONS: Final = 200
 """The place in the queue is counted so far; behind it, only the estimate tells."""
 
-OUTLOOKS = text("""
+
+def reading(jobs: str, work: str) -> str:
+    """SQL that reads what the rows of `jobs` have before them; `work` holds their first units.
+
+    Of each job a few reads by index, and of a job that ended none in the queue.
+    """
+    interactive, bulk = WEIGHTS[Priority.INTERACTIVE], WEIGHTS[Priority.BULK]
+    return f"""
     SELECT jobs.id, crew.online, queues.paused_at IS NOT NULL AS paused,
            CASE WHEN crew.online = 0 AND jobs.ended_at IS NULL THEN (
                -- one that is starting over after a failure still has the error of its last try
                SELECT error FROM workers
-               WHERE workers.model = jobs.model AND seen_at > now() - make_interval(days => :shown_days)
+               WHERE workers.model = jobs.model
+                 AND seen_at > now() - make_interval(days => {WORKERS_SHOWN_DAYS})
                  AND (state <> 'starting' OR error IS NOT NULL)
                ORDER BY seen_at DESC LIMIT 1
            ) END AS load_failure,
@@ -43,38 +51,34 @@ OUTLOOKS = text("""
                jobs.cost * (total - succeeded - failed - dropped) / total,
                (
                    SELECT sum(
-                       CASE priority WHEN 'interactive' THEN :interactive ELSE :bulk END
+                       CASE priority WHEN 'interactive' THEN {interactive} ELSE {bulk} END
                        * (least(clock, jobs.vtime_end) - queues.floor)
                    )
                    FROM flows
                    WHERE flows.model = jobs.model AND clock > queues.floor AND jobs.vtime_end > queues.floor
                )
            ) * crew.pace / nullif(crew.online, 0) END AS seconds
-    FROM jobs
+    FROM {jobs} AS jobs
     LEFT JOIN queues ON queues.model = jobs.model
     CROSS JOIN LATERAL (
         SELECT count(*) FILTER (
-                   WHERE state = 'online' AND seen_at > now() - make_interval(secs => :online_seconds)
+                   WHERE state = 'online' AND seen_at > now() - make_interval(secs => {ONLINE_SECONDS})
                ) AS online,
                avg(seconds_per_gflop) FILTER (
-                   WHERE seen_at > now() - make_interval(secs => :rate_seconds)
+                   WHERE seen_at > now() - make_interval(secs => {RATE_SECONDS})
                ) AS pace
         FROM workers WHERE workers.model = jobs.model
     ) AS crew
     -- units are numbered from 0: of a job that nobody began, the first one waits
-    LEFT JOIN work AS first ON first.job_id = jobs.id AND first.unit = 0 AND jobs.state = 'queued'
-    WHERE jobs.id = ANY(:job_ids)
-""").bindparams(bindparam("job_ids", type_=ARRAY(Uuid())))
-"""Of each job a few reads by index, and of a job that ended none in the queue."""
-PARAMETERS: Final[dict[str, Any]] = {
-    "positions": POSITIONS,
-    "interactive": WEIGHTS[Priority.INTERACTIVE],
-    "bulk": WEIGHTS[Priority.BULK],
-    "online_seconds": ONLINE_SECONDS,
-    "rate_seconds": RATE_SECONDS,
-    "shown_days": WORKERS_SHOWN_DAYS,
-}
-"""What every reading of them has in common."""
+    LEFT JOIN {work} AS first ON first.job_id = jobs.id AND first.unit = 0 AND jobs.state = 'queued'
+"""  # noqa: S608 - of relations and numbers in this code, nothing from outside
+
+
+OUTLOOKS: Final = text(reading("jobs", "work") + "WHERE jobs.id = ANY(:job_ids)").bindparams(
+    bindparam("job_ids", type_=ARRAY(Uuid()))
+)
+PARAMETERS: Final[dict[str, Any]] = {"positions": POSITIONS}
+"""What every reading has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +98,19 @@ class Outlook:
 
 def outlooks(session: Session, job_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Outlook]:
     """What these jobs have before them, by their ids."""
-    rows = session.execute(
-        OUTLOOKS,
-        PARAMETERS | {"job_ids": list(job_ids)},
+    rows = session.execute(OUTLOOKS, PARAMETERS | {"job_ids": list(job_ids)})
+    return {row.id: told(row) for row in rows}
+
+
+def told(row: Row[Any]) -> Outlook:
+    """What a row of `reading` tells."""
+    return Outlook(
+        workers_online=row.online,
+        paused=row.paused,
+        load_failure=row.load_failure,
+        queue_position=_position(row.units_before),
+        eta_s=None if row.paused or row.seconds is None else math.ceil(row.seconds),
     )
-    return {
-        row.id: Outlook(
-            workers_online=row.online,
-            paused=row.paused,
-            load_failure=row.load_failure,
-            queue_position=_position(row.units_before),
-            eta_s=None if row.paused or row.seconds is None else math.ceil(row.seconds),
-        )
-        for row in rows
-    }
 
 
 def outlook_of(session: Session, job_id: uuid.UUID) -> Outlook:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from jobs import queries
 from jobs.deletion import existing
 from jobs.errors import NotEndedError, NothingToRetryError, ResultsExpiredError
-from jobs.submit import ImageItem, Item, Submission, Terms, TextItem
+from jobs.submission import ImageItem, Item, Submission, Terms, TextItem
 from jobs.units import Admission, store_work
 from models.job import Job, JobInput
 from models.types import JobType

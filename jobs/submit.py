@@ -5,8 +5,7 @@ Blobs are stored before it, the workers are invited after it.
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func
@@ -31,12 +30,13 @@ from jobs.errors import (
 from jobs.images import Content
 from jobs.naming import check_names
 from jobs.pricing import stored_bytes
-from jobs.remote import Remote, Unfetched
-from jobs.rescore import Source, store_rescored
+from jobs.rescore import store_rescored
+from jobs.storing import described, store_at_once
+from jobs.submission import ImageItem, Item, Submission, TextItem
 from jobs.units import Admission, store_units
 from models.image import Image
 from models.job import Job
-from models.types import JobType, Priority
+from models.types import JobType
 
 MAX_POINTERS = 100
 """Of the pictures that are not known, so many are pointed at."""
@@ -51,74 +51,6 @@ class Limits:
     prompts: int = 20_000
     numbers: int = 1_000_000
     output_bytes: int = 16 * 2**30
-
-
-@dataclass(frozen=True, slots=True)
-class ImageItem:
-    """A picture: bytes that lie in the blob store, or the id of an image that was kept before.
-
-    What a URL names is none of these before it is fetched, nor where that failed.
-    """
-
-    source: Content | uuid.UUID | Remote | Unfetched
-    custom_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TextItem:
-    """A text to embed."""
-
-    text: str
-    custom_id: str | None = None
-
-
-Item = ImageItem | TextItem
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """When a job must start, how long it may run, and how long its results are kept; None is for ever."""
-
-    start_within: timedelta | None = None
-    run_timeout: timedelta | None = None
-    result_ttl: timedelta | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """What a client asks for, already parsed; `options` are the resolved options of the job's type.
-
-    Without a `priority`, a small job is interactive and a large one is bulk, see `jobs.admission`. A rescore
-    has a `source` in the place of items: there may be many, and none is held.
-    """
-
-    type: JobType
-    model: str
-    items: Sequence[Item]
-    options: dict[str, Any]
-    priority: Priority | None = None
-    terms: Terms = field(default_factory=Terms)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    key_id: uuid.UUID | None = None
-    """The key that it came with; says nothing of what is asked for."""
-    webhook_endpoint_id: uuid.UUID | None = None
-    """Where its end is told; checked by `jobs.endpoints.check_wanted`."""
-    source: Source | None = None
-
-    @property
-    def size(self) -> int:
-        """How many items it has."""
-        return len(self.items) if self.source is None else self.source.items
-
-    @property
-    def resolved(self) -> dict[str, Any]:
-        """The options with what follows from the source."""
-        return self.options if self.source is None else self.options | self.source.options
-
-    @property
-    def kind(self) -> str:
-        """What its items are, all of them: `text` or `image`."""
-        return "text" if self.items and isinstance(self.items[0], TextItem) else "image"
 
 
 def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
@@ -181,6 +113,8 @@ def submit(
         UnknownImageError: an id names no image of the tenant.
         ResultsExpiredError: results of its source were removed meanwhile.
     """
+    if stored := store_at_once(session, tenant, submission, admission, job_id=job_id):
+        return stored.job
     terms = submission.terms
     rows = _hold_images(session, tenant, submission.items)
     job = Job(
@@ -206,8 +140,8 @@ def submit(
     if submission.source is not None:
         store_rescored(session, job, submission.source, admission)
     else:
-        stored = (_stored(index, item, rows) for index, item in enumerate(submission.items))
-        store_units(session, job, stored, admission)
+        filled = (described(index, item, rows) for index, item in enumerate(submission.items))
+        store_units(session, job, filled, admission)
     return job
 
 
@@ -306,21 +240,3 @@ def _hold_images(session: Session, tenant: str, items: Sequence[Item]) -> dict[C
     rows: dict[Content | uuid.UUID, Image] = {content: kept[content.sha256].image for content in contents}
     rows.update(named.items())
     return rows
-
-
-def _stored(index: int, item: Item, rows: Mapping[Content | uuid.UUID, Image]) -> dict[str, Any]:
-    if isinstance(item, TextItem):
-        return {"index": index, "kind": "text", "custom_id": item.custom_id, "text": item.text}
-    if isinstance(item.source, Unfetched):
-        unfetched = {"url": item.source.url, "error": item.source.error}
-        return {"index": index, "kind": "image", "custom_id": item.custom_id, **unfetched}
-    if isinstance(item.source, Remote):
-        raise TypeError("a picture was to be stored before it was fetched")
-    image = rows[item.source]
-    return {
-        "index": index,
-        "kind": "image",
-        "custom_id": item.custom_id,
-        "sha256": image.sha256,
-        "image_id": str(image.id),
-    }

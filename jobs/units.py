@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import BigInteger, Double, Integer, Text, Uuid, bindparam, text
+from sqlalchemy import Integer, Text, Uuid, bindparam, text
 from sqlalchemy.orm import Session
 
 from jobs.fairness import WEIGHTS, FlowKey
@@ -35,26 +35,34 @@ STORE_INPUTS = text(r"""
 Of what both drivers can do the fastest: an array of texts costs five times as much, most of it in quoting.
 """
 
-STORE_WORK = text("""
+WORK_COLUMNS: Final = """
+    model text, total integer, unit_items integer, start double precision, span double precision,
+    item_cost double precision, batch_key text, item_bytes bigint
+"""
+"""What `work_told` tells, as columns of a relation."""
+
+STORING_WORK: Final = """
     INSERT INTO work (job_id, unit, model, items, vtime, cost, batch_key, item_bytes)
-    SELECT :job_id, unit, :model, n, :start + unit * :span, n * :item_cost, :batch_key, :item_bytes
-    FROM (
-        SELECT unit, least(:unit_items, :total - unit * :unit_items) AS n
-        FROM generate_series(0, (:total - 1) / :unit_items) AS unit
+    SELECT job.id, unit, told.model, n, start + unit * span, n * item_cost, batch_key, item_bytes
+    FROM job, told, LATERAL (
+        SELECT unit, least(unit_items, told.total - unit * unit_items) AS n
+        FROM generate_series(0, (told.total - 1) / unit_items) AS unit
     ) AS units
     ORDER BY unit
-""").bindparams(
-    bindparam("job_id", type_=Uuid()),
-    bindparam("model", type_=Text()),
-    bindparam("total", type_=Integer()),
-    bindparam("unit_items", type_=Integer()),
-    bindparam("start", type_=Double()),
-    bindparam("span", type_=Double()),
-    bindparam("item_cost", type_=Double()),
-    bindparam("batch_key", type_=Text()),
-    bindparam("item_bytes", type_=BigInteger()),
-)
-"""The waiting work of a job: units of equal size, and what is left in the last one."""
+"""
+"""Of a statement, what stores the waiting work of `job`: units of equal size, and what is left in the last.
+
+`told` is the relation of WORK_COLUMNS.
+"""
+
+STORE_WORK: Final = text(f"""
+    WITH job AS (
+        SELECT :job_id AS id
+    ), told AS (
+        SELECT * FROM jsonb_to_record(CAST(:told AS jsonb)) AS told ({WORK_COLUMNS})
+    )
+    {STORING_WORK}
+""").bindparams(bindparam("job_id", type_=Uuid()))  # noqa: S608 - put together of statements of this code
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +98,23 @@ def store_units(session: Session, job: Job, items: Iterable[Mapping[str, Any]], 
 
 def store_work(session: Session, job: Job, admission: Admission) -> None:
     """Store the waiting work of a job whose inputs are stored."""
-    share = admission.cost(job.total) / job.total
-    session.execute(
-        STORE_WORK,
-        {
-            "job_id": job.id,
-            "model": job.model,
-            "total": job.total,
-            "unit_items": admission.unit_items,
-            "start": admission.start,
-            "span": admission.unit_items * share / WEIGHTS[admission.flow.priority],
-            "item_cost": share,
-            "batch_key": admission.batch_key,
-            "item_bytes": admission.price.item_bytes,
-        },
-    )
+    told = orjson.dumps(work_told(job.total, admission)).decode()
+    session.execute(STORE_WORK, {"job_id": job.id, "told": told})
+
+
+def work_told(items: int, admission: Admission) -> dict[str, Any]:
+    """What the work of a job of so many items is stored with: WORK_COLUMNS."""
+    share = admission.cost(items) / items
+    return {
+        "model": admission.flow.model,
+        "total": items,
+        "unit_items": admission.unit_items,
+        "start": admission.start,
+        "span": admission.unit_items * share / WEIGHTS[admission.flow.priority],
+        "item_cost": share,
+        "batch_key": admission.batch_key,
+        "item_bytes": admission.price.item_bytes,
+    }
 
 
 def batch_key(tenant: str, type_: JobType, kind: str, options: Mapping[str, Any]) -> str:
@@ -120,7 +130,7 @@ def _store_inputs(
     session: Session, job_id: uuid.UUID, items: Iterable[Mapping[str, Any]], unit_items: int
 ) -> None:
     first = 0
-    for units in _slices(_slices(items, unit_items), UNITS_AT_ONCE):
+    for units in slices(slices(items, unit_items), UNITS_AT_ONCE):
         lines = {
             "items": b"\n".join(orjson.dumps(unit) for unit in units).decode(),
             "image_ids": "\n".join(_image_ids(unit) for unit in units),
@@ -133,7 +143,8 @@ def _image_ids(unit: Sequence[Mapping[str, Any]]) -> str:
     return "{" + ",".join(sorted({item["image_id"] for item in unit if "image_id" in item})) + "}"
 
 
-def _slices(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def slices(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of `size` each, of the last as many as are left."""
     remaining = iter(items)
     while part := list(islice(remaining, size)):
         yield part

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session, sessionmaker
 
 from engine.plan import MAX_SCORED_LABELS
-from jobs import leases, submit
+from jobs import leases
 from jobs.images import Content
 from jobs.leases import Appetite, Claim, ItemResult, UnitResult
+from jobs.submission import ImageItem, Submission
 from models.types import JobType
 from tests.ledger import MODEL, TENANT, admit_and_submit, claim
 
@@ -26,12 +27,12 @@ PROVENANCE = {"model": MODEL, "revision": "0" * 40}
 def submit_lens(sessions: Sessions, count: int, labels: Sequence[str], tenant: str = TENANT) -> uuid.UUID:
     """A queued lens over pictures that are no pictures: nobody decodes them."""
     pictures = [
-        submit.ImageItem(Content(f"{index:064x}", 1), custom_id=None if index % 3 == 2 else f"ä {index}.jpg")
+        ImageItem(Content(f"{index:064x}", 1), custom_id=None if index % 3 == 2 else f"ä {index}.jpg")
         for index in range(count)
     ]
     options: dict[str, Any] = {"labels": list(labels), "template": "{}", "outputs": ["pooled"]}
     options |= {"layers": "all", "patch_layers": None, "patch_method": "head"}
-    return admit_and_submit(sessions, submit.Submission(JobType.LOGIT_LENS, MODEL, pictures, options), tenant)
+    return admit_and_submit(sessions, Submission(JobType.LOGIT_LENS, MODEL, pictures, options), tenant)
 
 
 def complete_with(

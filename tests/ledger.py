@@ -13,7 +13,7 @@ from engine.catalog import Catalog
 from jobs import leases, submit
 from jobs.admission import Quota, admit
 from jobs.leases import Appetite, Claim, Holder, ItemResult, UnitResult
-from jobs.submit import Terms
+from jobs.submission import Submission, Terms, TextItem
 from jobs.units import Admission
 from models.job import Job
 from models.types import JobType, Priority
@@ -34,10 +34,10 @@ def submit_texts(
     options: dict[str, Any] | None = None,
 ) -> uuid.UUID:
     """A queued job over some texts, one item a unit while it is interactive."""
-    wanted = submit.Submission(
+    wanted = Submission(
         type=JobType.EMBEDDING,
         model=model,
-        items=[submit.TextItem(f"text {index}") for index in range(count)],
+        items=[TextItem(f"text {index}") for index in range(count)],
         options=options or {"normalize": True},
         priority=priority,
         terms=terms or Terms(),
@@ -45,18 +45,14 @@ def submit_texts(
     return admit_and_submit(sessions, wanted, tenant)
 
 
-def admit_and_submit(
-    sessions: sessionmaker[Session], wanted: submit.Submission, tenant: str = TENANT
-) -> uuid.UUID:
+def admit_and_submit(sessions: sessionmaker[Session], wanted: Submission, tenant: str = TENANT) -> uuid.UUID:
     """Submit as the API does: charged in a transaction of its own, stored in the next."""
     admission = admit_alone(sessions, wanted, tenant)
     with sessions.begin() as session:
         return submit.submit(session, tenant, wanted, admission).id
 
 
-def admit_alone(
-    sessions: sessionmaker[Session], wanted: submit.Submission, tenant: str = TENANT
-) -> Admission:
+def admit_alone(sessions: sessionmaker[Session], wanted: Submission, tenant: str = TENANT) -> Admission:
     """The first half of it."""
     catalog = Catalog(model_paths={wanted.model: Path("nowhere")})
     with sessions.begin() as session:

@@ -16,7 +16,7 @@ from embedded.stack import Stack
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
 from jobs.maintenance import keep, recovering
-from jobs.submit import Submission, TextItem
+from jobs.submission import Submission, TextItem
 from models import schema
 from models.job import Job
 from models.session import sync_sessions

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from jobs.broker import KEY_PREFIX, queue_of
-from jobs.submit import Submission, Terms, TextItem
+from jobs.submission import Submission, Terms, TextItem
 from models.types import JobType, Priority
 from tests.acceptance.conftest import RunningService, free_port
 from tests.chaos.engine import PLUG

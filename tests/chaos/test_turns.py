@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.errors import AlreadyEndedError
-from jobs.submit import Terms
+from jobs.submission import Terms
 from models.types import ENDED, Priority
 from tests.chaos.conftest import Chaos
 from tests.faults import cancel_job

@@ -17,7 +17,7 @@ from jobs import cancel, deadlines
 from jobs.errors import AlreadyEndedError
 from jobs.keys import create_key
 from jobs.leases import Appetite, Claim
-from jobs.submit import Terms
+from jobs.submission import Terms
 from models.types import Priority
 from tests.integration.test_bad_requests import assert_problem
 from tests.ledger import TENANT, assert_settled, claim, complete, read, scalar, submit_texts

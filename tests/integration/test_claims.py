@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from engine.catalog import DEMO_MODEL
 from engine.siglip import SiglipEngine
-from jobs import leases, submit, workers
+from jobs import leases, workers
 from jobs.blobs import BlobStore
 from jobs.cancel import cancel
 from jobs.images import Content
 from jobs.maps import maps_of, read_scores, read_thumbnail
+from jobs.submission import ImageItem, Submission, TextItem
 from models.types import JobState, JobType, Priority
 from tests.conftest import SAMPLES
 from tests.ledger import MODEL, TENANT, admit_and_submit, assert_settled, read, scalar, submit_texts
@@ -69,7 +70,7 @@ def test_an_item_that_fails_a_pass_keeps_no_other_job_from_its_end(
     good = [submit_texts(sessions) for _ in range(5)]
     bad = admit_and_submit(
         sessions,
-        submit.Submission(JobType.EMBEDDING, MODEL, [submit.TextItem("poison")], {"normalize": True}),
+        Submission(JobType.EMBEDDING, MODEL, [TextItem("poison")], {"normalize": True}),
     )
     engine = FailingEngine()
     engine.poison = "poison"
@@ -185,8 +186,8 @@ def test_maps_of_jobs_that_shared_a_pass_lie_in_an_object_of_each(
     for number in range(3):
         data = (SAMPLES / f"scene-0000{number}.jpg").read_bytes()
         stored = Content(blobs.put(TENANT, data), len(data), "image/jpeg")
-        items = [submit.ImageItem(stored)]
-        jobs.append(admit_and_submit(sessions, submit.Submission(JobType.LOGIT_LENS, MODEL, items, options)))
+        items = [ImageItem(stored)]
+        jobs.append(admit_and_submit(sessions, Submission(JobType.LOGIT_LENS, MODEL, items, options)))
     runtime = runtime_of(demo_engine, sessions, blobs, heartbeat)
     with open_decoders(runtime.settings, demo_engine.provenance["pixel_path"]) as decoders:
         time_slice.run_slice(replace(runtime, decoders=decoders))

@@ -12,7 +12,7 @@ from jobs import deadlines, leases
 from jobs.cancel import DROPPED_AT_ONCE, cancel, drop_work
 from jobs.errors import AlreadyEndedError, NotFoundError
 from jobs.leases import Appetite, Claim, Holder, Renewal
-from jobs.submit import Terms
+from jobs.submission import Terms
 from models.job import Job
 from models.types import JobState, Priority
 from tests.faults import cancel_job, change, do, do_all, in_thread

@@ -27,7 +27,7 @@ from jobs.endpoints import (
 from jobs.errors import NotFoundError, TooManyWebhookEndpointsError
 from jobs.leases import Appetite
 from jobs.recovery import fail_hopeless
-from jobs.submit import Terms
+from jobs.submission import Terms
 from jobs.undelivered import end_unwanted, prune_deliveries
 from models.types import DeliveryState
 from models.webhook import WebhookDelivery, WebhookEndpoint

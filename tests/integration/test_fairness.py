@@ -17,7 +17,7 @@ from jobs.admission import Quota, admit
 from jobs.errors import QuotaExceededError
 from jobs.fairness import WEIGHTS
 from jobs.leases import Appetite, Claim, Holder
-from jobs.submit import Submission, TextItem
+from jobs.submission import Submission, TextItem
 from models.types import JobType, Priority
 from tests.faults import cancel_job, change
 from tests.ledger import MODEL, TENANT, WORKER, assert_settled, claim, complete, scalar, submit_texts

@@ -19,7 +19,7 @@ from jobs.blobs import BlobStore
 from jobs.errors import IdempotencyKeyReusedError, IdempotencyKeySpentError
 from jobs.idempotency import Once
 from jobs.keys import create_key
-from jobs.submit import Submission, TextItem
+from jobs.submission import Submission, TextItem
 from models.api_key import ApiKey
 from models.types import JobType, Made
 from tests.conftest import SAMPLES

@@ -20,6 +20,7 @@ from jobs.errors import (
     UnknownImageError,
 )
 from jobs.images import Content
+from jobs.submission import ImageItem, Submission
 from models.types import JobType
 from tests.ledger import MODEL, TENANT, admit_alone, admit_and_submit, scalar
 
@@ -42,8 +43,8 @@ def keep(sessions: Sessions, content: Content) -> uuid.UUID:
         return images.keep(session, TENANT, [content])[content.sha256].image.id
 
 
-def job_over(source: Content | uuid.UUID) -> submit.Submission:
-    return submit.Submission(JobType.EMBEDDING, MODEL, [submit.ImageItem(source)], {"normalize": True})
+def job_over(source: Content | uuid.UUID) -> Submission:
+    return Submission(JobType.EMBEDDING, MODEL, [ImageItem(source)], {"normalize": True})
 
 
 def delete(sessions: Sessions, image_id: uuid.UUID) -> None:

@@ -12,12 +12,13 @@ from PIL import Image
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.schemas.ids import job_id
-from jobs import leases, submit
+from jobs import leases
 from jobs.blobs import BlobStore
 from jobs.images import Content
 from jobs.keys import create_key
 from jobs.leases import Appetite, ItemResult, UnitResult
 from jobs.objects import ObjectName, put_object
+from jobs.submission import ImageItem, Submission
 from models.types import JobType
 from pictures.thumbnail import thumbnail
 from tests.ledger import MODEL, TENANT, admit_and_submit, claim
@@ -37,10 +38,10 @@ def scores() -> NDArray[np.float32]:
 @pytest.fixture
 def items_url(sessions: sessionmaker[Session], blobs: BlobStore, scores: NDArray[np.float32]) -> str:
     """A finished job of three: a lens with maps, a lens without, and a failure."""
-    pictures = [submit.ImageItem(Content(blobs.put(TENANT, bytes([index])), 1)) for index in range(3)]
+    pictures = [ImageItem(Content(blobs.put(TENANT, bytes([index])), 1)) for index in range(3)]
     options: dict[str, Any] = {"labels": LABELS, "template": "{}", "outputs": ["pooled", "patch"]}
     options |= {"layers": "all", "patch_layers": None, "patch_method": "head"}
-    wanted = submit.Submission(JobType.LOGIT_LENS, MODEL, pictures, options)
+    wanted = Submission(JobType.LOGIT_LENS, MODEL, pictures, options)
     job = admit_and_submit(sessions, wanted)
     held = claim(sessions, appetite=Appetite(items=3))
     assert held is not None

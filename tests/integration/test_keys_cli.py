@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from cli.keys import app
 from embedded.stack import Stack
-from jobs.keys import key_of
+from jobs.keys import KEY, hash_key
 from models import schema
 from tests.ledger import scalar
 
@@ -35,7 +35,7 @@ def read_json(*arguments: str, url: str | None = None) -> Any:
 
 def is_good(sessions: Sessions, key: str) -> bool:
     with sessions() as session:
-        return session.scalar(key_of(key)) is not None
+        return session.scalar(KEY, {"sha256": hash_key(key)}) is not None
 
 
 def test_a_key_is_made_alone_on_stdout_listed_and_revoked(database_url: str, sessions: Sessions) -> None:

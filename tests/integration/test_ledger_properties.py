@@ -29,7 +29,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobs import deadlines, leases, recovery, workers
 from jobs.errors import AlreadyEndedError
 from jobs.leases import Appetite, Claim, Holder, Returned
-from jobs.submit import Terms
+from jobs.submission import Terms
 from models.tables import metadata
 from models.types import JobState, Priority
 from tests.faults import cancel_job, change, do, let_leases_run_out

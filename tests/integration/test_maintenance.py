@@ -27,7 +27,7 @@ from jobs.maintenance import (
     run_out,
     tidying,
 )
-from jobs.submit import Terms
+from jobs.submission import Terms
 from jobs.text_cache import TextBudget
 from models.types import JobState, Priority
 from tests.faults import cancel_job, change, do

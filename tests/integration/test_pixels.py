@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from engine.catalog import DEMO_MODEL
 from engine.siglip import SiglipEngine
-from jobs import submit
 from jobs.blobs import BlobStore
 from jobs.images import Content
+from jobs.submission import ImageItem, Submission
 from models.types import JobType
 from pictures.convert import squash
 from pictures.decode import decode, read, side_of_draft
@@ -91,10 +91,10 @@ def test_a_result_names_the_frame_that_was_read_and_the_job_how_pixels_were_made
 ) -> None:
     options: dict[str, Any] = LENS if type_ is JobType.LOGIT_LENS else {"normalize": True}
     data = [PICTURES["GIF of several frames"], PICTURES["JPEG"]]
-    items = [submit.ImageItem(Content(blobs.put(TENANT, each), len(each), "image/gif")) for each in data]
+    items = [ImageItem(Content(blobs.put(TENANT, each), len(each), "image/gif")) for each in data]
     asked = {"exact": options | {"pixels": "exact"}, "draft": options | {"pixels": "draft"}, "": options}
     jobs = {
-        mode: admit_and_submit(sessions, submit.Submission(type_, MODEL, items, told))
+        mode: admit_and_submit(sessions, Submission(type_, MODEL, items, told))
         for mode, told in asked.items()
     }
     runtime = replace(

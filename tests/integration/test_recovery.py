@@ -13,7 +13,7 @@ from jobs import leases, recovery
 from jobs.blobs import BlobStore
 from jobs.images import Content
 from jobs.leases import Appetite, Claim, Renewal
-from jobs.submit import ImageItem, Submission
+from jobs.submission import ImageItem, Submission
 from models.types import JobState, JobType, Priority
 from tests.faults import change, do, do_all, in_thread, judge, let_leases_run_out, report_crash, together
 from tests.ledger import (

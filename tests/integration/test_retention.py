@@ -14,7 +14,7 @@ from jobs.blobs import DRAFTS, SENTINEL, BlobStore
 from jobs.errors import BlobStoreMissingError
 from jobs.leases import Appetite
 from jobs.objects import ObjectName, put_object
-from jobs.submit import Terms
+from jobs.submission import Terms
 from models.types import JobState, Priority
 from tests.faults import cancel_job, change, do
 from tests.ledger import TENANT, claim, complete, read, scalar, submit_texts

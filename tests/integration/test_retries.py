@@ -18,7 +18,7 @@ from jobs.deletion import delete_job
 from jobs.errors import ResultsExpiredError
 from jobs.leases import Appetite
 from jobs.retry import RetryScope
-from jobs.submit import Terms
+from jobs.submission import Terms
 from models.job import Job
 from models.types import Priority
 from tests.faults import cancel_job, change, in_thread, together

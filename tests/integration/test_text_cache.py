@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from engine.catalog import DEMO_MODEL
 from engine.siglip import SiglipEngine
-from jobs import submit, text_cache
+from jobs import text_cache
 from jobs.blobs import BlobStore
 from jobs.images import Content
+from jobs.submission import ImageItem, Submission
 from jobs.text_cache import BudgetRound, TextBudget, find_texts, forget_unused, keep_texts
 from models.types import JobState, JobType
 from tests.faults import change, do, do_all, together
@@ -81,8 +82,8 @@ def test_a_job_of_several_units_and_two_workers_embeds_its_labels_once(
         "patch_layers": None,
         "patch_method": "head",
     }
-    items = [submit.ImageItem(stored)] * 4
-    job_id = admit_and_submit(sessions, submit.Submission(JobType.LOGIT_LENS, MODEL, items, options))
+    items = [ImageItem(stored)] * 4
+    job_id = admit_and_submit(sessions, Submission(JobType.LOGIT_LENS, MODEL, items, options))
 
     def work(engine: SiglipEngine, **settings: Any) -> Runtime:
         runtime = runtime_of(engine, sessions, blobs, heartbeat, batch_items=1, **settings)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobs.blobs import BlobStore
 from jobs.images import Content
 from jobs.leases import Appetite
-from jobs.submit import ImageItem, Submission
+from jobs.submission import ImageItem, Submission
 from models.types import JobType, Priority
 from models.work import Work
 from tests.ledger import (

@@ -12,7 +12,7 @@ from jobs import admission, submit
 from jobs.admission import MAX_UNIT_ITEMS, Quota, admit
 from jobs.blobs import BlobStore
 from jobs.images import Content
-from jobs.submit import ImageItem, Submission, TextItem
+from jobs.submission import ImageItem, Submission, TextItem
 from jobs.units import UNITS_AT_ONCE, batch_key
 from models.types import JobType, Priority
 from tests.faults import change
