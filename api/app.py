@@ -48,7 +48,7 @@ from jobs.broker import Inviter
 from jobs.egress import Egress
 from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, acting, expiring, keep, recovering, tidying
 from models.schema import head
-from models.session import async_sessions, reading, sync_sessions
+from models.session import async_sessions, autocommit_sessions, sync_sessions
 
 STOP_SECONDS = 1.0
 """So long a duty that is under way is waited for at the end; Postgres undoes the rest."""
@@ -64,17 +64,18 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         inviter = Inviter(settings.broker_url)
         blobs = BlobStore(settings.blobs)
         sessions = async_sessions(settings.database_url)
+        autocommit = autocommit_sessions(settings.database_url)
         egress = Egress(settings.egress_rules())
         app.state.services = Services(
             settings=settings,
             sessions=sessions,
-            reading=reading(sessions),
+            reading=autocommit,
             inviter=inviter,
             blobs=blobs,
             catalog=settings.catalog(),
             schema_head=head(),
-            waiting=Waiting(reading(sessions), settings.max_waiters),
-            backlog=Backlog(reading(sessions)),
+            waiting=Waiting(autocommit, settings.max_waiters),
+            backlog=Backlog(autocommit),
             limits=RateLimits(settings.requests_per_minute, settings.bad_keys_per_minute),
             usage=Usage(sessions),
             egress=egress,
@@ -103,7 +104,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             await asyncio.to_thread(inviter.close)
             await app.state.services.exporter.close()
             await egress.close()
-            await sessions.kw["bind"].dispose()
+            for each in (sessions, autocommit):
+                await each.kw["bind"].dispose()
 
     app = FastAPI(
         title="Lensqueue",

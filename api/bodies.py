@@ -72,8 +72,7 @@ async def read_job(request: Request, limits: BodyLimits) -> tuple[AnyRequest, li
     """
     media_type = _media_type(request)
     if media_type == "application/json":
-        # in a thread: parsing what pictures weigh in base64 would hold up every other request
-        return await asyncio.to_thread(_parse_json, await _read_job(request, limits.json_bytes), limits)
+        return await _parse(await _read_job(request, limits.json_bytes), limits)
     if media_type == "multipart/form-data":
         return await _read_multipart(request, limits)
     raise UnsupportedMediaTypeError
@@ -146,6 +145,13 @@ async def _read(request: Request, limit_bytes: int, advice: str) -> bytes:
     return bytes(body)
 
 
+async def _parse(body: bytes, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
+    if len(body) <= MAX_SMALL_BYTES:
+        return _parse_json(body, limits)
+    # in a thread: parsing what pictures weigh in base64 would hold up every other request
+    return await asyncio.to_thread(_parse_json, body, limits)
+
+
 def _parse_json(body: bytes, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
     raw = _json(body)
     _check_counts(raw, limits)
@@ -196,7 +202,7 @@ def _upload(index: int, image: ImageInput, limits: BodyLimits) -> Upload:
 
 async def _read_multipart(request: Request, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
     form = await _read_form(request, limits.items, "/input")
-    job, named = await asyncio.to_thread(_parse_json, await _job_part(form), limits)
+    job, named = await _parse(await _job_part(form), limits)
     if named and "images" in form:
         raise InvalidRequestError(
             "Give the pictures as parts `images` or in `input.images`, not both: which come first?",

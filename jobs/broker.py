@@ -29,6 +29,8 @@ QUEUE_LIMIT = 64
 """Invitations that may wait in one queue; more would only tell the workers what they know."""
 LENGTH_SECONDS: Final = 0.25
 """So long a look at a queue's length serves: to look again costs as much as to send."""
+FULL_SECONDS: Final = 0.05
+"""After so long a queue that was full is looked at again, once for all that it had no room for."""
 KEY_PREFIX = "lensqueue:"
 
 SETTINGS: dict[str, Any] = {
@@ -89,11 +91,16 @@ class Inviter:
         self._app = celery_app(broker_url, PRODUCER_TRANSPORT)
         self._waiting: queue.Queue[tuple[str, str] | None] = queue.Queue(maxsize=QUEUE_LIMIT)
         self._lengths: dict[str, _Length] = {}
+        self._full: dict[str, str] = {}
+        self._look_at = 0.0
         self._thread = threading.Thread(target=self._send_all, name="inviter", daemon=True)
         self._thread.start()
 
     def invite(self, model: str, job_id: uuid.UUID) -> None:
         """Tell the workers of a model that work waits, soon and without waiting."""
+        if model in self._full:
+            # its queue will be looked at again: there is nothing to add
+            return
         try:
             self._waiting.put_nowait((model, str(job_id)))
         except queue.Full:
@@ -117,15 +124,34 @@ class Inviter:
         self._app.close()
 
     def _send_all(self) -> None:
-        while (invitation := self._waiting.get()) is not None:
-            model, job_id = invitation
+        while True:
             try:
-                self._send(model, job_id)
-            except BROKER_ERRORS as error:
-                log.warning("invitation.unsent", model=model, job_id=job_id, error=str(error))
-            except Exception:
-                # whatever else it is: this thread is the only sender, it must not end
-                log.exception("invitation.failed", model=model, job_id=job_id)
+                invitation = self._waiting.get(timeout=self._rest_seconds())
+            except queue.Empty:
+                self._look_again()
+                continue
+            if invitation is None:
+                return
+            self._try_to_send(*invitation)
+            if self._rest_seconds() == 0:
+                self._look_again()
+
+    def _rest_seconds(self) -> float | None:
+        return max(0.0, self._look_at - time.monotonic()) if self._full else None
+
+    def _look_again(self) -> None:
+        for model in list(self._full):
+            # first it is full no more, then it is looked at: who came before that is invited by it
+            self._try_to_send(model, self._full.pop(model))
+
+    def _try_to_send(self, model: str, job_id: str) -> None:
+        try:
+            self._send(model, job_id)
+        except BROKER_ERRORS as error:
+            log.warning("invitation.unsent", model=model, job_id=job_id, error=str(error))
+        except Exception:
+            # whatever else it is: this thread is the only sender, it must not end
+            log.exception("invitation.failed", model=model, job_id=job_id)
 
     def _send(self, model: str, job_id: str) -> None:
         target = queue_of(model)
@@ -139,6 +165,9 @@ class Inviter:
                     TASK, task_id=job_id, queue=target, producer=producer, retry=False, ignore_result=True
                 )
                 known.at_most += 1
+            else:
+                self._full[model] = job_id
+                self._look_at = time.monotonic() + FULL_SECONDS
 
 
 @dataclass(slots=True)

@@ -45,17 +45,23 @@ def sync_sessions(database_url: str) -> sessionmaker[Session]:
 
 def async_sessions(database_url: str) -> async_sessionmaker[AsyncSession]:
     """Sessions for the API, over the same `postgresql+psycopg://` URL."""
-    engine = create_async_engine(database_url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, **ENGINE_ARGS)
-    _refuse_closed(engine.sync_engine)
-    return async_sessionmaker(engine, expire_on_commit=False)
+    return _async_sessions(database_url)
 
 
-def reading(sessions: async_sessionmaker[AsyncSession]) -> async_sessionmaker[AsyncSession]:
-    """Sessions over the same connections in which each statement stands alone: for those that only read.
+def autocommit_sessions(database_url: str) -> async_sessionmaker[AsyncSession]:
+    """Sessions for the API in which each statement is a transaction, over connections of their own.
 
-    It spares BEGIN and ROLLBACK, each of which is a round trip as long as a primary-key read.
+    It spares BEGIN and COMMIT, each of which is a round trip as long as a primary-key read; and connections
+    that others use too would be told of it each time.
     """
-    engine = sessions.kw["bind"].execution_options(isolation_level="AUTOCOMMIT")
+    return _async_sessions(database_url, isolation_level="AUTOCOMMIT")
+
+
+def _async_sessions(database_url: str, **arguments: Any) -> async_sessionmaker[AsyncSession]:
+    engine = create_async_engine(
+        database_url, pool_size=POOL_SIZE, max_overflow=0, **ENGINE_ARGS, **arguments
+    )
+    _refuse_closed(engine.sync_engine)
     return async_sessionmaker(engine, expire_on_commit=False)
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobs.broker import QUEUE_LIMIT, Inviter
+from embedded.stack import Stack
+from jobs.broker import FULL_SECONDS, KEY_PREFIX, QUEUE_LIMIT, Inviter, queue_of
 from jobs.maintenance import invite_workers
 from tests.ledger import MODEL, claim, submit_texts
 
@@ -42,6 +44,21 @@ def test_a_queue_holds_a_bounded_number_of_invitations(inviter: Inviter) -> None
             inviter.invite(MODEL, JOB)
         time.sleep(0.3)
     assert inviter.waiting(MODEL) == QUEUE_LIMIT
+
+
+def test_who_came_while_a_queue_was_full_is_invited_once_it_has_room(inviter: Inviter, stack: Stack) -> None:
+    # some more than there is room for, and a moment later another one
+    for _ in range(QUEUE_LIMIT // 2):
+        inviter.invite(MODEL, JOB)
+    wait_until(lambda: inviter.waiting(MODEL) == QUEUE_LIMIT // 2)
+    for _ in range(QUEUE_LIMIT // 2 + 1):
+        inviter.invite(MODEL, JOB)
+    wait_until(lambda: inviter.waiting(MODEL) == QUEUE_LIMIT)
+    time.sleep(3 * FULL_SECONDS)
+    inviter.invite(MODEL, JOB)
+    with redis.Redis.from_url(stack.valkey_url) as client:
+        client.delete(KEY_PREFIX + queue_of(MODEL).name)
+    wait_until(lambda: inviter.waiting(MODEL) == 1)
 
 
 def test_the_maintenance_invites_where_work_waits_and_no_message_does(
