@@ -1,16 +1,17 @@
 """Letting a job in: is there room for it, what will it cost, and where in the queue does it begin."""
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, select, union_all
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
-from jobs import fairness, queries
+from jobs import fairness, queries, reservations
 from jobs.errors import InvalidRequestError, OverQuotaError, QueueFullError, QuotaExceededError
 from jobs.fairness import FlowKey
 from jobs.pricing import Price, price
+from jobs.reservations import Held
 from jobs.submit import Submission
 from jobs.units import Admission, batch_key
 from models.job import Job
@@ -27,12 +28,16 @@ ASSUMED_SECONDS_PER_GFLOP: Final = 1 / 200
 """Of a model that no worker has measured yet: two cores of a server."""
 
 _LEFT = Job.total - Job.succeeded - Job.failed - Job.dropped
+_OPEN = select(
+    _LEFT.label("left"), Job.input_bytes.label("input_bytes"), (Job.cost * _LEFT / Job.total).label("gflop")
+).where(Job.tenant == bindparam("tenant"), Job.ended_at.is_(None))
+_COUNTED = union_all(_OPEN, reservations.reserved()).subquery("counted")
 # built once: every submit asks for it
 _HELD = select(
-    func.coalesce(func.sum(_LEFT), 0),
-    func.coalesce(func.sum(Job.input_bytes), 0),
-    func.coalesce(func.sum(Job.cost * _LEFT / Job.total), 0.0),
-).where(Job.tenant == bindparam("tenant"), Job.ended_at.is_(None))
+    func.coalesce(func.sum(_COUNTED.c.left), 0),
+    func.coalesce(func.sum(_COUNTED.c.input_bytes), 0),
+    func.coalesce(func.sum(_COUNTED.c.gflop), 0.0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +48,6 @@ class Quota:
     input_bytes: int = 256 * 2**30
     gflop: float = float("inf")
     queue_items: int = 10_000_000
-
-
-class Held(NamedTuple):
-    """What counts against a tenant's quota: items, bytes of pictures, estimated work."""
-
-    items: int
-    input_bytes: int
-    gflop: float
 
 
 def priority_of(submission: Submission) -> Priority:
@@ -83,10 +80,13 @@ def admit(
     *,
     input_bytes: int = 0,
     waiting_items: int = 0,
+    reserve_as: str | None = None,
 ) -> Admission:
     """Check quotas and charge the job's flow; to be committed alone, before anything of the job is stored.
 
     `input_bytes` is what its pictures weigh, `waiting_items` how much waits in all, as the caller last heard.
+    Room is set aside under `reserve_as` where storing it takes long: what it counts then is given up when it
+    is stored, or by `give_back`. What is set aside under the same name is not counted against it.
 
     Raises:
         QueueFullError: the service has too much waiting already.
@@ -101,15 +101,31 @@ def admit(
     asked = price(submission.type, submission.resolved, submission.kind, catalog.find(submission.model))
     flow = FlowKey(submission.model, tenant, priority_of(submission))
     cost = items * asked.item_gflop + asked.label_gflop
+    wanted, reservation_id = Held(items, input_bytes, cost), None
+    if reserve_as is not None:
+        # before the flow: of two models, two large jobs would not see each other
+        reservations.wait_turn(session, tenant)
     start = fairness.charge(session, flow, cost)
-    _check_quota(session, tenant, Held(items, input_bytes, cost), quota)
+    _check_quota(session, tenant, wanted, quota, reserve_as or "")
+    if reserve_as is not None:
+        reservation_id = reservations.reserve(session, tenant, reserve_as, wanted)
     shared = batch_key(tenant, submission.type, submission.kind, submission.resolved)
-    return Admission(flow, start, asked, _unit_items(session, flow, asked), shared)
+    return Admission(flow, start, asked, _unit_items(session, flow, asked), shared, reservation_id)
 
 
-def read_held(session: Session, tenant: str) -> Held:
-    """What of a tenant waits or runs: read of its jobs that have not ended, which an index holds."""
-    row = session.execute(_HELD, {"tenant": tenant}).one()
+def give_back(session: Session, admission: Admission, items: int) -> None:
+    """Undo the admission of a job that is not stored after all; to be committed alone, like `admit`."""
+    if admission.reservation_id is not None:
+        reservations.give_up(session, admission.reservation_id)
+    fairness.refund(session, admission.flow, admission.cost(items))
+
+
+def read_held(session: Session, tenant: str, *, but: str = "") -> Held:
+    """What of a tenant waits or runs, or is being stored: but for what is set aside under a name.
+
+    Read of its jobs that have not ended, which an index holds.
+    """
+    row = session.execute(_HELD, {"tenant": tenant, "own": but}).one()
     return Held(int(row[0]), int(row[1]), float(row[2]))
 
 
@@ -127,8 +143,8 @@ def check_room(session: Session, tenant: str, quota: Quota) -> None:
             )
 
 
-def _check_quota(session: Session, tenant: str, asked: Held, quota: Quota) -> None:
-    held = read_held(session, tenant)
+def _check_quota(session: Session, tenant: str, asked: Held, quota: Quota, own: str) -> None:
+    held = read_held(session, tenant, but=own)
     for has, size, limit, unit in zip(held, asked, _limits(quota), UNITS, strict=True):
         if size > limit:
             raise OverQuotaError(

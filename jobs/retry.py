@@ -13,7 +13,9 @@ from typing import Any, overload
 from sqlalchemy import Integer, Uuid, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
+from engine.catalog import Catalog
 from jobs import queries
+from jobs.admission import Quota, admit
 from jobs.deletion import existing
 from jobs.errors import NotEndedError, NothingToRetryError, ResultsExpiredError
 from jobs.submit import ImageItem, Item, Submission, Terms, TextItem
@@ -145,15 +147,40 @@ def find_retry(
     return Retry(job, submission, scope, job.input_bytes * items // job.total)
 
 
+def admit_retry(
+    session: Session,
+    retry: Retry,
+    catalog: Catalog,
+    quota: Quota,
+    *,
+    reserve_as: str,
+    waiting_items: int = 0,
+) -> Admission:
+    """Admit a retry and set room aside for it, see `jobs.admission.admit`; to be committed alone."""
+    return admit(
+        session,
+        retry.job.tenant,
+        retry.submission,
+        catalog,
+        quota,
+        input_bytes=retry.input_bytes,
+        waiting_items=waiting_items,
+        reserve_as=reserve_as,
+    )
+
+
 def store_retry(
     session: Session, retry: Retry, admission: Admission, *, job_id: uuid.UUID | None = None
 ) -> Job:
     """Store an admitted retry as a queued job; the caller commits, then invites the workers.
 
     Raises:
-        ResultsExpiredError: results were removed since the retry was found.
+        NotFoundError, JobDeletedError: the job that is tried again has gone since the retry was found.
+        ResultsExpiredError: its results have.
     """
-    before, asked = retry.job, retry.submission
+    asked = retry.submission
+    # held once more: the transaction that admitted it has ended
+    before = find_retry(session, retry.job.tenant, retry.job.id, retry.scope, asked.key_id).job
     items = len(asked.items)
     job = Job(
         id=job_id,

@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import BigInteger, Double, Integer, Text, Uuid, bindparam, text
 from sqlalchemy.orm import Session
 
+from jobs import reservations
 from jobs.fairness import WEIGHTS, FlowKey
 from jobs.pricing import Price
 from models.job import Job
@@ -69,6 +70,8 @@ class Admission:
     price: Price
     unit_items: int
     batch_key: str
+    reservation_id: uuid.UUID | None = None
+    """The room that is set aside for it until its work is stored, see `jobs.reservations`."""
 
     def cost(self, items: int) -> float:
         """The estimate for so many items and the job's labels, in GFLOP: what its flow is charged."""
@@ -89,7 +92,7 @@ def store_units(session: Session, job: Job, items: Iterable[Mapping[str, Any]], 
 
 
 def store_work(session: Session, job: Job, admission: Admission) -> None:
-    """Store the waiting work of a job whose inputs are stored."""
+    """Store the waiting work of a job whose inputs are stored; from now on it counts itself."""
     share = admission.cost(job.total) / job.total
     session.execute(
         STORE_WORK,
@@ -105,6 +108,8 @@ def store_work(session: Session, job: Job, admission: Admission) -> None:
             "item_bytes": admission.price.item_bytes,
         },
     )
+    if admission.reservation_id is not None:
+        reservations.give_up(session, admission.reservation_id)
 
 
 def batch_key(tenant: str, type_: JobType, kind: str, options: Mapping[str, Any]) -> str:
