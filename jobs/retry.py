@@ -14,7 +14,7 @@ from sqlalchemy import Integer, Uuid, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
-from jobs import queries
+from jobs import endpoints, queries
 from jobs.admission import Quota, admit
 from jobs.deletion import existing
 from jobs.errors import NotEndedError, NothingToRetryError, ResultsExpiredError
@@ -22,6 +22,7 @@ from jobs.submit import ImageItem, Item, Submission, Terms, TextItem
 from jobs.units import Admission, store_work
 from models.job import Job, JobInput
 from models.types import JobType
+from models.webhook import WebhookEndpoint
 
 NONE = uuid.UUID(int=0)
 
@@ -143,8 +144,17 @@ def find_retry(
         ),
         tags=job.tags,
         key_id=key_id,
+        webhook_endpoint_id=_endpoint_left(session, job),
     )
     return Retry(job, submission, scope, job.input_bytes * items // job.total)
+
+
+def _endpoint_left(session: Session, job: Job) -> uuid.UUID | None:
+    """Where the job's end was told: unless that was deleted, which nobody can take back."""
+    if job.webhook_endpoint_id is None:
+        return None
+    known = endpoints.endpoint_of(job.tenant, job.webhook_endpoint_id)
+    return session.scalar(known.with_only_columns(WebhookEndpoint.id))
 
 
 def admit_retry(
@@ -193,7 +203,7 @@ def store_retry(
         priority=admission.flow.priority,
         retry_of=before.id,
         attempt=before.attempt + 1,
-        webhook_endpoint_id=before.webhook_endpoint_id,
+        webhook_endpoint_id=asked.webhook_endpoint_id,
         total=items,
         cost=admission.cost(items),
         vtime_end=admission.end(items),
