@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import queries
-from jobs.actions import SLICE_SECONDS, Actor
+from jobs.acting import SLICE_SECONDS, Actor
 from jobs.blobs import BlobStore
 from jobs.broker import BROKER_ERRORS, Inviter
 from jobs.deadlines import continue_cancels, expire_unstarted, stop_overdue
