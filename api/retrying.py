@@ -5,6 +5,7 @@ import uuid
 from sqlalchemy.orm import Session
 
 from api.deps import Caller, Services
+from api.once import in_turn
 from api.submissions import Accepted, find_known, reservation_name, settle
 from jobs import idempotency, retry
 from jobs.errors import QueueFullError, QuotaExceededError
@@ -38,7 +39,7 @@ async def retry_job(
             job, new = await session.run_sync(_store, caller, wanted, admission, once)
             return Accepted(job, await session.run_sync(outlook_of, job.id), new)
 
-    return await settle(services, admission, len(wanted.submission.items), store)
+    return await settle(services, admission, len(wanted.submission.items), lambda: in_turn(store))
 
 
 async def _admit(

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import Services
+from api.once import in_turn
 from api.schemas.ids import parse_endpoint_id, parse_job_id
 from api.schemas.submissions import AnyRequest, EmbeddingRequest, RescoreRequest, WebhookTarget
 from api.uploads import Upload, hash_pictures, store_pictures
@@ -160,7 +161,7 @@ async def accept(
         if uploads:
             items = await store_pictures(services.blobs, tenant, uploads, services.settings.max_image_bytes)
             stored = replace(submission, items=items)
-        return await _store(services, tenant, stored, admission, once)
+        return await in_turn(lambda: _store(services, tenant, stored, admission, once))
 
     return await settle(services, admission, submission.size, store)
 
