@@ -30,6 +30,7 @@ from jobs.reservations import forget_reservations
 from jobs.retention import DELETED_JOBS_KEPT, expire_results, forget_deleted, forget_workers, remove_drafts
 from jobs.text_cache import BudgetRound, TextBudget, forget_unused
 from jobs.undelivered import DELIVERIES_KEPT, end_unwanted, prune_deliveries
+from models.faults import first_line
 
 log = structlog.get_logger()
 
@@ -114,7 +115,7 @@ def keep(
                 run_out(sessions, duty, stop)
             except OperationalError as error:
                 # not always the database: a deadlock, or a duty that ran too long, is no matter of the others
-                log.warning("maintenance.waits_for_database", duty=duty.lock, error=_first_line(error))
+                log.warning("maintenance.waits_for_database", duty=duty.lock, error=first_line(error))
                 stop.wait(DATABASE_AWAY_SECONDS)
             except SQLAlchemyError as error:
                 log.warning("maintenance.failed", duty=duty.lock, error=str(error))
@@ -166,7 +167,3 @@ def invite_workers(session: Session, inviter: Inviter) -> int:
             inviter.invite(model, job_id)
         sent += wanted
     return sent
-
-
-def _first_line(error: OperationalError) -> str:
-    return next(iter(str(error.orig).splitlines()), type(error.orig).__name__)
