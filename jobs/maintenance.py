@@ -27,7 +27,14 @@ from jobs.idempotency import forget_keys
 from jobs.images import remove_dying
 from jobs.recovery import Expiry, fail_hopeless, judge_struck
 from jobs.reservations import forget_reservations
-from jobs.retention import DELETED_JOBS_KEPT, expire_results, forget_deleted, forget_workers, remove_drafts
+from jobs.retention import (
+    DELETED_JOBS_KEPT,
+    expire_results,
+    forget_deleted,
+    forget_usage,
+    forget_workers,
+    remove_drafts,
+)
 from jobs.text_cache import BudgetRound, TextBudget, forget_unused
 from jobs.undelivered import DELIVERIES_KEPT, end_unwanted, prune_deliveries
 from models.faults import first_line
@@ -93,6 +100,7 @@ def tidying(
         Duty(12, partial(forget_unused, budget=texts)),
         Duty(13, BudgetRound(texts)),
         Duty(14, forget_reservations),
+        Duty(15, forget_usage),
         Duty(20, partial(forget_deleted, kept=deleted_jobs_kept)),
         Duty(30, end_unwanted),
         Duty(31, partial(prune_deliveries, kept=deliveries_kept)),

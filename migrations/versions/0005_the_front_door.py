@@ -99,6 +99,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("key_id", "day", name=op.f("pk_key_usage")),
     )
+    op.create_index(op.f("ix_key_usage_day"), "key_usage", ["day"], unique=False)
     op.create_table(
         "reservations",
         sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
@@ -296,6 +297,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_reservations_until"), table_name="reservations")
     op.drop_index("ix_reservations_tenant_name", table_name="reservations")
     op.drop_table("reservations")
+    op.drop_index(op.f("ix_key_usage_day"), table_name="key_usage")
     op.drop_table("key_usage")
     op.drop_table("job_events")
     op.drop_index("ix_webhook_endpoints_tenant_id", table_name="webhook_endpoints")
