@@ -42,7 +42,7 @@ from api.streams import Streams
 from api.usage import Usage
 from api.waiting import Waiting
 from jobs import logs
-from jobs.actions import Actor
+from jobs.acting import Actor
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
 from jobs.egress import Egress
@@ -147,7 +147,7 @@ def _maintained(
         thread.start()
         return thread
 
-    actor = Actor(settings.catalog(), settings.quota(), lambda: backlog.items, inviter)
+    actor = Actor(sessions, settings.catalog(), settings.quota(), lambda: backlog.items, inviter)
     threads = [
         start("expiry", expiring(), RECOVER_SECONDS),
         start("recovery", recovering(inviter), RECOVER_SECONDS),

@@ -141,6 +141,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "item-dropped": HTTPStatus.NOT_FOUND,
     "no-maps": HTTPStatus.NOT_FOUND,
     "no-output": HTTPStatus.NOT_FOUND,
+    "idempotency-key-in-use": HTTPStatus.CONFLICT,
     "idempotency-key-spent": HTTPStatus.GONE,
     "job-deleted": HTTPStatus.GONE,
     "blob-missing": HTTPStatus.GONE,

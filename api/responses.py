@@ -210,8 +210,8 @@ def expected(operation: Mapping[str, Any]) -> list[str]:
     if any(parameter["in"] == "path" for parameter in parameters):
         statuses.append("404")
     if any(parameter["name"] == "Idempotency-Key" for parameter in parameters):
-        # what the key made before is gone
-        statuses.append("410")
+        # another request with the key is at it for long; what the key made before is gone
+        statuses += ["409", "410"]
     if "requestBody" in operation:
         statuses += ["400", "413", "415"]
     return statuses

@@ -15,11 +15,12 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import Services
+from api.once import in_turn
 from api.schemas.ids import parse_endpoint_id, parse_job_id
 from api.schemas.submissions import AnyRequest, EmbeddingRequest, RescoreRequest, WebhookTarget
 from api.uploads import Upload, hash_pictures, store_pictures
-from jobs import endpoints, fairness, idempotency, rescore, submit
-from jobs.admission import admit, check_room
+from jobs import endpoints, idempotency, rescore, submit
+from jobs.admission import admit, check_room, give_back
 from jobs.errors import (
     InvalidRequestError,
     NotFoundError,
@@ -149,7 +150,7 @@ async def accept(
     input_bytes = sum(upload.image_bytes for upload in uploads)
     input_bytes += sum(image.image_bytes for image in named.values())
     try:
-        admission = await _admit(services, tenant, submission, input_bytes)
+        admission = await _admit(services, tenant, submission, input_bytes, once)
     except (QueueFullError, QuotaExceededError):
         # perhaps there is no room because its twin has just taken it
         if known := await find_known(services, tenant, once):
@@ -161,7 +162,7 @@ async def accept(
         if uploads:
             items = await store_pictures(services.blobs, tenant, uploads, services.settings.max_image_bytes)
             stored = replace(submission, items=items)
-        return await _store(services, tenant, stored, admission, once)
+        return await in_turn(lambda: _store(services, tenant, stored, admission, once))
 
     return await settle(services, admission, submission.size, store)
 
@@ -223,9 +224,18 @@ async def find_known(services: Services, tenant: str, once: Once | None) -> Acce
         return Accepted(known, await session.run_sync(outlook_of, known.id), new=False)
 
 
-async def _admit(services: Services, tenant: str, submission: Submission, input_bytes: int) -> Admission:
-    # what is charged is charged at once: the clock of a flow is locked for one statement
-    async with services.reading() as session:
+def reservation_name(once: Once | None) -> str:
+    """Under which room is set aside for a job whose items are copied; twins share what one of them has."""
+    return uuid.uuid4().hex if once is None else once.key
+
+
+async def _admit(
+    services: Services, tenant: str, submission: Submission, input_bytes: int, once: Once | None
+) -> Admission:
+    # what is charged is charged at once, and the clock of a flow locked for one statement, but where room is
+    # set aside too
+    sessions = services.reading() if submission.source is None else services.sessions.begin()
+    async with sessions as session:
         if submission.webhook_endpoint_id is not None:
             await session.run_sync(endpoints.check_wanted, tenant, submission.webhook_endpoint_id)
         return await session.run_sync(
@@ -236,6 +246,7 @@ async def _admit(services: Services, tenant: str, submission: Submission, input_
             services.settings.quota(),
             input_bytes=input_bytes,
             waiting_items=services.backlog.items,
+            reserve_as=None if submission.source is None else reservation_name(once),
         )
 
 
@@ -258,7 +269,7 @@ async def _store(
 async def _give_back(services: Services, admission: Admission, items: int) -> None:
     try:
         async with services.sessions.begin() as session:
-            await session.run_sync(fairness.refund, admission.flow, admission.cost(items))
+            await session.run_sync(give_back, admission, items)
     except SQLAlchemyError as error:
         # the next work of the flow waits for a little longer: no reason to fail what was asked for
         log.warning("refund.lost", model=admission.flow.model, error=type(error).__name__)

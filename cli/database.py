@@ -14,6 +14,7 @@ from embedded.errors import EmbeddedError
 from embedded.postgres import database_url
 from embedded.running import running_folders
 from jobs.settings import DatabaseSettings
+from models.faults import first_line
 from models.session import sync_sessions
 
 DEFAULT_STATE = Path(".lensqueue")
@@ -38,7 +39,7 @@ def opened(state: Path | None) -> Iterator[Session]:
     except OperationalError as error:
         _fail_unreachable(error)
     except ProgrammingError as error:
-        fail(f"the database has not this version's schema ({_first_line(error)}): run `lensqueue migrate`")
+        fail(f"the database has not this version's schema ({first_line(error)}): run `lensqueue migrate`")
     finally:
         sessions.kw["bind"].dispose()
 
@@ -60,11 +61,7 @@ def _find(state: Path | None) -> str:
 
 def _fail_unreachable(error: OperationalError) -> NoReturn:
     fail(
-        f"the database cannot be reached: {_first_line(error)}. Set LENSQUEUE_DATABASE_URL to that of the"
+        f"the database cannot be reached: {first_line(error)}. Set LENSQUEUE_DATABASE_URL to that of the"
         " API; or run the command where `lensqueue up` runs, with its folder as --state if that is not"
         f" {DEFAULT_STATE}"
     )
-
-
-def _first_line(error: OperationalError | ProgrammingError) -> str:
-    return next(iter(str(error.orig).splitlines()), type(error.orig).__name__)

@@ -1,16 +1,17 @@
 """Letting a job in: is there room for it, what will it cost, and where in the queue does it begin."""
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import Double, Row, bindparam, text
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
-from jobs import fairness, queries
+from jobs import fairness, queries, reservations
 from jobs.errors import DomainError, InvalidRequestError, OverQuotaError, QueueFullError, QuotaExceededError
 from jobs.fairness import FlowKey
 from jobs.pricing import Price, price
+from jobs.reservations import Held
 from jobs.submission import Submission
 from jobs.units import Admission, batch_key
 from models.types import Priority
@@ -26,11 +27,21 @@ ASSUMED_SECONDS_PER_GFLOP: Final = 1 / 200
 """Of a model that no worker has measured yet: two cores of a server."""
 
 _HELD_SQL = """
-    SELECT coalesce(sum(total - succeeded - failed - dropped), 0) AS items,
-           coalesce(sum(input_bytes), 0) AS input_bytes,
-           coalesce(sum(cost * (total - succeeded - failed - dropped) / total), 0) AS gflop
-    FROM jobs
-    WHERE tenant = :tenant AND ended_at IS NULL
+    SELECT coalesce(sum(items), 0) AS items, coalesce(sum(input_bytes), 0) AS input_bytes,
+           coalesce(sum(gflop), 0) AS gflop
+    FROM (
+        SELECT waiting AS items, input_bytes, cost * waiting / total AS gflop
+        FROM jobs, LATERAL (SELECT total - succeeded - failed - dropped AS waiting) AS left_over
+        WHERE tenant = :tenant AND ended_at IS NULL
+        UNION ALL
+        -- each name once: twins share what one of them has
+        (
+            SELECT DISTINCT ON (name) items, input_bytes, gflop
+            FROM reservations
+            WHERE tenant = :tenant AND name <> :own AND until > now()
+            ORDER BY name
+        )
+    ) AS counted
 """
 _HELD = text(_HELD_SQL)
 # one statement, which alone is a transaction: every submit makes it
@@ -57,14 +68,6 @@ class Quota:
     input_bytes: int = 256 * 2**30
     gflop: float = float("inf")
     queue_items: int = 10_000_000
-
-
-class Held(NamedTuple):
-    """What counts against a tenant's quota: items, bytes of pictures, estimated work."""
-
-    items: int
-    input_bytes: int
-    gflop: float
 
 
 def priority_of(submission: Submission) -> Priority:
@@ -97,10 +100,13 @@ def admit(
     *,
     input_bytes: int = 0,
     waiting_items: int = 0,
+    reserve_as: str | None = None,
 ) -> Admission:
     """Check quotas and charge the job's flow; to be committed alone, before anything of the job is stored.
 
     `input_bytes` is what its pictures weigh, `waiting_items` how much waits in all, as the caller last heard.
+    Room is set aside under `reserve_as` where storing it takes long: what it counts then is given up when it
+    is stored, or by `give_back`. What is set aside under the same name is not counted against it.
 
     Raises:
         QueueFullError: the service has too much waiting already.
@@ -115,14 +121,30 @@ def admit(
     asked = price(submission.type, submission.resolved, submission.kind, catalog.find(submission.model))
     flow = FlowKey(submission.model, tenant, priority_of(submission))
     cost = items * asked.item_gflop + asked.label_gflop
-    start = _charge(session, flow, Held(items, input_bytes, cost), quota)
+    wanted, reservation_id = Held(items, input_bytes, cost), None
+    if reserve_as is not None:
+        # before the flow: of two models, two large jobs would not see each other
+        reservations.wait_turn(session, tenant)
+    start = _charge(session, flow, wanted, quota, reserve_as or "")
+    if reserve_as is not None:
+        reservation_id = reservations.reserve(session, tenant, reserve_as, wanted)
     shared = batch_key(tenant, submission.type, submission.kind, submission.resolved)
-    return Admission(flow, start, asked, _unit_items(session, flow, asked), shared)
+    return Admission(flow, start, asked, _unit_items(session, flow, asked), shared, reservation_id)
 
 
-def read_held(session: Session, tenant: str) -> Held:
-    """What of a tenant waits or runs: read of its jobs that have not ended, which an index holds."""
-    return _held(session.execute(_HELD, {"tenant": tenant}).one())
+def give_back(session: Session, admission: Admission, items: int) -> None:
+    """Undo the admission of a job that is not stored after all; to be committed alone, like `admit`."""
+    if admission.reservation_id is not None:
+        reservations.give_up(session, admission.reservation_id)
+    fairness.refund(session, admission.flow, admission.cost(items))
+
+
+def read_held(session: Session, tenant: str, *, but: str = "") -> Held:
+    """What of a tenant waits or runs, or is being stored: but for what is set aside under a name.
+
+    Read of its jobs that have not ended, which an index holds.
+    """
+    return _held(session.execute(_HELD, {"tenant": tenant, "own": but}).one())
 
 
 def check_room(session: Session, tenant: str, quota: Quota) -> None:
@@ -139,7 +161,7 @@ def check_room(session: Session, tenant: str, quota: Quota) -> None:
             )
 
 
-def _charge(session: Session, flow: FlowKey, asked: Held, quota: Quota) -> float:
+def _charge(session: Session, flow: FlowKey, asked: Held, quota: Quota, own: str) -> float:
     """Charge a flow, if the tenant has room; returns the virtual time at which the job begins."""
     most_items, most_input_bytes, most_gflop = _limits(quota)
     charge = fairness.charge_of(flow, asked.gflop)
@@ -148,6 +170,7 @@ def _charge(session: Session, flow: FlowKey, asked: Held, quota: Quota) -> float
         {
             **charge,
             **asked._asdict(),
+            "own": own,
             "most_items": most_items,
             "most_input_bytes": most_input_bytes,
             "most_gflop": most_gflop,

@@ -96,6 +96,12 @@ class IdempotencyKeyReusedError(InvalidRequestError):
     code = "idempotency-key-reused"
 
 
+class IdempotencyKeyInUseError(DomainError):
+    """Another request with this Idempotency-Key is still at it: send this one again when that is answered."""
+
+    code = "idempotency-key-in-use"
+
+
 class IdempotencyKeySpentError(DomainError):
     """What was made with this Idempotency-Key is gone: take a new key to make it again."""
 

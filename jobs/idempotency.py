@@ -16,14 +16,19 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import Select, delete, func, literal, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobs import queries
 from jobs.admission import priority_of
 from jobs.deletion import existing
-from jobs.errors import IdempotencyKeyReusedError, IdempotencyKeySpentError, InvalidIdempotencyKeyError
+from jobs.errors import (
+    IdempotencyKeyInUseError,
+    IdempotencyKeyReusedError,
+    IdempotencyKeySpentError,
+    InvalidIdempotencyKeyError,
+)
 from jobs.images import Content
 from jobs.remote import Remote, Unfetched
 from jobs.submission import Item, Submission, TextItem
@@ -39,6 +44,8 @@ Thing = TypeVar("Thing")
 KEPT = timedelta(hours=24)
 MAX_KEY = 255
 FORGOTTEN_AT_ONCE = 1_000
+LOCK_SEED = 0x4C51
+"""Of the advisory locks of keys, whose numbers of 64 bits are apart from the pairs that other locks have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +101,11 @@ def make_once(
 ) -> tuple[Thing, bool]:
     """Make a thing, or find what an equal request with this key made: the thing, and whether it is new.
 
-    Of requests at the same time one goes first, and the others wait for its commit; the caller commits.
+    Of requests at the same time one goes first. The others do not wait for it here, where each would hold a
+    connection for as long as the first takes: they come again, see `api.once.in_turn`. The caller commits.
 
     Raises:
+        IdempotencyKeyInUseError: another request is about to make it.
         IdempotencyKeyReusedError: the key stands for another request.
         IdempotencyKeySpentError: what the key stands for is gone.
     """
@@ -106,7 +115,9 @@ def make_once(
     if made_id is not None:
         return make(made_id), True
     known_id = find_made(session, tenant, once)
-    known = None if known_id is None else find(known_id)
+    if known_id is None:
+        raise IdempotencyKeyInUseError
+    known = find(known_id)
     if known is None:
         raise IdempotencyKeySpentError
     return known, False
@@ -203,10 +214,15 @@ def forget_keys(session: Session) -> int:
 
 
 def _take(session: Session, tenant: str, once: Once) -> uuid.UUID | None:
-    """The id of the thing to be made, when the key is free; a key that is not is waited for."""
-    row = insert(IdempotencyKey).values(
-        tenant=tenant, key=once.key, fingerprint=once.fingerprint, made=once.made, made_id=func.uuidv7()
-    )
+    """The id of the thing to be made, when the key is free and nobody else is about to take it.
+
+    The lock is what says so without waiting: whoever finds the row itself not committed yet has to wait.
+    """
+    free = func.pg_try_advisory_xact_lock(func.hashtextextended(f"{tenant}\n{once.key}", LOCK_SEED))
+    taken = select(
+        literal(tenant), literal(once.key), literal(once.fingerprint), literal(once.made), func.uuidv7()
+    ).where(free)
+    row = insert(IdempotencyKey).from_select(["tenant", "key", "fingerprint", "made", "made_id"], taken)
     return session.scalar(
         row.on_conflict_do_update(
             index_elements=[IdempotencyKey.tenant, IdempotencyKey.key],

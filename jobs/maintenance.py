@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import queries
-from jobs.actions import SLICE_SECONDS, Actor
+from jobs.acting import SLICE_SECONDS, Actor
 from jobs.blobs import BlobStore
 from jobs.broker import BROKER_ERRORS, Inviter
 from jobs.deadlines import continue_cancels, expire_unstarted, stop_overdue
@@ -26,9 +26,18 @@ from jobs.endpoints import forget_secrets
 from jobs.idempotency import forget_keys
 from jobs.images import remove_dying
 from jobs.recovery import Expiry, fail_hopeless, judge_struck
-from jobs.retention import DELETED_JOBS_KEPT, expire_results, forget_deleted, forget_workers, remove_drafts
+from jobs.reservations import forget_reservations
+from jobs.retention import (
+    DELETED_JOBS_KEPT,
+    expire_results,
+    forget_deleted,
+    forget_usage,
+    forget_workers,
+    remove_drafts,
+)
 from jobs.text_cache import BudgetRound, TextBudget, forget_unused
 from jobs.undelivered import DELIVERIES_KEPT, end_unwanted, prune_deliveries
+from models.faults import first_line
 
 log = structlog.get_logger()
 
@@ -90,6 +99,8 @@ def tidying(
         Duty(11, partial(remove_drafts, blobs=blobs), exhausting=False),
         Duty(12, partial(forget_unused, budget=texts)),
         Duty(13, BudgetRound(texts)),
+        Duty(14, forget_reservations),
+        Duty(15, forget_usage),
         Duty(20, partial(forget_deleted, kept=deleted_jobs_kept)),
         Duty(30, end_unwanted),
         Duty(31, partial(prune_deliveries, kept=deliveries_kept)),
@@ -112,7 +123,7 @@ def keep(
                 run_out(sessions, duty, stop)
             except OperationalError as error:
                 # not always the database: a deadlock, or a duty that ran too long, is no matter of the others
-                log.warning("maintenance.waits_for_database", duty=duty.lock, error=_first_line(error))
+                log.warning("maintenance.waits_for_database", duty=duty.lock, error=first_line(error))
                 stop.wait(DATABASE_AWAY_SECONDS)
             except SQLAlchemyError as error:
                 log.warning("maintenance.failed", duty=duty.lock, error=str(error))
@@ -164,7 +175,3 @@ def invite_workers(session: Session, inviter: Inviter) -> int:
             inviter.invite(model, job_id)
         sent += wanted
     return sent
-
-
-def _first_line(error: OperationalError) -> str:
-    return next(iter(str(error.orig).splitlines()), type(error.orig).__name__)

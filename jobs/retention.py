@@ -1,4 +1,4 @@
-"""The duties that let go of what is past its time: results, their objects, drafts, deleted jobs, workers."""
+"""The duties that let go of what is past its time: results, objects, drafts, deleted jobs, workers, usage."""
 
 import uuid
 from datetime import timedelta
@@ -10,6 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, defer
 
 from jobs.blobs import BlobStore
 from jobs.objects import remove_objects
+from models.api_key import KeyUsage
 from models.job import Job, JobEvent, Result
 from models.work import Attempt
 from models.worker import Worker
@@ -21,6 +22,8 @@ JOBS_LOOKED_AT: Final = 100
 WORKERS_KEPT: Final = timedelta(days=7)
 DELETED_JOBS_KEPT: Final = timedelta(days=30)
 """So long it is told of a deleted job that it was deleted; then its id is unknown."""
+USAGE_KEPT: Final = timedelta(days=800)
+"""So long it is told what a key did on a day: a year can be compared with the one before."""
 
 
 def expire_results(session: Session, blobs: BlobStore) -> int:
@@ -87,6 +90,24 @@ def forget_workers(session: Session) -> int:
     """Remove the rows of workers that were not heard of for a week."""
     gone = delete(Worker).where(Worker.seen_at < func.now() - WORKERS_KEPT).returning(Worker.id)
     return len(session.execute(gone).all())
+
+
+def forget_usage(session: Session) -> int:
+    """Remove what keys did on days that are so long ago, a slice; returns how many days of keys."""
+    over = (
+        select(KeyUsage.key_id, KeyUsage.day)
+        .where(KeyUsage.day < func.current_date() - USAGE_KEPT.days)
+        .order_by(KeyUsage.day)
+        .limit(ROWS_AT_ONCE)
+        .with_for_update(skip_locked=True)
+        .cte("over")
+    )
+    gone = (
+        delete(KeyUsage)
+        .where(KeyUsage.key_id == over.c.key_id, KeyUsage.day == over.c.day)
+        .returning(KeyUsage.day)
+    )
+    return len(session.execute(gone.execution_options(synchronize_session=False)).all())
 
 
 def remove_drafts(_: Session, blobs: BlobStore) -> int:

@@ -13,13 +13,16 @@ from typing import Any, overload
 from sqlalchemy import Integer, Uuid, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
-from jobs import queries
+from engine.catalog import Catalog
+from jobs import endpoints, queries
+from jobs.admission import Quota, admit
 from jobs.deletion import existing
 from jobs.errors import NotEndedError, NothingToRetryError, ResultsExpiredError
 from jobs.submission import ImageItem, Item, Submission, Terms, TextItem
 from jobs.units import Admission, store_work
 from models.job import Job, JobInput
 from models.types import JobType
+from models.webhook import WebhookEndpoint
 
 NONE = uuid.UUID(int=0)
 
@@ -141,8 +144,39 @@ def find_retry(
         ),
         tags=job.tags,
         key_id=key_id,
+        webhook_endpoint_id=_endpoint_left(session, job),
     )
     return Retry(job, submission, scope, job.input_bytes * items // job.total)
+
+
+def _endpoint_left(session: Session, job: Job) -> uuid.UUID | None:
+    """Where the job's end was told: unless that was deleted, which nobody can take back."""
+    if job.webhook_endpoint_id is None:
+        return None
+    known = endpoints.endpoint_of(job.tenant, job.webhook_endpoint_id)
+    return session.scalar(known.with_only_columns(WebhookEndpoint.id))
+
+
+def admit_retry(
+    session: Session,
+    retry: Retry,
+    catalog: Catalog,
+    quota: Quota,
+    *,
+    reserve_as: str,
+    waiting_items: int = 0,
+) -> Admission:
+    """Admit a retry and set room aside for it, see `jobs.admission.admit`; to be committed alone."""
+    return admit(
+        session,
+        retry.job.tenant,
+        retry.submission,
+        catalog,
+        quota,
+        input_bytes=retry.input_bytes,
+        waiting_items=waiting_items,
+        reserve_as=reserve_as,
+    )
 
 
 def store_retry(
@@ -151,9 +185,12 @@ def store_retry(
     """Store an admitted retry as a queued job; the caller commits, then invites the workers.
 
     Raises:
-        ResultsExpiredError: results were removed since the retry was found.
+        NotFoundError, JobDeletedError: the job that is tried again has gone since the retry was found.
+        ResultsExpiredError: its results have.
     """
-    before, asked = retry.job, retry.submission
+    asked = retry.submission
+    # held once more: the transaction that admitted it has ended
+    before = find_retry(session, retry.job.tenant, retry.job.id, retry.scope, asked.key_id).job
     items = len(asked.items)
     job = Job(
         id=job_id,
@@ -166,7 +203,7 @@ def store_retry(
         priority=admission.flow.priority,
         retry_of=before.id,
         attempt=before.attempt + 1,
-        webhook_endpoint_id=before.webhook_endpoint_id,
+        webhook_endpoint_id=asked.webhook_endpoint_id,
         total=items,
         cost=admission.cost(items),
         vtime_end=admission.end(items),

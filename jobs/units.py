@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import Integer, Text, Uuid, bindparam, text
 from sqlalchemy.orm import Session
 
+from jobs import reservations
 from jobs.fairness import WEIGHTS, FlowKey
 from jobs.pricing import Price
 from models.job import Job
@@ -77,6 +78,8 @@ class Admission:
     price: Price
     unit_items: int
     batch_key: str
+    reservation_id: uuid.UUID | None = None
+    """The room that is set aside for it until its work is stored, see `jobs.reservations`."""
 
     def cost(self, items: int) -> float:
         """The estimate for so many items and the job's labels, in GFLOP: what its flow is charged."""
@@ -97,9 +100,11 @@ def store_units(session: Session, job: Job, items: Iterable[Mapping[str, Any]], 
 
 
 def store_work(session: Session, job: Job, admission: Admission) -> None:
-    """Store the waiting work of a job whose inputs are stored."""
+    """Store the waiting work of a job whose inputs are stored; from now on it counts itself."""
     told = orjson.dumps(work_told(job.total, admission)).decode()
     session.execute(STORE_WORK, {"job_id": job.id, "told": told})
+    if admission.reservation_id is not None:
+        reservations.give_up(session, admission.reservation_id)
 
 
 def work_told(items: int, admission: Admission) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class KeyUsage(Base):
     __tablename__ = "key_usage"
 
     key_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True)
-    day: Mapped[date] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True, index=True)
     requests: Mapped[int] = mapped_column(BigInteger, server_default="0")
     refused: Mapped[int] = mapped_column(BigInteger, server_default="0")
     """Requests that a rate limit or a quota refused; counted in `requests` too."""

@@ -7,6 +7,7 @@ from models.image import Image
 from models.job import Job, JobEvent, JobInput, Result
 from models.job_action import JobAction
 from models.queue import Flow, Queue
+from models.reservation import Reservation
 from models.text_embedding import TextEmbedding
 from models.webhook import WebhookDelivery, WebhookEndpoint
 from models.work import Attempt, Lease, Work
@@ -26,6 +27,7 @@ __all__ = [
     "KeyUsage",
     "Lease",
     "Queue",
+    "Reservation",
     "Result",
     "TextEmbedding",
     "WebhookDelivery",

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from api import bodies
 from api.deps import Admin, ReadingDep, ServicesDep, SessionDep
-from api.once import IDEMPOTENCY_KEY, REPLAYED, once_of
+from api.once import IDEMPOTENCY_KEY, REPLAYED, in_turn, once_of
 from api.schemas import api_keys as schema
 from api.schemas.ids import parse_key_id
 from api.schemas.pages import decode_token
@@ -41,8 +41,11 @@ async def create_key(
     wanted = await bodies.read_small(request, schema.NewKey)
     once = once_of(request, Made.KEY, wanted)
 
-    async with services.sessions.begin() as session:
-        (row, key), new = await session.run_sync(_make_or_find, caller.tenant, once, wanted)
+    async def make() -> tuple[tuple[ApiKey, str | None], bool]:
+        async with services.sessions.begin() as session:
+            return await session.run_sync(_make_or_find, caller.tenant, once, wanted)
+
+    (row, key), new = await in_turn(make)
     if not new:
         response.headers.update(REPLAYED)
     shown = schema.made(row, key)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api import bodies
 from api.deps import Caller, Reader, ReadingDep, Services, ServicesDep, Submitter
-from api.once import IDEMPOTENCY_KEY, REPLAYED, once_of
+from api.once import IDEMPOTENCY_KEY, REPLAYED, in_turn, once_of
 from api.schemas import job_actions as schema
 from api.schemas.ids import parse_action_id
 from api.schemas.listing import PageToken, next_link
@@ -61,7 +61,7 @@ async def create_action(
             found = await session.run_sync(actions.count, caller.tenant, asked.filter.wanted())
         return Response(schema.ActionCount(count=found).model_dump_json(), media_type="application/json")
     wish = Wish(asked.action, asked.filter.wanted(), asked.expected_count or 0, asked.reason)
-    action, new = await _accept(services, caller, wish, once)
+    action, new = await in_turn(lambda: _accept(services, caller, wish, once))
     if not new:
         response.headers.update(REPLAYED)
     shown = schema.view(action)

@@ -47,7 +47,8 @@ async def retry_job(
 ) -> schema.JobView:
     """Make a new job of the items that failed or were dropped, or of all: with the same options and terms.
 
-    They are numbered anew from 0, in their order; each result tells its former `retry_of_index`.
+    They are numbered anew from 0, in their order; each result tells its former `retry_of_index`. The end is
+    told to the same webhook endpoint, as any job's: to nobody while it is disabled, or when it was deleted.
     """
     wanted = await bodies.read_small(request, RetryRequest)
     once = once_of(request, Made.JOB, wanted)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api import bodies
 from api.deps import Reader, ReadingDep, ServicesDep, Submitter
-from api.once import IDEMPOTENCY_KEY, REPLAYED, once_of
+from api.once import IDEMPOTENCY_KEY, REPLAYED, in_turn, once_of
 from api.schemas import webhooks as schema
 from api.schemas.ids import parse_endpoint_id, parse_message_id
 from api.schemas.pages import decode_token
@@ -19,6 +19,7 @@ from jobs.endpoints import Changes, endpoint_of
 from jobs.errors import NotFoundError
 from jobs.idempotency import make_once
 from models.types import EndpointState, Made
+from models.webhook import WebhookEndpoint
 
 router = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"])
 
@@ -60,23 +61,27 @@ async def create_webhook_endpoint(
     wanted = await bodies.read_small(request, schema.NewEndpoint)
     once = once_of(request, Made.ENDPOINT, wanted)
     url = check_url(wanted.url, services.settings.egress_rules())
-    async with services.sessions.begin() as session:
-        row, new = await session.run_sync(
-            lambda sync: make_once(
-                sync,
-                caller.tenant,
-                once,
-                lambda made_id: endpoints.create_endpoint(
+
+    async def make() -> tuple[WebhookEndpoint, bool]:
+        async with services.sessions.begin() as session:
+            return await session.run_sync(
+                lambda sync: make_once(
                     sync,
                     caller.tenant,
-                    url,
-                    wanted.description,
-                    services.settings.max_tenant_webhook_endpoints,
-                    endpoint_id=made_id,
-                ),
-                lambda made_id: sync.scalar(endpoint_of(caller.tenant, made_id)),
+                    once,
+                    lambda made_id: endpoints.create_endpoint(
+                        sync,
+                        caller.tenant,
+                        url,
+                        wanted.description,
+                        services.settings.max_tenant_webhook_endpoints,
+                        endpoint_id=made_id,
+                    ),
+                    lambda made_id: sync.scalar(endpoint_of(caller.tenant, made_id)),
+                )
             )
-        )
+
+    row, new = await in_turn(make)
     secret = row.secret if new else None
     if new:
         row = await verify(services, row)

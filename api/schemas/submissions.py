@@ -21,6 +21,7 @@ from api.schemas.wire import GIVEN, WHOLE, Wire, storable, whole
 from engine.catalog import DEFAULT_TEMPLATE
 from engine.plan import OUTPUTS
 from jobs.admission import INTERACTIVE_ITEMS
+from jobs.egress import MAX_URL
 from models.types import Priority
 
 MAX_TEXT = 10_000
@@ -29,7 +30,6 @@ MAX_MODEL_NAME = 300
 MAX_IMAGE_ID = 100
 MAX_TAGS = 16
 MAX_JOB_ID = 100
-MAX_URL = 2_000
 MAX_LAYERS = 1_000
 """No checkpoint has so many."""
 MAX_TOKENS = 10_000

@@ -12,8 +12,9 @@ from datetime import date
 from pydantic import BaseModel, Field
 
 from api.schemas.ids import key_id
-from jobs.admission import Held, Quota
+from jobs.admission import Quota
 from jobs.errors import InvalidRequestError
+from jobs.reservations import Held
 from jobs.usage import Counts, KeyDay
 from models.api_key import KeyUsage
 

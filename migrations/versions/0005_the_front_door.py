@@ -1,4 +1,7 @@
-"""Scopes and usage of keys, tags, retries and deletion of jobs, webhooks, paused queues, actions on many jobs."""
+"""Scopes and usage of keys, tags, retries and deletion of jobs, webhooks, paused queues, actions on many jobs.
+
+And room that is set aside for jobs while they are stored.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -96,6 +99,20 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("key_id", "day", name=op.f("pk_key_usage")),
     )
+    op.create_index(op.f("ix_key_usage_day"), "key_usage", ["day"], unique=False)
+    op.create_table(
+        "reservations",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("items", sa.Integer(), nullable=False),
+        sa.Column("input_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("gflop", sa.Float(), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_reservations")),
+    )
+    op.create_index("ix_reservations_tenant_name", "reservations", ["tenant", "name"], unique=False)
+    op.create_index(op.f("ix_reservations_until"), "reservations", ["until"], unique=False)
     op.create_table(
         "webhook_deliveries",
         sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
@@ -277,6 +294,10 @@ def downgrade() -> None:
         postgresql_where=sa.text("state = 'pending'"),
     )
     op.drop_table("webhook_deliveries")
+    op.drop_index(op.f("ix_reservations_until"), table_name="reservations")
+    op.drop_index("ix_reservations_tenant_name", table_name="reservations")
+    op.drop_table("reservations")
+    op.drop_index(op.f("ix_key_usage_day"), table_name="key_usage")
     op.drop_table("key_usage")
     op.drop_table("job_events")
     op.drop_index("ix_webhook_endpoints_tenant_id", table_name="webhook_endpoints")

@@ -3,8 +3,11 @@
 import base64
 import json
 import threading
+import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,12 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import idempotency, maintenance
 from jobs.blobs import BlobStore
-from jobs.errors import IdempotencyKeyReusedError, IdempotencyKeySpentError
+from jobs.errors import IdempotencyKeyInUseError, IdempotencyKeyReusedError, IdempotencyKeySpentError
 from jobs.idempotency import Once
 from jobs.keys import create_key
 from jobs.submission import Submission, TextItem
 from models.api_key import ApiKey
+from models.session import POOL_SIZE
 from models.types import JobType, Made
 from tests.conftest import SAMPLES
 from tests.faults import together
@@ -86,6 +90,43 @@ def test_fifty_submits_at_once_make_one_job(api: TestClient, sessions: Sessions,
     assert sum(REPLAYED not in answer.headers for answer in answers) == 1
     assert scalar(sessions, "SELECT count(*) FROM jobs") == 1
     assert scalar(sessions, "SELECT count(*) FROM images") == 2
+
+
+@contextmanager
+def twins(api: TestClient, sessions: Sessions, count: int) -> Iterator[list[Future[Any]]]:
+    """So many requests with one key, all of them admitted, of which none can be stored meanwhile."""
+    admitted = "SELECT coalesce(sum(clock), 0) FROM flows"
+    api.post("/v1/jobs", json=TEXTS)
+    charge = scalar(sessions, admitted)
+    with ThreadPoolExecutor(count) as pool, sessions.begin() as session:
+        session.execute(text("LOCK TABLE job_inputs IN SHARE MODE"))
+        posts = [pool.submit(api.post, "/v1/jobs", json=TEXTS, headers=KEY) for _ in range(count)]
+        until = time.monotonic() + 30
+        while scalar(sessions, admitted) < (count + 0.5) * charge:
+            assert time.monotonic() < until, "not all of them were admitted"
+            time.sleep(0.05)
+        yield posts
+
+
+def test_twins_that_wait_hold_up_no_other_request(api: TestClient, sessions: Sessions) -> None:
+    with twins(api, sessions, 2 * (POOL_SIZE + POOL_SIZE)) as posts:
+        assert api.get("/v1/jobs").status_code == 200
+        assert not any(post.done() for post in posts)
+    answers = [post.result() for post in posts]
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sum(REPLAYED not in answer.headers for answer in answers) == 1
+
+
+def test_a_twin_waits_for_so_long_and_no_longer(
+    api: TestClient, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.once.WAIT_SECONDS", 0.1)
+    with twins(api, sessions, 2) as posts:
+        refused = next(as_completed(posts)).result()
+        assert_problem(refused, 409, "idempotency-key-in-use")
+    assert sorted(post.result().status_code for post in posts) == [202, 409]
+    assert api.post("/v1/jobs", json=TEXTS, headers=KEY).headers[REPLAYED] == "true"
 
 
 def test_pictures_are_the_same_in_any_encoding(api: TestClient, sessions: Sessions, picture: bytes) -> None:
@@ -179,6 +220,11 @@ def test_anything_that_is_made_is_made_once_with_a_key(sessions: Sessions) -> No
     )
 
     def make(once: Once) -> tuple[uuid.UUID, bool]:
+        while True:
+            with suppress(IdempotencyKeyInUseError):
+                return make_now(once)
+
+    def make_now(once: Once) -> tuple[uuid.UUID, bool]:
         with sessions.begin() as session:
             made, new = idempotency.make_once(
                 session,

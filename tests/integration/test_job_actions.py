@@ -12,8 +12,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from engine.catalog import Catalog
-from jobs import actions
-from jobs.actions import Actor, Wish
+from jobs import acting, actions
+from jobs.acting import Actor
+from jobs.actions import Wish
 from jobs.admission import Quota
 from jobs.broker import Inviter
 from jobs.errors import TooManyJobsError
@@ -137,7 +138,7 @@ def test_what_ends_later_is_left_alone(sessions: Sessions, verb: ActionVerb) -> 
 
 
 def test_an_action_goes_on_where_it_stopped(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actions, "JOBS_AT_ONCE", {ActionVerb.CANCEL: 2})
+    monkeypatch.setattr(acting, "JOBS_AT_ONCE", {ActionVerb.CANCEL: 2})
     for _ in range(5):
         submit_texts(sessions)
     with sessions.begin() as session:
@@ -191,7 +192,7 @@ def faulty(sessions: Sessions) -> Iterator[Callable[[str, uuid.UUID], None]]:
 def test_a_job_that_the_service_fails_at_is_passed_over_and_told(
     api: TestClient, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, faulty: Any, fault: str, code: str
 ) -> None:
-    monkeypatch.setattr(actions, "STATEMENT_SECONDS", 1)
+    monkeypatch.setattr(acting, "STATEMENT_SECONDS", 1)
     jobs = submit(api, 3)
     for _ in jobs:
         finish(sessions)
@@ -335,7 +336,7 @@ def test_actions_are_listed_newest_first_and_nobody_sees_what_is_not_theirs(
 
 def actor(sessions: Sessions, quota: Quota | None = None) -> Actor:
     # no work is invited here: a broker that is nowhere costs nothing
-    return Actor(Catalog(), quota or Quota(), lambda: 0, Inviter("redis://127.0.0.1:1/0"))
+    return Actor(sessions, Catalog(), quota or Quota(), lambda: 0, Inviter("redis://127.0.0.1:1/0"))
 
 
 def run(sessions: Sessions) -> None:

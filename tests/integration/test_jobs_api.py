@@ -38,10 +38,12 @@ def test_a_job_is_accepted_and_says_where_to_look(api: TestClient) -> None:
 
 
 def test_a_submit_costs_few_statements(api: TestClient, picture: bytes) -> None:
-    """Key, charge (clock, quota), [images: new, else held], [its key], job, rows, workers."""
+    """Its API key, what charges it, what stores it; once for a key: that looked for, and taken, the outlook."""
     seen: list[str] = []
-    engine = api.app.state.services.sessions.kw["bind"].sync_engine  # type: ignore[attr-defined]  # FastAPI's
-    event.listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
+    services = api.app.state.services  # type: ignore[attr-defined]  # FastAPI's
+    for sessions in (services.sessions, services.reading):
+        engine = sessions.kw["bind"].sync_engine
+        event.listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
 
     def cost(body: dict[str, Any], **headers: str) -> int:
         seen.clear()

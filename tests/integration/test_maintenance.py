@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from engine.catalog import Catalog
 from jobs import maintenance, queries
-from jobs.actions import Actor
+from jobs.acting import Actor
 from jobs.admission import Quota
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
@@ -61,8 +61,8 @@ def until(done: threading.Event) -> None:
     assert done.wait(timeout=10)
 
 
-def actor(inviter: Inviter) -> Actor:
-    return Actor(Catalog(), Quota(), lambda: 0, inviter)
+def actor(sessions: Sessions, inviter: Inviter) -> Actor:
+    return Actor(sessions, Catalog(), Quota(), lambda: 0, inviter)
 
 
 def test_a_duty_may_be_given_more_time_than_the_others(
@@ -79,8 +79,8 @@ def test_a_duty_may_be_given_more_time_than_the_others(
         do(sessions, lambda session: run_alone(session, 1, sleep))
 
 
-def test_no_two_duties_share_a_lock(inviter: Inviter, blobs: BlobStore) -> None:
-    duties = recovering(inviter) + tidying(blobs, TextBudget()) + acting(actor(inviter))
+def test_no_two_duties_share_a_lock(sessions: Sessions, inviter: Inviter, blobs: BlobStore) -> None:
+    duties = recovering(inviter) + tidying(blobs, TextBudget()) + acting(actor(sessions, inviter))
     locks = [duty.lock for duty in duties]
     assert len(locks) == len(set(locks))
 
@@ -88,7 +88,9 @@ def test_no_two_duties_share_a_lock(inviter: Inviter, blobs: BlobStore) -> None:
 def test_every_duty_finds_nothing_in_an_empty_ledger(
     sessions: Sessions, inviter: Inviter, blobs: BlobStore
 ) -> None:
-    duties = expiring() + recovering(inviter) + tidying(blobs, TextBudget()) + acting(actor(inviter))
+    duties = (
+        expiring() + recovering(inviter) + tidying(blobs, TextBudget()) + acting(actor(sessions, inviter))
+    )
     for duty in duties:
         with sessions.begin() as session:
             assert run_alone(session, duty.lock, duty.run) == 0

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobs import idempotency, retention
 from jobs.blobs import DRAFTS, SENTINEL, BlobStore
 from jobs.errors import BlobStoreMissingError
+from jobs.keys import create_key
 from jobs.leases import Appetite
 from jobs.objects import ObjectName, put_object
 from jobs.submission import Terms
@@ -182,3 +183,17 @@ def test_files_that_a_killed_process_left_half_written_go_after_a_day(
     with sessions.begin() as session:
         assert retention.remove_drafts(session, blobs) == 1
     assert [left.name for left in drafts.iterdir()] == ["new"]
+
+
+def test_what_keys_did_is_forgotten_after_two_years(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 2)
+    with sessions.begin() as session:
+        keys = [create_key(session, name="tests", tenant=TENANT).row.id for _ in range(2)]
+    added = "INSERT INTO key_usage (key_id, day, requests) VALUES (:key, current_date - :days, :days)"
+    for key in keys:
+        for days in (0, 798, 803, 804):
+            change(sessions, added, key=key, days=days)
+    assert [do(sessions, retention.forget_usage) for _ in range(3)] == [2, 2, 0]
+    assert scalar(sessions, "SELECT array_agg(requests ORDER BY requests) FROM key_usage") == [0, 0, 798, 798]

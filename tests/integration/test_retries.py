@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
@@ -15,6 +16,7 @@ from engine.catalog import Catalog
 from jobs import retry
 from jobs.admission import Quota, admit
 from jobs.deletion import delete_job
+from jobs.endpoints import Changes, change_endpoint, create_endpoint, delete_endpoint, note_verification
 from jobs.errors import ResultsExpiredError
 from jobs.leases import Appetite
 from jobs.retry import RetryScope
@@ -112,6 +114,24 @@ def test_all_of_a_job_is_tried_again_also_when_its_results_are_gone(
     cancel_job(sessions, uuid.UUID(last["id"].removeprefix("job_")))
     change(sessions, "UPDATE jobs SET expires_at = now(), results_removed_at = now()")
     assert post(api, last).json()["progress"]["total"] == 3
+
+
+@pytest.mark.parametrize("since", ["enabled", "disabled", "deleted"])
+def test_the_same_endpoint_is_told_unless_it_was_deleted(sessions: Sessions, since: str) -> None:
+    with sessions.begin() as session:
+        endpoint = create_endpoint(session, TENANT, httpx.URL("https://hooks.example.org/in"), "", 1)
+    job_id = submit_texts(sessions)
+    change(sessions, "UPDATE jobs SET webhook_endpoint_id = :id", id=endpoint.id)
+    finish(sessions, failing=(0,))
+    with sessions.begin() as session:
+        note_verification(session, endpoint, None)
+        if since == "disabled":
+            change_endpoint(session, TENANT, endpoint.id, Changes(enabled=False))
+        elif since == "deleted":
+            delete_endpoint(session, TENANT, endpoint.id)
+    assert read(sessions, retry_verb(sessions, job_id).id).webhook_endpoint_id == (
+        None if since == "deleted" else endpoint.id
+    )
 
 
 def test_an_attempt_counts_the_tries_before_it(api: TestClient, sessions: Sessions) -> None:
