@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: make demo, make test.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-full test-chaos test-contract bench check clean
+.PHONY: help demo up test test-full test-chaos test-contract bench bench-cuda check clean
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
@@ -38,6 +38,10 @@ bench: .venv/ready-to-develop ## Measure the engine against transformers, its ou
 	@$(BIN)/python -m benchmarks.lens --out benchmarks/results/lens-float32.json
 	@$(BIN)/python -m benchmarks.lens --dtype bfloat16 --out benchmarks/results/lens-bfloat16.json
 	@$(BIN)/python -m benchmarks.memory --out benchmarks/results/memory.json
+
+bench-cuda: .venv/ready-to-develop ## Measure the engine against transformers, and its outputs, on a GPU; takes ten minutes
+	@$(BIN)/python -m benchmarks.cuda --batches 32 --out benchmarks/results/so400m-cuda.json
+	@$(BIN)/python -m benchmarks.cuda --model google/siglip-base-patch16-224 --batches 256 --out benchmarks/results/base-cuda.json
 
 check: .venv/ready-to-develop ## Lint, formatting, types, import floors, the API's document, deployment files
 	@$(BIN)/ruff check .

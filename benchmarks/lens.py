@@ -7,39 +7,23 @@ patch lens by value; by the whole head at the last layer, as by default.
 """
 
 # ruff: noqa: E402 - one core, before torch starts its threads
-from benchmarks.pairs import PAIRS, ratio_of, use_one_core
+from benchmarks.pairs import PAIRS, Runs, measure_in_turn, ratio_of, use_one_core
 
 use_one_core()
 
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.machine import describe_machine
+from benchmarks.outputs import LABELS, OUTPUTS
 from benchmarks.random_checkpoint import saved, sizes_of
 from engine.siglip import SiglipEngine
 
 MODEL = "google/siglip-so400m-patch14-384"
-LABELS = ["red circle", "blue star", "green heart", "yellow ring"]
-OUTPUTS: dict[str, dict[str, Any]] = {
-    "pooled": {"outputs": ("pooled",)},
-    "pooled + patch value, all layers": {
-        "outputs": ("patch",),
-        "patch_layers": "all",
-        "patch_method": "value",
-    },
-    "pooled + patch head, last layer": {"outputs": ("patch",)},
-    "pooled + probe_attention, all layers": {"outputs": ("probe_attention",), "patch_layers": "all"},
-    "pooled + contribution, all layers": {"outputs": ("contribution",), "patch_layers": "all"},
-    "pooled + token_norms, all layers": {"outputs": ("token_norms",), "patch_layers": "all"},
-    "pooled + embeddings": {"outputs": ("embeddings",)},
-}
 
 
 def main() -> None:
@@ -56,10 +40,10 @@ def main() -> None:
         engine = SiglipEngine(folder, device="cpu", dtype=arguments.dtype)
     picture = torch.randint(0, 256, (3, sizes.image_size, sizes.image_size), dtype=torch.uint8)
     labels = engine.embed_labels(LABELS)
-    runs: dict[str, Callable[[], object]] = {"bare": lambda: engine.embed_images([picture])}
+    runs: Runs = {"bare": lambda: engine.embed_images([picture])}
     for name, options in OUTPUTS.items():
         runs[name] = lambda options=options: engine.lens([picture], labels, **options)
-    seconds = _measure(runs, arguments.pairs)
+    seconds = measure_in_turn(runs, arguments.pairs)
     found = {
         name: ratio_of(seconds["bare"], taken).describe() for name, taken in seconds.items() if name != "bare"
     }
@@ -75,20 +59,6 @@ def main() -> None:
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
     if arguments.out is not None:
         arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-
-
-def _measure(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each, a round beginning with another one every time; the first round is not counted."""
-    names = list(runs)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for round_ in range(rounds + 1):
-        first = round_ % len(names)
-        for name in names[first:] + names[:first]:
-            before = time.process_time()
-            runs[name]()
-            seconds[name].append(time.process_time() - before)
-        sys.stderr.write(f"round {round_} of {rounds}\n")
-    return {name: taken[1:] for name, taken in seconds.items()}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
 def describe_machine() -> dict[str, Any]:
@@ -17,4 +20,19 @@ def describe_machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(pages * page_bytes / 2**30, 1),
         "python": platform.python_version(),
+    }
+
+
+def describe_gpu(device: "torch.device") -> dict[str, Any]:
+    """The card, its memory, and the CUDA that torch was built for; nothing of a CPU."""
+    if device.type != "cuda":
+        return {}
+    # others measure without it
+    import torch  # noqa: PLC0415 - see above
+
+    card = torch.cuda.get_device_properties(device)
+    return {
+        "gpu": card.name,
+        "gpu_memory_gib": round(card.total_memory / 2**30, 1),
+        "cuda": torch.version.cuda,
     }

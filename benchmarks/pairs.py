@@ -3,6 +3,7 @@
 import gc
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,6 +16,9 @@ PAIRS: Final = 15
 _WARM_UP: Final = 2
 _RESAMPLES: Final = 10_000
 _SEED: Final = 5
+
+Runs = dict[str, Callable[[], object]]
+"""Ways to do something, by what they are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,22 @@ def compare(
         theirs()
     measured = [_measure_pair(ours, theirs, calls, clock, ours_first=pair % 2 == 0) for pair in range(pairs)]
     return ratio_of([pair[0] for pair in measured], [pair[1] for pair in measured])
+
+
+def measure_in_turn(
+    runs: Runs, rounds: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, list[float]]:
+    """Seconds of each, a round beginning with another one every time; the first round is not counted."""
+    names = list(runs)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for round_ in range(rounds + 1):
+        first = round_ % len(names)
+        for name in names[first:] + names[:first]:
+            before = clock()
+            runs[name]()
+            seconds[name].append(clock() - before)
+        sys.stderr.write(f"round {round_} of {rounds}\n")
+    return {name: taken[1:] for name, taken in seconds.items()}
 
 
 def ratio_of(ours_s: list[float], theirs_s: list[float]) -> Ratio:

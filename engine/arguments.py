@@ -1,8 +1,8 @@
 """Arguments of the engine's methods, checked before torch can stumble over them."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
+from types import TracebackType
 from typing import Any, Final
 
 import numpy as np
@@ -137,26 +137,38 @@ def batches(images: Iterable[Any], batch_size: int, *most: int | None) -> Iterat
         yield batch
 
 
-@contextmanager
-def memory_errors() -> Iterator[None]:
+def memory_errors() -> "_MemoryErrors":
     """Turn every out-of-memory error into ours, which a worker retries with fewer pictures.
 
     Raises:
         OutOfMemoryError: the device had no room.
     """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as fault:
-        if _is_out_of_memory(fault):
+    return _MemoryErrors()
+
+
+class _MemoryErrors:
+    """A class, since from Python 3.12 on what is raised in a `contextmanager` is part of a cycle.
+
+    The frames of a failed pass, and their tensors, then stay until they are collected, and half the batch
+    finds the device as full.
+    """
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, frames: TracebackType | None
+    ) -> None:
+        if fault is not None and _is_out_of_memory(fault):
             raise OutOfMemoryError(
                 f"The device is out of memory, try a smaller batch_size: {fault}"
             ) from fault
-        raise
 
 
-def _is_out_of_memory(fault: Exception) -> bool:
+def _is_out_of_memory(fault: BaseException) -> bool:
     # torch has a class of its own for a GPU only; on a CPU its allocator is known by its name. numpy and
     # OpenVINO raise Python's, the latter also what C++ calls it
-    return isinstance(fault, (MemoryError, torch.OutOfMemoryError)) or any(
-        sign in str(fault) for sign in ("DefaultCPUAllocator", "bad_alloc")
+    return isinstance(fault, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(fault, RuntimeError)
+        and any(sign in str(fault) for sign in ("DefaultCPUAllocator", "bad_alloc"))
     )

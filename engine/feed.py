@@ -66,11 +66,16 @@ def _send(
     path: PixelPath, device: torch.device, batch: Sequence[Any], copying: torch.cuda.Stream | None
 ) -> _Sent:
     in_floats = any(isinstance(each, torch.Tensor) and each.is_floating_point() for each in batch)
-    pixels = normalize(path, batch) if in_floats else pixel_bytes(path, batch)
+    if in_floats:
+        pixels = normalize(path, batch)
+        pixels = pixels if copying is None else pixels.pin_memory()
+    else:
+        # written there at once: to pin them afterwards would be another copy of all
+        pixels = pixel_bytes(path, batch, pinned=copying is not None)
     if copying is None:
         return _Sent(pixels.to(device), None)
     with torch.cuda.stream(copying):
-        return _Sent(pixels.pin_memory().to(device, non_blocking=True), copying.record_event())
+        return _Sent(pixels.to(device, non_blocking=True), copying.record_event())
 
 
 def _arrived(sent: _Sent, table: PixelTable) -> PixelValues:

@@ -94,16 +94,18 @@ def normalize(path: PixelPath, image: object) -> PixelValues:
     return batch
 
 
-def pixel_bytes(path: PixelPath, image: object) -> PixelBatch:
+def pixel_bytes(path: PixelPath, image: object, *, pinned: bool = False) -> PixelBatch:
     """The RGB bytes [batch, 3, side, side] that `normalize` looks up: a quarter of what they become.
 
-    `look_up_batch` makes the same pixel values of them, on the device that they were copied to.
+    `look_up_batch` makes the same pixel values of them, on the device that they were copied to. `pinned` puts
+    them where a GPU can fetch them while the processor goes on.
 
     Raises:
         InvalidArgumentError: what `normalize` refuses, and float tensors, which are no bytes.
     """
     pictures = _listed(image)
-    batch = torch.empty((len(pictures), 3, path.side, path.side), dtype=torch.uint8)
+    shape = (len(pictures), 3, path.side, path.side)
+    batch = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
     for index, (row, picture) in enumerate(zip(batch, pictures, strict=True)):
         with _located(index):
             row.numpy()[...] = _bytes_of(path, picture)

@@ -16,7 +16,10 @@ from engine.shapes import Hidden, LayerEmbeddings, LayerVectors, TextEmbeddings
 from engine.tokens import TokenMaps, TokenReader
 
 PATCH_BYTES: Final = 512 * 2**20
-"""The patch embeddings of one batch may take so much of the device until they are scored."""
+"""The patch embeddings of one batch may take so much of the memory until they are scored."""
+
+CUDA_PATCH_BYTES: Final = 4 * 2**30
+"""The same on a GPU, which a handful of pictures leaves idle."""
 
 MAX_DEVIATION: Final = 1e-5
 """So far may a cosine be from that of the checkpoint's own head, both in float32: law 2."""
@@ -24,13 +27,18 @@ MAX_DEVIATION: Final = 1e-5
 _FLOAT32_BYTES: Final = 4
 
 
-def most_images(plan: LensPlan, width: int) -> int | None:
-    """How many pictures a batch may hold by PATCH_BYTES, one at least; None where no token is read."""
+def most_images(plan: LensPlan, width: int, device: str = "cpu") -> int | None:
+    """How many pictures a batch may hold by PATCH_BYTES, one at least; None where no token is read.
+
+    On "cuda" it is a power of two, since batches are filled up to one there.
+    """
     if plan.patch_layers is None:
         return None
     rows, cols = plan.grid
     kept = max(1, len(plan.outputs & {"patch", "contribution"}))
     image_bytes = kept * len(plan.patch_layers) * rows * cols * width * _FLOAT32_BYTES
+    if device == "cuda":
+        return 1 << (max(1, CUDA_PATCH_BYTES // image_bytes).bit_length() - 1)
     return max(1, PATCH_BYTES // image_bytes)
 
 

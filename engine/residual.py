@@ -1,6 +1,7 @@
 """The vision tower block by block, and the way out of it, by the checkpoint's own modules."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,11 @@ import torch
 from torch.nn.functional import linear
 
 from engine.shapes import Hidden, PatchEmbeddings, PixelValues, Pooled
+
+
+def exact_convolutions() -> AbstractContextManager[None]:
+    """For patch embeddings: cuDNN takes TF32 unless told, and float32 would be one in name only."""
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 @torch.no_grad()
@@ -27,8 +33,7 @@ def stream(vision: Any, pixel_values: PixelValues, blocks: Iterable[Any] | None 
 @torch.no_grad()
 def embed_patches(vision: Any, pixel_values: PixelValues) -> Hidden:
     """hidden_states[0]: each patch embedded, and its position added."""
-    # cuDNN convolutions use TF32 unless told, which would make a float32 patch embedding one in name only.
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+    with exact_convolutions():
         hidden: torch.Tensor = vision.embeddings(pixel_values)
     return hidden
 
@@ -68,7 +73,8 @@ class Stock:
 @torch.no_grad()
 def run_stock(vision: Any, pixel_values: PixelValues) -> Stock:
     """One pass of the vision tower as transformers runs it, untouched."""
-    found = vision(pixel_values=pixel_values, output_hidden_states=True)
+    with exact_convolutions():
+        found = vision(pixel_values=pixel_values, output_hidden_states=True)
     return Stock(found.hidden_states, found.pooler_output)
 
 

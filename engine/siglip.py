@@ -241,8 +241,9 @@ class SiglipEngine:
         directions already. Scores are float32 in every dtype.
 
         Layers are read as the pass goes by, so that memory holds one hidden state of one batch, and its patch
-        embeddings within `engine.readout.PATCH_BYTES`: for them a batch may be smaller than `batch_size`.
-        What is handed out grows with the pictures, hidden states up to `engine.sizes.ACTIVATION_BYTES`.
+        embeddings within `engine.readout.PATCH_BYTES`, on a GPU CUDA_PATCH_BYTES: for them a batch may be
+        smaller than `batch_size`. What is handed out grows with the pictures, hidden states up to
+        `engine.sizes.ACTIVATION_BYTES`.
 
         Raises:
             LabelError: see `embed_labels`.
@@ -259,7 +260,7 @@ class SiglipEngine:
         with memory_errors():
             unit = torch.from_numpy(directions.unit).to(self.device)
         parts = []
-        most = (most_images(plan, width), self._runtime.most_images)
+        most = (most_images(plan, width, self.device.type), self._runtime.most_images)
         for pixel_values in self._feed(batches(images, batch_size, *most)):
             taken += len(pixel_values)
             check_activations(plan, width, taken)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from demo.drawing import render
@@ -18,6 +19,7 @@ SEED = 5
 PAIRS = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
 MAX_COSINE = 0.005
 AGREEMENT = 0.995
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +32,29 @@ def exact(drawn: list[Image.Image], demo: SiglipEngine) -> Lens:
     return demo.lens(drawn, PAIRS)
 
 
-@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+@pytest.mark.parametrize(
+    ("device", "runtime"),
+    [
+        ("cpu", "torch"),
+        ("cpu", "openvino"),
+        pytest.param("cuda", "torch", marks=needs_cuda),
+        pytest.param("cuda", "compiled", marks=needs_cuda),
+    ],
+)
 def test_bfloat16_moves_no_cosine_far_and_hardly_any_winner(
-    drawn: list[Image.Image], exact: Lens, runtime: str, record_property: Callable[[str, object], None]
+    drawn: list[Image.Image],
+    exact: Lens,
+    device: str,
+    runtime: str,
+    record_property: Callable[[str, object], None],
 ) -> None:
-    engine = SiglipEngine(DEMO_MODEL, device="cpu", dtype="bfloat16", runtime=runtime)
-    assert engine.runtime == runtime
+    engine = SiglipEngine(DEMO_MODEL, device=device, dtype="bfloat16", runtime=runtime)
+    assert (engine.device.type, engine.runtime) == (device, runtime)
     lens = engine.lens(drawn, PAIRS)
     moved = np.abs(lens.cosine - exact.cosine)
     agreement = (lens.top == exact.top).mean(axis=0)
+    record_property("cosine_moved", float(moved.max()))
+    record_property("agreement", float(agreement.min()))
     record_property(
         "logit_moved_at_the_last_layer", float(np.abs(lens.final_logit - exact.final_logit).max())
     )

@@ -186,11 +186,17 @@ def test_maps_follow_each_image_s_own_kept_labels(engine: SiglipEngine, pictures
 
 
 @pytest.mark.parametrize(
-    ("layers", "patches", "width", "images"),
-    [(1, 729, 1152, 159), (28, 729, 1152, 5), (1, 196, 768, 891), (28, 4096, 4096, 1)],
+    ("layers", "patches", "width", "images", "on_a_gpu"),
+    [
+        (1, 729, 1152, 159, 1024),
+        (28, 729, 1152, 5, 32),
+        (1, 196, 768, 891, 4096),
+        (28, 4096, 4096, 1, 2),
+        (28, 16384, 4096, 1, 1),
+    ],
 )
-def test_a_batch_holds_as_many_pictures_as_half_a_gibibyte_of_patches(
-    layers: int, patches: int, width: int, images: int
+def test_a_batch_holds_as_many_pictures_as_there_is_room_for_their_patches(
+    layers: int, patches: int, width: int, images: int, on_a_gpu: int
 ) -> None:
     plan = LensPlan(
         depth=27,
@@ -200,6 +206,7 @@ def test_a_batch_holds_as_many_pictures_as_half_a_gibibyte_of_patches(
         patch_method="head",
     )
     assert most_images(plan, width) == images
+    assert most_images(plan, width, "cuda") == on_a_gpu
     assert most_images(dataclasses.replace(plan, patch_layers=None), width) is None
 
 
