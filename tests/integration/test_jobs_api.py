@@ -38,7 +38,7 @@ def test_a_job_is_accepted_and_says_where_to_look(api: TestClient) -> None:
 
 
 def test_a_submit_costs_few_statements(api: TestClient, picture: bytes) -> None:
-    """Its API key, what charges it, what stores it; once for a key: that looked for, and taken, the outlook."""
+    """Its API key, what charges it, what stores it; for a key: it looked for, taken, the outlook."""
     seen: list[str] = []
     services = api.app.state.services  # type: ignore[attr-defined]  # FastAPI's
     for sessions in (services.sessions, services.reading):
