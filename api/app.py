@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from api import errors, openapi
 from api.backlog import Backlog
@@ -48,7 +49,7 @@ from jobs.broker import Inviter
 from jobs.egress import Egress
 from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, acting, expiring, keep, recovering, tidying
 from models.schema import head
-from models.session import async_sessions, autocommit_sessions, sync_sessions
+from models.session import async_sessions, autocommit_engine, sync_sessions
 
 STOP_SECONDS = 1.0
 """So long a duty that is under way is waited for at the end; Postgres undoes the rest."""
@@ -64,18 +65,20 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         inviter = Inviter(settings.broker_url)
         blobs = BlobStore(settings.blobs)
         sessions = async_sessions(settings.database_url)
-        autocommit = autocommit_sessions(settings.database_url)
+        engine = autocommit_engine(settings.database_url)
+        reading = async_sessionmaker(engine, expire_on_commit=False)
         egress = Egress(settings.egress_rules())
         app.state.services = Services(
             settings=settings,
             sessions=sessions,
-            reading=autocommit,
+            engine=engine,
+            reading=reading,
             inviter=inviter,
             blobs=blobs,
             catalog=settings.catalog(),
             schema_head=head(),
-            waiting=Waiting(autocommit, settings.max_waiters),
-            backlog=Backlog(autocommit),
+            waiting=Waiting(reading, settings.max_waiters),
+            backlog=Backlog(reading),
             limits=RateLimits(settings.requests_per_minute, settings.bad_keys_per_minute),
             usage=Usage(sessions),
             egress=egress,
@@ -104,8 +107,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             await asyncio.to_thread(inviter.close)
             await app.state.services.exporter.close()
             await egress.close()
-            for each in (sessions, autocommit):
-                await each.kw["bind"].dispose()
+            await sessions.kw["bind"].dispose()
+            await engine.dispose()
 
     app = FastAPI(
         title="Lensqueue",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from api.backlog import Backlog
 from api.errors import RateLimitedError
@@ -40,8 +40,10 @@ class Services:
 
     settings: ApiSettings
     sessions: async_sessionmaker[AsyncSession]
+    engine: AsyncEngine
+    """Connections on which each statement is a transaction."""
     reading: async_sessionmaker[AsyncSession]
-    """Of the same connections, for what only reads: each statement stands alone."""
+    """Sessions over them, for what only reads."""
     inviter: Inviter
     blobs: BlobStore
     catalog: Catalog
@@ -106,9 +108,9 @@ async def get_caller(
     limits, sha256 = services.limits, hash_key(secret)
     address = request.client.host if request.client else None
     limits.check_stranger(address, sha256)
-    # a session of its own: an upload that lasts minutes must not hold a connection
-    async with services.reading() as session:
-        row = (await session.execute(KEY, {"sha256": sha256})).one_or_none()
+    # a connection of its own: an upload that lasts minutes must not hold one
+    async with services.engine.connect() as connection:
+        row = (await connection.execute(KEY, {"sha256": sha256})).one_or_none()
     if row is None:
         limits.note_bad_key(address, sha256)
         raise InvalidKeyError

@@ -234,11 +234,11 @@ async def _admit(
 ) -> Admission:
     # what is charged is charged at once, and the clock of a flow locked for one statement, but where room is
     # set aside too
-    sessions = services.reading() if submission.source is None else services.sessions.begin()
-    async with sessions as session:
+    opened = services.engine.connect() if submission.source is None else services.sessions.begin()
+    async with opened as database:
         if submission.webhook_endpoint_id is not None:
-            await session.run_sync(endpoints.check_wanted, tenant, submission.webhook_endpoint_id)
-        return await session.run_sync(
+            await database.run_sync(endpoints.check_wanted, tenant, submission.webhook_endpoint_id)
+        return await database.run_sync(
             admit,
             tenant,
             submission,
@@ -254,8 +254,8 @@ async def _store(
     services: Services, tenant: str, submission: Submission, admission: Admission, once: Once | None
 ) -> Accepted:
     if once is None:
-        async with services.reading() as session:
-            stored = await session.run_sync(store_at_once, tenant, submission, admission)
+        async with services.engine.connect() as connection:
+            stored = await connection.run_sync(store_at_once, tenant, submission, admission)
         if stored is not None:
             return Accepted(stored.job, stored.outlook, new=True)
     async with services.sessions.begin() as session:

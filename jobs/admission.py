@@ -14,6 +14,7 @@ from jobs.pricing import Price, price
 from jobs.reservations import Held
 from jobs.submission import Submission
 from jobs.units import Admission, batch_key
+from models.session import Database
 from models.types import Priority
 
 INTERACTIVE_ITEMS: Final = 64
@@ -92,7 +93,7 @@ def check_priority(submission: Submission) -> None:
 
 
 def admit(
-    session: Session,
+    database: Database,
     tenant: str,
     submission: Submission,
     catalog: Catalog,
@@ -124,12 +125,12 @@ def admit(
     wanted, reservation_id = Held(items, input_bytes, cost), None
     if reserve_as is not None:
         # before the flow: of two models, two large jobs would not see each other
-        reservations.wait_turn(session, tenant)
-    start = _charge(session, flow, wanted, quota, reserve_as or "")
+        reservations.wait_turn(database, tenant)
+    start = _charge(database, flow, wanted, quota, reserve_as or "")
     if reserve_as is not None:
-        reservation_id = reservations.reserve(session, tenant, reserve_as, wanted)
+        reservation_id = reservations.reserve(database, tenant, reserve_as, wanted)
     shared = batch_key(tenant, submission.type, submission.kind, submission.resolved)
-    return Admission(flow, start, asked, _unit_items(session, flow, asked), shared, reservation_id)
+    return Admission(flow, start, asked, _unit_items(database, flow, asked), shared, reservation_id)
 
 
 def give_back(session: Session, admission: Admission, items: int) -> None:
@@ -139,12 +140,12 @@ def give_back(session: Session, admission: Admission, items: int) -> None:
     fairness.refund(session, admission.flow, admission.cost(items))
 
 
-def read_held(session: Session, tenant: str, *, but: str = "") -> Held:
+def read_held(database: Database, tenant: str, *, but: str = "") -> Held:
     """What of a tenant waits or runs, or is being stored: but for what is set aside under a name.
 
     Read of its jobs that have not ended, which an index holds.
     """
-    return _held(session.execute(_HELD, {"tenant": tenant, "own": but}).one())
+    return _held(database.execute(_HELD, {"tenant": tenant, "own": but}).one())
 
 
 def check_room(session: Session, tenant: str, quota: Quota) -> None:
@@ -161,11 +162,11 @@ def check_room(session: Session, tenant: str, quota: Quota) -> None:
             )
 
 
-def _charge(session: Session, flow: FlowKey, asked: Held, quota: Quota, own: str) -> float:
+def _charge(database: Database, flow: FlowKey, asked: Held, quota: Quota, own: str) -> float:
     """Charge a flow, if the tenant has room; returns the virtual time at which the job begins."""
     most_items, most_input_bytes, most_gflop = _limits(quota)
     charge = fairness.charge_of(flow, asked.gflop)
-    row = session.execute(
+    row = database.execute(
         _ADMIT,
         {
             **charge,
@@ -203,10 +204,10 @@ def _limits(quota: Quota) -> tuple[int, int, float]:
     return quota.items, quota.input_bytes, quota.gflop
 
 
-def _unit_items(session: Session, flow: FlowKey, asked: Price) -> int:
+def _unit_items(database: Database, flow: FlowKey, asked: Price) -> int:
     if flow.priority is Priority.INTERACTIVE:
         return 1
-    measured = session.scalar(queries.seconds_per_gflop(flow.model)) or ASSUMED_SECONDS_PER_GFLOP
+    measured = database.scalar(queries.seconds_per_gflop(flow.model)) or ASSUMED_SECONDS_PER_GFLOP
     item_seconds = asked.item_gflop * measured
     most = min(MAX_UNIT_ITEMS, UNIT_OUTPUT_BYTES // max(asked.output_bytes, 1))
     return max(1, min(most, round(UNIT_SECONDS / item_seconds)))

@@ -17,6 +17,7 @@ from jobs.errors import (
     WebhookEndpointNotEnabledError,
 )
 from jobs.messages import new_secret
+from models.session import Database
 from models.types import EndpointState
 from models.webhook import WebhookEndpoint
 
@@ -162,14 +163,14 @@ def note_verification(session: Session, asked: WebhookEndpoint, fault: str | Non
     return endpoint
 
 
-def check_wanted(session: Session, tenant: str, endpoint_id: uuid.UUID) -> None:
+def check_wanted(database: Database, tenant: str, endpoint_id: uuid.UUID) -> None:
     """Refuse a job whose end could not be told.
 
     Raises:
         UnknownWebhookEndpointError: the tenant has no such endpoint.
         WebhookEndpointNotEnabledError: it is not verified yet, or was disabled.
     """
-    state = session.scalar(endpoint_of(tenant, endpoint_id).with_only_columns(WebhookEndpoint.state))
+    state = database.scalar(endpoint_of(tenant, endpoint_id).with_only_columns(WebhookEndpoint.state))
     if state is None:
         raise UnknownWebhookEndpointError(pointer="/webhook/endpoint_id")
     if state != EndpointState.ENABLED:

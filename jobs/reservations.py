@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from models.reservation import Reservation
+from models.session import Database
 
 LOCK_SPACE: Final = 0x4C53
 """Of the advisory locks under which a tenant's room is set aside, beside those of duties and endpoints."""
@@ -29,15 +30,15 @@ class Held(NamedTuple):
     gflop: float
 
 
-def wait_turn(session: Session, tenant: str) -> None:
+def wait_turn(database: Database, tenant: str) -> None:
     """Let one transaction at a time look for room and set it aside; to be committed soon."""
-    session.execute(select(func.pg_advisory_xact_lock(LOCK_SPACE, func.hashtext(tenant))))
+    database.execute(select(func.pg_advisory_xact_lock(LOCK_SPACE, func.hashtext(tenant))))
 
 
-def reserve(session: Session, tenant: str, name: str, asked: Held) -> uuid.UUID:
+def reserve(database: Database, tenant: str, name: str, asked: Held) -> uuid.UUID:
     """Set room aside under a name; returns what it is given up by."""
     row = {"tenant": tenant, "name": name, **asked._asdict(), "until": func.now() + KEPT}
-    return session.scalars(insert(Reservation).values(row).returning(Reservation.id)).one()
+    return database.scalars(insert(Reservation).values(row).returning(Reservation.id)).one()
 
 
 def give_up(session: Session, reservation_id: uuid.UUID) -> None:

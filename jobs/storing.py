@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import orjson
 from sqlalchemy import Row, text
-from sqlalchemy.orm import Session
 
 from jobs import outlook
 from jobs.images import Content
@@ -22,6 +21,7 @@ from jobs.submission import ImageItem, Item, Submission, Terms, TextItem
 from jobs.units import STORING_WORK, UNITS_AT_ONCE, WORK_COLUMNS, Admission, slices, work_told
 from models.image import Image
 from models.job import Job
+from models.session import Database
 from models.types import JobState
 
 STORE: Final = text(f"""
@@ -109,7 +109,7 @@ class Stored:
 
 
 def store_at_once(
-    session: Session,
+    database: Database,
     tenant: str,
     submission: Submission,
     admission: Admission,
@@ -137,7 +137,7 @@ def store_at_once(
         "units": list(slices(map(described, count(), submission.items), admission.unit_items)),
     }
     # one parameter: to bind two dozen costs more than the statement
-    row = session.execute(STORE, {"told": orjson.dumps(told).decode(), **outlook.PARAMETERS}).one_or_none()
+    row = database.execute(STORE, {"told": orjson.dumps(told).decode(), **outlook.PARAMETERS}).one_or_none()
     return None if row is None else Stored(_job(columns, submission.terms, row), outlook.told(row))
 
 
