@@ -82,7 +82,8 @@ class ApiSettings(ServiceSettings):
     fetch_job_seconds: float = Field(FetchBounds().job_seconds, gt=0)
     """Of the pictures of one job, those fail that are not there by then; so long its submit may take."""
     fetch_at_once: int = Field(FetchBounds().at_once, ge=1)
-    """Pictures that this process fetches at a time; each is held in memory until it is there."""
+    """Pictures that this process fetches at a time, half of them for one tenant; each is held in memory until
+    it is there."""
     egress_allowed: Annotated[list[str], AfterValidator(_allowances)] = Field(default_factory=list)
     """Hosts and networks that URLs of clients may lead to beside public addresses, as JSON:
     `["127.0.0.1:9000", "10.0.0.0/8", "hooks.internal:*"]`; without a port, 80 and 443."""

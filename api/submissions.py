@@ -141,7 +141,7 @@ async def accept(
     if any(isinstance(upload.source, Remote) for upload in uploads):
         async with services.sessions() as session:
             await session.run_sync(check_room, tenant, services.settings.quota())
-        uploads = await services.fetcher.fetch(uploads)
+        uploads = await services.fetcher.fetch(tenant, uploads)
     if submission.source is not None:
         # not before: the job of a key is found again when its source is gone
         rescore.check_source(submission.source, services.catalog)

@@ -16,8 +16,10 @@ from api.settings import ApiSettings
 from engine.catalog import DEMO_MODEL
 from engine.siglip import SiglipEngine
 from jobs.blobs import BlobStore
+from jobs.keys import create_key
 from tests.conftest import SAMPLES
 from tests.integration.test_bad_requests import assert_problem
+from tests.integration.test_broker import wait_until
 from tests.integration.test_idempotency import files_of
 from tests.ledger import assert_settled, scalar
 from tests.runtimes import runtime_of
@@ -266,10 +268,29 @@ def test_a_picture_has_its_time_and_all_of_a_job_have_theirs(
 def test_no_more_are_fetched_at_a_time_than_the_setting_says(
     settings: ApiSettings, key: str, host: str, sessions: Sessions
 ) -> None:
-    with service(settings, key, fetch_at_once=2) as api:
+    with service(settings, key, fetch_at_once=4) as api:
         assert submit(api, *({"url": f"{host}/slow/{n}"} for n in range(5))).status_code == 202
     assert codes(stored_items(sessions)) == [None] * 5
+    # half of them for one tenant
     assert Pictures.busy == [0, 2]
+
+
+def test_urls_of_one_tenant_that_say_nothing_hold_up_no_other(
+    settings: ApiSettings, key: str, host: str, sessions: Sessions
+) -> None:
+    with sessions.begin() as session:
+        other = create_key(session, name="other", tenant="somebody else").key
+    with service(settings, key, fetch_at_once=2, max_body_bytes=100 * ROOM_BYTES) as api:
+        silent = threading.Thread(target=submit, args=(api, *([{"url": f"{host}/silent"}] * 100)))
+        silent.start()
+        wait_until(lambda: len(Pictures.asked) == 1)
+        good = submit(api, {"url": f"{host}/picture.jpg"}, Authorization=f"Bearer {other}")
+        assert good.status_code == 202
+        (item,) = stored_items(sessions)
+        assert "error" not in item
+        assert Pictures.asked == ["/silent", "/picture.jpg"]
+        Pictures.go.set()
+        silent.join()
 
 
 def test_the_pictures_of_a_job_have_no_more_bytes_than_a_body(
