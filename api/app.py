@@ -118,7 +118,12 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         generate_unique_id_function=openapi.operation_id,
     )
     spool = Spool(settings.max_spooled_bytes)
-    app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes, spool=spool)
+    app.add_middleware(
+        BodyLimit,
+        limit_bytes=settings.max_body_bytes,
+        stall_seconds=settings.body_stall_seconds,
+        spool=spool,
+    )
     app.add_middleware(RequestId)
     errors.install(app)
     of_jobs = (jobs, job_lists, job_requests, job_actions, retries, events, results, items)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import structlog
@@ -44,6 +44,14 @@ class BodyTooLargeError(DomainError):
     """The body is larger than this service takes."""
 
     code = "body-too-large"
+
+
+class BodyStalledError(DomainError):
+    """Nothing of the body came for too long; nothing was accepted, send it again."""
+
+    code = "body-stalled"
+    headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}
+    """What is left of the body is not waited for."""
 
 
 class UnsupportedMediaTypeError(DomainError):
@@ -93,7 +101,7 @@ class RangeNotSatisfiableError(DomainError):
 
 
 class UploadsBusyError(DomainError):
-    """So much is being sent at this moment that no more is taken; nothing was accepted, try again soon."""
+    """So much is being sent at this moment, by all or by you, that no more is taken; try again soon."""
 
     code = "uploads-busy"
 
@@ -148,6 +156,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "not-acceptable": HTTPStatus.NOT_ACCEPTABLE,
     "range-not-satisfiable": HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    "body-stalled": HTTPStatus.REQUEST_TIMEOUT,
     "body-too-large": HTTPStatus.CONTENT_TOO_LARGE
     if hasattr(HTTPStatus, "CONTENT_TOO_LARGE")
     else HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

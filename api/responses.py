@@ -38,6 +38,12 @@ PROBLEMS: Mapping[str, tuple[str, str, str, str]] = {
         "Accept application/json.",
         "There is no such form of it as `Accept` asks for.",
     ),
+    "408": (
+        "Stalled",
+        "body-stalled",
+        "Nothing of the body came for 30 s; nothing was accepted, send it again.",
+        "The body stopped coming (`body-stalled`); the connection is closed.",
+    ),
     "409": (
         "Conflict",
         "already-ended",
@@ -213,5 +219,5 @@ def expected(operation: Mapping[str, Any]) -> list[str]:
         # what the key made before is gone
         statuses.append("410")
     if "requestBody" in operation:
-        statuses += ["400", "413", "415"]
+        statuses += ["400", "408", "413", "415"]
     return statuses

@@ -27,7 +27,10 @@ class ApiSettings(ServiceSettings):
     max_body_bytes: int = 256 * 1024 * 1024
     """A larger request is refused (413) before more of it is read."""
     max_spooled_bytes: int = Field(1024 * 1024 * 1024, gt=0)
-    """Of all bodies that one process is reading; one of more than 1 MiB beyond it is answered 503."""
+    """Of all bodies that one process is reading, and pictures that it has fetched by URL; half of it for one
+    tenant. One of more than 1 MiB beyond it is answered 503."""
+    body_stall_seconds: float = Field(30, gt=0)
+    """A body of which nothing came for so long is given up (408)."""
     max_json_bytes: int = 64 * 1024 * 1024
     """Of a JSON body, which is held in memory; more pictures go as multipart."""
     max_upload_images: int = 1_000
