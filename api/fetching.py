@@ -8,6 +8,8 @@ from typing import Final
 import httpx
 from starlette.datastructures import UploadFile
 
+from api.errors import UploadsBusyError
+from api.spool import Hold
 from api.turns import Turns
 from api.uploads import Upload, open_spool
 from jobs.egress import Bounds, Egress
@@ -43,28 +45,43 @@ class Fetcher:
         self._bounds = bounds
         self._turns = Turns(bounds.at_once)
 
-    async def fetch(self, tenant: str, uploads: Sequence[Upload]) -> list[Upload]:
-        """The uploads with what their URLs name in the place of these, or why it is not to be had."""
+    async def fetch(self, hold: Hold, uploads: Sequence[Upload]) -> list[Upload]:
+        """The uploads with what their URLs name in the place of these, or why it is not to be had.
+
+        Raises:
+            UploadsBusyError: what came has no room beside all other bodies.
+        """
         budget = Budget(self._bounds.job_bytes)
         deadline = asyncio.get_running_loop().time() + self._bounds.job_seconds
-        return await asyncio.gather(*(self._fetched(tenant, upload, budget, deadline) for upload in uploads))
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._fetched(hold, upload, budget, deadline)) for upload in uploads
+                ]
+        except BaseExceptionGroup as failed:
+            # the first one: for it the others were cancelled
+            raise failed.exceptions[0] from None
+        return [task.result() for task in tasks]
 
-    async def _fetched(self, tenant: str, upload: Upload, budget: "Budget", deadline: float) -> Upload:
+    async def _fetched(self, hold: Hold, upload: Upload, budget: "Budget", deadline: float) -> Upload:
         if not isinstance(upload.source, Remote):
             return upload
         try:
             async with asyncio.timeout_at(deadline):
-                return replace(upload, source=await self._take_turn(tenant, upload.source.url, budget))
+                return replace(upload, source=await self._take_turn(hold, upload.source.url, budget))
         except TimeoutError:
             late = UrlUnreachableError(
                 f"The pictures of this job were not all fetched within {self._bounds.job_seconds:g} s."
             )
             return replace(upload, source=_unfetched(upload.source.url, late))
+        except UploadsBusyError:
+            # no fault of the picture's: the job can be sent again
+            raise
         except DomainError as error:
             return replace(upload, source=_unfetched(upload.source.url, error))
 
-    async def _take_turn(self, tenant: str, url: str, budget: "Budget") -> UploadFile:
-        async with self._turns.one(tenant):
+    async def _take_turn(self, hold: Hold, url: str, budget: "Budget") -> UploadFile:
+        async with self._turns.one(hold.tenant):
             budget.check()
             try:
                 async with asyncio.timeout(self._bounds.picture_seconds):
@@ -74,6 +91,7 @@ class Fetcher:
                     f"It was not fetched within {self._bounds.picture_seconds:g} s."
                 ) from None
             budget.take(len(data))
+            hold.grow_by(len(data))
             return await _spool(data)
 
     async def _get(self, url: str) -> bytes:

@@ -56,6 +56,14 @@ class Hold:
             raise UploadsBusyError
         self._add(more)
 
+    def grow_by(self, more_bytes: int) -> None:
+        """Hold so much more, of what the body only names.
+
+        Raises:
+            UploadsBusyError: as `grow_to`.
+        """
+        self.grow_to(self._bytes + more_bytes)
+
     def _add(self, more: int) -> None:
         self._bytes += more
         self._spool.held_bytes += more

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.deps import Services
 from api.schemas.ids import parse_endpoint_id, parse_job_id
 from api.schemas.submissions import AnyRequest, EmbeddingRequest, RescoreRequest, WebhookTarget
+from api.spool import Hold
 from api.uploads import Upload, hash_pictures, store_pictures
 from jobs import endpoints, fairness, idempotency, rescore, submit
 from jobs.admission import admit, check_room
@@ -120,7 +121,12 @@ def _span(seconds: int | None) -> timedelta | None:
 
 
 async def accept(
-    services: Services, tenant: str, submission: Submission, uploads: Sequence[Upload], key: str | None
+    services: Services,
+    tenant: str,
+    submission: Submission,
+    uploads: Sequence[Upload],
+    key: str | None,
+    hold: Hold,
 ) -> Accepted:
     """Fetch what it names by URL, admit the job, store its pictures, then its rows.
 
@@ -131,6 +137,7 @@ async def accept(
         UnknownImageError: an id names no image of the tenant.
         IdempotencyKeyReusedError: the key stands for another submission.
         QueueFullError, QuotaExceededError, OverQuotaError: there is no room for it.
+        UploadsBusyError: there is none for the pictures that were fetched, until others are stored.
         UnknownWebhookEndpointError, WebhookEndpointNotEnabledError: its end could not be told.
         DomainError: it is a rescore of a job that has not, or no longer, what it needs.
     """
@@ -141,7 +148,7 @@ async def accept(
     if any(isinstance(upload.source, Remote) for upload in uploads):
         async with services.sessions() as session:
             await session.run_sync(check_room, tenant, services.settings.quota())
-        uploads = await services.fetcher.fetch(tenant, uploads)
+        uploads = await services.fetcher.fetch(hold, uploads)
     if submission.source is not None:
         # not before: the job of a key is found again when its source is gone
         rescore.check_source(submission.source, services.catalog)

@@ -303,6 +303,31 @@ def test_the_pictures_of_a_job_have_no_more_bytes_than_a_body(
     assert len(Pictures.asked) == 3
 
 
+def test_pictures_that_were_fetched_are_part_of_what_a_process_may_hold(
+    settings: ApiSettings, key: str, host: str, sessions: Sessions
+) -> None:
+    with sessions.begin() as session:
+        other = create_key(session, name="other", tenant="somebody else").key
+    heavy, silent = {"url": f"{host}/heavy"}, {"url": f"{host}/silent"}
+    with service(settings, key, max_body_bytes=10 * ROOM_BYTES, max_spooled_bytes=2 * ROOM_BYTES) as api:
+        slow = threading.Thread(
+            target=submit,
+            args=(api, heavy, heavy, heavy, silent),
+            kwargs={"Authorization": f"Bearer {other}"},
+        )
+        slow.start()
+        wait_until(lambda: "/silent" in Pictures.asked)
+        refused = submit(api, *[heavy] * 8)
+        assert_problem(refused, 503, "uploads-busy")
+        assert "Retry-After" in refused.headers
+        # nothing of it is still held
+        assert submit(api, *[heavy] * 6).status_code == 202
+        Pictures.go.set()
+        slow.join()
+        assert submit(api, *[heavy] * 8).status_code == 202
+    assert codes(stored_items(sessions)).count(None) == 3 + 6 + 8
+
+
 def test_a_submit_sent_again_fetches_nothing(
     fetching: TestClient, host: str, sessions: Sessions, blobs: BlobStore
 ) -> None:
