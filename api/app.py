@@ -12,6 +12,7 @@ from api import errors, openapi
 from api.backlog import Backlog
 from api.courier import delivering
 from api.deps import Services
+from api.exports.allowance import Allowance
 from api.exports.exporter import Exporter
 from api.fetching import Fetcher
 from api.middleware import BodyLimit, RequestId
@@ -80,7 +81,11 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             egress=egress,
             fetcher=Fetcher(egress, settings.fetch_bounds()),
             streams=Streams(settings.max_streams),
-            exporter=Exporter(sync_sessions(settings.database_url), blobs),
+            exporter=Exporter(
+                sync_sessions(settings.database_url),
+                blobs,
+                Allowance(settings.max_exports, settings.max_key_exports),
+            ),
         )
         blobs.check()
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())

@@ -89,6 +89,18 @@ class TooManyStreamsError(DomainError):
     code = "too-many-streams"
 
 
+class TooManyExportsError(DomainError):
+    """This key fetches as many files of results already as it may at a time."""
+
+    code = "too-many-exports"
+
+
+class ExportsBusyError(DomainError):
+    """As many files of results are fetched here already as may at a time; try again soon."""
+
+    code = "exports-busy"
+
+
 class RangeNotSatisfiableError(DomainError):
     """Nothing of the range is there."""
 
@@ -145,6 +157,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "too-many-actions": HTTPStatus.TOO_MANY_REQUESTS,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
     "rate-limited": HTTPStatus.TOO_MANY_REQUESTS,
+    "too-many-exports": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,
     "item-dropped": HTTPStatus.NOT_FOUND,
     "no-maps": HTTPStatus.NOT_FOUND,
@@ -168,6 +181,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "blob-store-missing": HTTPStatus.SERVICE_UNAVAILABLE,
     "unready": HTTPStatus.SERVICE_UNAVAILABLE,
     "too-many-streams": HTTPStatus.SERVICE_UNAVAILABLE,
+    "exports-busy": HTTPStatus.SERVICE_UNAVAILABLE,
     "part-not-ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
 }

@@ -53,6 +53,10 @@ class ApiSettings(ServiceSettings):
     """Polls of one process that wait at a time; more are answered at once."""
     max_streams: int = 500
     """Clients of one process that follow the events of a job; more are answered 503."""
+    max_exports: int = Field(64, ge=1)
+    """Files of results that one process renders at a time; one more is answered 503."""
+    max_key_exports: int = Field(8, ge=1)
+    """Of one key in one process; one more is answered 429."""
     max_queue_items: int = Field(Quota().queue_items, gt=0)
     """Items that may wait or run in all; a job beyond it is answered 503."""
     max_tenant_items: int = Field(Quota().items, gt=0)

@@ -2,14 +2,17 @@
 
 import asyncio
 import uuid
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api.conditional import REVALIDATED, etag_of, matches
 from api.deps import Services
+from api.exports.exporter import Rendering
 from api.exports.formats import Format
 from api.ranges import cut, wants_part
 from api.schemas.ids import job_id
@@ -20,8 +23,24 @@ UNKEPT: Final = "no-store"
 """Of a job that still runs: the next answer has more."""
 
 
+class RenderedResponse(StreamingResponse):
+    """An export that is sent while it is rendered, and counted for so long, however it ends."""
+
+    def __init__(self, rendering: Rendering, media_type: str, headers: Mapping[str, str]) -> None:
+        super().__init__(rendering.pieces, media_type=media_type, headers=headers)
+        self._taken = rendering.taken
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._taken.give_back()
+
+
 async def answer(
     services: Services,
+    key_id: uuid.UUID,
     job: Job,
     made: Format,
     *,
@@ -36,6 +55,7 @@ async def answer(
         ResultsExpiredError: the results were removed meanwhile.
         BlobStoreFullError: there is no room for the copy that a part is taken from.
         PartNotReadyError: the copy is still being made.
+        TooManyExportsError, ExportsBusyError: as many are rendered as may be.
     """
     headers = {
         "Vary": "Accept",
@@ -44,9 +64,7 @@ async def answer(
     }
     if job.ended_at is None:
         headers |= {"Cache-Control": UNKEPT, "Accept-Ranges": "none"}
-        return StreamingResponse(
-            await services.exporter.stream(job, made), media_type=made.media_type, headers=headers
-        )
+        return RenderedResponse(await services.exporter.stream(key_id, job, made), made.media_type, headers)
     tag = etag_of(job.id.hex, made.name, made.edition)
     headers |= {"Cache-Control": REVALIDATED, "Accept-Ranges": "bytes", "ETag": tag}
     if matches(if_none_match, tag):
@@ -55,11 +73,9 @@ async def answer(
     name = ObjectName(job.tenant, job.id, uuid.UUID(tag.strip('"')))
     size_bytes = await services.exporter.find(name)
     if size_bytes is None and wants_part(range_, if_range, tag):
-        size_bytes = await services.exporter.store(name, job, made)
+        size_bytes = await services.exporter.store(key_id, name, job, made)
     if size_bytes is None:
-        return StreamingResponse(
-            await services.exporter.stream(job, made), media_type=made.media_type, headers=headers
-        )
+        return RenderedResponse(await services.exporter.stream(key_id, job, made), made.media_type, headers)
     span, status, said = cut(range_, if_range, tag, size_bytes)
     return StreamingResponse(
         await asyncio.to_thread(stream_span, services.blobs, name, span),

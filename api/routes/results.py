@@ -41,9 +41,10 @@ _FILES: dict[str, Any] = {
         406: {"description": "`Accept` names none of the formats (`not-acceptable`)."},
         410: {"description": "The results were removed, `result_ttl_s` after the job ended."},
         416: {"description": "Nothing of the file is in that range (`range-not-satisfiable`)."},
+        429: {"description": "The key fetches as many files as it may at a time (`too-many-exports`)."},
         503: {
             "description": "The copy that parts are taken from is being made (`part-not-ready`), or there is"
-            " no room for it (`blob-store-full`)."
+            " no room for it (`blob-store-full`); or all keys fetch as many files as may be (`exports-busy`)."
         },
     },
 )
@@ -85,6 +86,7 @@ async def read_results(
     if wanted != "json":
         return await answer(
             services,
+            caller.key_id,
             job,
             FORMATS[wanted],
             if_none_match=if_none_match,

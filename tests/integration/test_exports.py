@@ -5,6 +5,8 @@ import json
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,12 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session, sessionmaker
 
+from api.app import create_app
 from api.schemas.ids import job_id
+from api.settings import ApiSettings
 from jobs import retention
 from jobs.blobs import BlobStore
+from jobs.keys import create_key
 from jobs.leases import Appetite
 from jobs.objects import put_object
 from tests.faults import change, do
@@ -31,7 +36,8 @@ from tests.finished import (
     lens_payloads,
     submit_lens,
 )
-from tests.ledger import claim, submit_texts
+from tests.integration.test_broker import wait_until
+from tests.ledger import TENANT, claim, submit_texts
 
 Sessions = sessionmaker[Session]
 LABELS = ["a cat", "ein Löwe", "dog"]
@@ -57,6 +63,19 @@ def embedding(sessions: Sessions) -> tuple[str, NDArray[np.float32]]:
     payloads, vectors = embedding_payloads(COUNT)
     finish_with(sessions, payloads, FAILED)
     return url_of(job), vectors
+
+
+def make_key(sessions: Sessions, tenant: str) -> str:
+    with sessions.begin() as session:
+        return create_key(session, name="other", tenant=tenant).key
+
+
+@contextmanager
+def service(settings: ApiSettings, key: str, **changes: Any) -> Iterator[TestClient]:
+    """The API with other settings."""
+    app = create_app(settings.model_copy(update=changes))
+    with TestClient(app, headers={"Authorization": f"Bearer {key}"}) as client:
+        yield client
 
 
 def fetch(api: TestClient, url: str, name: str) -> bytes:
@@ -280,6 +299,41 @@ def test_a_copy_that_takes_long_is_finished_though_nobody_waits_for_it(
     until = time.monotonic() + 30
     while api.get(url, params={"format": "npz"}, headers={"Range": "bytes=0-9"}).content != whole[:10]:
         assert time.monotonic() < until
+
+
+def test_a_key_fetches_no_more_files_at_a_time_than_it_may(
+    settings: ApiSettings, key: str, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, _ = embedding(sessions)
+    another = make_key(sessions, TENANT)
+    may_go_on = threading.Event()
+
+    def put_slowly(*given: Any) -> Any:
+        assert may_go_on.wait(30)
+        return put_object(*given)
+
+    monkeypatch.setattr("api.exports.exporter.put_object", put_slowly)
+    monkeypatch.setattr("api.exports.exporter.WAIT_SECONDS", 0.1)
+    part = {"Range": "bytes=0-9"}
+    with service(settings, key, max_key_exports=1, max_exports=2) as api:
+
+        def ask(name: str, **headers: str) -> tuple[int, str | None]:
+            answer = api.get(url, params={"format": name}, headers=headers)
+            assert ("Retry-After" in answer.headers) == (answer.status_code != 200)
+            return answer.status_code, None if answer.status_code == 200 else answer.json()["code"]
+
+        # what was fetched is over
+        assert [ask("ndjson") for _ in range(3)] == [(200, None)] * 3
+        assert ask("npz", **part) == (503, "part-not-ready")
+        # the copy counts until it is made, and is waited for as before
+        assert ask("ndjson") == ask("parquet", **part) == (429, "too-many-exports")
+        assert ask("npz", **part) == (503, "part-not-ready")
+        assert ask("ndjson", Authorization=f"Bearer {another}") == (200, None)
+        assert ask("parquet", Authorization=f"Bearer {another}", **part) == (503, "part-not-ready")
+        third = make_key(sessions, TENANT)
+        assert ask("ndjson", Authorization=f"Bearer {third}") == (503, "exports-busy")
+        may_go_on.set()
+        wait_until(lambda: ask("ndjson") == (200, None))
 
 
 @pytest.mark.parametrize("name", FILES)
