@@ -207,7 +207,7 @@ def test_a_job_of_nothing_that_could_be_fetched_fails_and_says_why(
     ("path", "code", "said"),
     [
         ("/moved/4", "url-unreachable", "more than 3 times"),
-        ("/away", "url-refused", "not public"),
+        ("/away", "url-refused", "LENSQUEUE_EGRESS_ALLOWED"),
         ("/nowhere", "url-refused", "no URL"),
         ("/large", "url-too-large", "200000 bytes"),
         ("/status/204", "url-unreachable", "204"),
