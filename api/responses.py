@@ -155,6 +155,7 @@ OF_RESULTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "read_events": {"200": ("Cache-Control",)},
     "read_results": {
         "200": ("Link", "Vary", "Accept-Ranges", "Content-Disposition"),
+        "304": _TAGGED["304"],
         **_PARTS,
     },
     "read_scores": _TAGGED | _PARTS,

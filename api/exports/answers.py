@@ -47,8 +47,11 @@ async def answer(
     if_none_match: list[str] | None,
     range_: str | None,
     if_range: str | None,
+    bare: bool,
 ) -> Response:
     """The export: streamed as it is made; from a stored copy once somebody asked for a part of it.
+
+    `bare` is the same without a body, for HEAD: then nothing is rendered, and no part is asked for.
 
     Raises:
         RangeNotSatisfiableError: the range lies behind the end.
@@ -62,9 +65,16 @@ async def answer(
         "Content-Disposition": f'attachment; filename="{job_id(job.id)}.{made.name}"',
         "X-Content-Type-Options": "nosniff",
     }
+
+    async def rendered() -> Response:
+        if bare:
+            # a stream of nothing: how long it would be is known only once it was made
+            return StreamingResponse(iter(()), media_type=made.media_type, headers=headers)
+        return RenderedResponse(await services.exporter.stream(key_id, job, made), made.media_type, headers)
+
     if job.ended_at is None:
         headers |= {"Cache-Control": UNKEPT, "Accept-Ranges": "none"}
-        return RenderedResponse(await services.exporter.stream(key_id, job, made), made.media_type, headers)
+        return await rendered()
     tag = etag_of(job.id.hex, made.name, made.edition)
     headers |= {"Cache-Control": REVALIDATED, "Accept-Ranges": "bytes", "ETag": tag}
     if matches(if_none_match, tag):
@@ -72,13 +82,15 @@ async def answer(
     # by its tag: one that was stored in another edition is another object
     name = ObjectName(job.tenant, job.id, uuid.UUID(tag.strip('"')))
     size_bytes = await services.exporter.find(name)
+    if bare:
+        range_ = None
     if size_bytes is None and wants_part(range_, if_range, tag):
         size_bytes = await services.exporter.store(key_id, name, job, made)
     if size_bytes is None:
-        return RenderedResponse(await services.exporter.stream(key_id, job, made), made.media_type, headers)
+        return await rendered()
     span, status, said = cut(range_, if_range, tag, size_bytes)
     return StreamingResponse(
-        await asyncio.to_thread(stream_span, services.blobs, name, span),
+        iter(()) if bare else await asyncio.to_thread(stream_span, services.blobs, name, span),
         status_code=status,
         media_type=made.media_type,
         headers=headers | said,

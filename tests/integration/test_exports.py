@@ -225,6 +225,47 @@ def test_a_download_that_broke_off_goes_on_where_it_was(
     assert (unchanged.status_code, unchanged.content) == (304, b"")
 
 
+@pytest.mark.parametrize("name", ["json", *FILES])
+def test_head_is_answered_as_get_less_the_body(api: TestClient, sessions: Sessions, name: str) -> None:
+    for url in (lens(sessions)[0], url_of(submit_texts(sessions))):
+        for _ in ("as it is made", "from the copy"):
+            asked = {"format": name}
+            whole, head = api.get(url, params=asked), api.head(url, params=asked)
+            assert (head.status_code, head.content) == (200, b"")
+            assert told(head) == told(whole)
+            if name != "json":
+                api.get(url, params=asked, headers={"Range": "bytes=0-9"})
+        # no part of nothing
+        assert api.head(url, params=asked, headers={"Range": "bytes=0-9"}).status_code == 200
+    unknown = api.head(url_of(uuid.uuid4()), params={"format": name})
+    assert unknown.status_code == 404
+
+
+def test_pages_of_a_job_that_has_ended_are_sent_once(api: TestClient, sessions: Sessions) -> None:
+    url, _ = lens(sessions)
+    first = api.get(url, params={"limit": 64})
+    second = api.get(first.links["next"]["url"])
+    tags = [page.headers["ETag"] for page in (first, second, api.get(url))]
+    assert len(set(tags)) == 3
+    assert first.headers["Cache-Control"] == "private, no-cache"
+    known = api.get(url, params={"limit": 64}, headers={"If-None-Match": tags[0]})
+    assert (known.status_code, known.content, known.headers["ETag"]) == (304, b"", tags[0])
+    other = api.get(url, params={"limit": 64}, headers={"If-None-Match": tags[1]})
+    assert (other.status_code, other.json()) == (200, first.json())
+    # the next answer has more
+    running = api.get(url_of(submit_texts(sessions)), headers={"If-None-Match": "*"})
+    assert (running.status_code, "ETag" in running.headers) == (200, False)
+    change(sessions, "UPDATE jobs SET expires_at = now() - interval '1 hour' WHERE ended_at IS NOT NULL")
+    gone = api.get(url, params={"limit": 64}, headers={"If-None-Match": tags[0]})
+    assert gone.status_code == 410
+
+
+def told(answer: Any) -> dict[str, str]:
+    """The headers that are not of the one request alone."""
+    own = {"x-request-id", "ratelimit", "date"}
+    return {name: value for name, value in answer.headers.items() if name.lower() not in own}
+
+
 def test_ranges_at_the_edges(api: TestClient, sessions: Sessions) -> None:
     url, _ = embedding(sessions)
     whole = fetch(api, url, "ndjson")
