@@ -85,6 +85,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
                 sync_sessions(settings.database_url),
                 blobs,
                 Allowance(settings.max_exports, settings.max_key_exports),
+                settings.max_tenant_copy_bytes,
             ),
         )
         blobs.check()

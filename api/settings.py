@@ -57,6 +57,8 @@ class ApiSettings(ServiceSettings):
     """Files of results that one process renders at a time; one more is answered 503."""
     max_key_exports: int = Field(8, ge=1)
     """Of one key in one process; one more is answered 429."""
+    max_tenant_copy_bytes: int = Field(16 * 2**30, ge=0)
+    """Of files of results that parts were asked for of: of more, the copies that were used longest ago go."""
     max_queue_items: int = Field(Quota().queue_items, gt=0)
     """Items that may wait or run in all; a job beyond it is answered 503."""
     max_tenant_items: int = Field(Quota().items, gt=0)

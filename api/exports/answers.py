@@ -12,11 +12,14 @@ from starlette.types import Receive, Scope, Send
 
 from api.conditional import REVALIDATED, etag_of, matches
 from api.deps import Services
+from api.errors import PartNotReadyError
 from api.exports.exporter import Rendering
 from api.exports.formats import Format
 from api.ranges import cut, wants_part
 from api.schemas.ids import job_id
-from jobs.objects import ObjectName, stream_span
+from jobs.copies import CopyName
+from jobs.errors import BlobMissingError
+from jobs.objects import stream_span
 from models.job import Job
 
 UNKEPT: Final = "no-store"
@@ -79,8 +82,8 @@ async def answer(
     headers |= {"Cache-Control": REVALIDATED, "Accept-Ranges": "bytes", "ETag": tag}
     if matches(if_none_match, tag):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    # by its tag: one that was stored in another edition is another object
-    name = ObjectName(job.tenant, job.id, uuid.UUID(tag.strip('"')))
+    # by its tag: one that was stored in another edition is another copy
+    name = CopyName(job.tenant, job.id, uuid.UUID(tag.strip('"')))
     size_bytes = await services.exporter.find(name)
     if bare:
         range_ = None
@@ -89,8 +92,13 @@ async def answer(
     if size_bytes is None:
         return await rendered()
     span, status, said = cut(range_, if_range, tag, size_bytes)
+    try:
+        pieces = iter(()) if bare else await asyncio.to_thread(stream_span, services.blobs, name, span)
+    except BlobMissingError:
+        # it had to make room for another one this very moment: it can be made again
+        raise PartNotReadyError from None
     return StreamingResponse(
-        iter(()) if bare else await asyncio.to_thread(stream_span, services.blobs, name, span),
+        pieces,
         status_code=status,
         media_type=made.media_type,
         headers=headers | said,

@@ -17,8 +17,9 @@ from api.exports.formats import Format
 from api.exports.reading import Export
 from jobs import exports
 from jobs.blobs import BlobStore
+from jobs.copies import CopyName, remove_copies, trim_copies, use_copy
 from jobs.errors import ResultsExpiredError
-from jobs.objects import ObjectName, object_bytes, put_object, remove_objects
+from jobs.objects import put_object
 from models.job import Job
 
 log = structlog.get_logger()
@@ -45,13 +46,17 @@ class Rendering:
 class Exporter:
     """Those who write exports; belongs to one event loop."""
 
-    def __init__(self, sessions: sessionmaker[Session], blobs: BlobStore, allowance: Allowance) -> None:
+    def __init__(
+        self, sessions: sessionmaker[Session], blobs: BlobStore, allowance: Allowance, copy_bytes: int
+    ) -> None:
+        """Of one tenant's copies, `copy_bytes` are kept."""
         self._sessions = sessions
         self._blobs = blobs
         self._allowance = allowance
+        self._copy_bytes = copy_bytes
         self._pieces = ThreadPoolExecutor(PIECES_AT_ONCE, "export")
         self._copies = ThreadPoolExecutor(1, "export-copy")
-        self._storing: dict[ObjectName, asyncio.Task[int]] = {}
+        self._storing: dict[CopyName, asyncio.Task[int]] = {}
         self._closed = False
 
     async def stream(self, key_id: uuid.UUID, job: Job, made: Format) -> Rendering:
@@ -70,11 +75,11 @@ class Exporter:
             raise
         return Rendering(self._rest(first, pieces), taken)
 
-    async def find(self, name: ObjectName) -> int | None:
+    async def find(self, name: CopyName) -> int | None:
         """How large the stored export is; None when there is none."""
-        return await asyncio.to_thread(object_bytes, self._blobs, name)
+        return await asyncio.to_thread(use_copy, self._blobs, name)
 
-    async def store(self, key_id: uuid.UUID, name: ObjectName, job: Job, made: Format) -> int:
+    async def store(self, key_id: uuid.UUID, name: CopyName, job: Job, made: Format) -> int:
         """Store an export, unless somebody is about it, and return its size.
 
         It is finished also when whoever asked goes away: they come back for it.
@@ -112,17 +117,18 @@ class Exporter:
             yield piece
             piece = await self._next(pieces)
 
-    async def _store(self, name: ObjectName, job: Job, made: Format) -> int:
+    async def _store(self, name: CopyName, job: Job, made: Format) -> int:
         return await asyncio.get_running_loop().run_in_executor(self._copies, self._write, name, job, made)
 
-    def _write(self, name: ObjectName, job: Job, made: Format) -> int:
+    def _write(self, name: CopyName, job: Job, made: Format) -> int:
         spans = put_object(self._blobs, name, self._until_closed(made.write(Export(self._sessions, job))))
         with self._sessions() as session:
             kept = session.scalar(exports.is_kept(job.id))
         if not kept:
             # its time was over while it was written: whoever removes its objects did not see this one
-            remove_objects(self._blobs, name.tenant, name.job_id)
+            remove_copies(self._blobs, name.tenant, name.job_id)
             raise ResultsExpiredError
+        trim_copies(self._blobs, name, self._copy_bytes)
         return sum(span.length for span in spans)
 
     def _until_closed(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -131,7 +137,7 @@ class Exporter:
                 raise ClosedError
             yield piece
 
-    def _forget(self, name: ObjectName, taken: Taken, task: "asyncio.Task[int]") -> None:
+    def _forget(self, name: CopyName, taken: Taken, task: "asyncio.Task[int]") -> None:
         taken.give_back()
         del self._storing[name]
         # nobody may be there any more to hear of it

@@ -293,11 +293,11 @@ def test_the_copy_that_parts_are_taken_from_goes_with_the_results(
 ) -> None:
     url, _ = embedding(sessions)
     assert api.get(url, params={"format": "npz"}, headers={"Range": "bytes=0-9"}).status_code == 206
-    assert any(blobs.folder.rglob("objects/*/*/*"))
+    assert any(blobs.folder.rglob("copies/*"))
     change(sessions, "UPDATE jobs SET expires_at = now() - interval '1 hour'")
     while do(sessions, lambda session: retention.expire_results(session, blobs)):
         pass
-    assert not any(path.is_file() for path in blobs.folder.rglob("objects/*/*/*"))
+    assert not any(blobs.folder.rglob("copies/*"))
     for name in FILES:
         gone = api.get(url, params={"format": name})
         assert (gone.status_code, gone.json()["code"]) == (410, "results-expired")
@@ -316,7 +316,7 @@ def test_a_copy_that_is_finished_after_the_results_went_does_not_stay(
     monkeypatch.setattr("api.exports.exporter.put_object", put_late)
     late = api.get(url, params={"format": "npz"}, headers={"Range": "bytes=0-9"})
     assert (late.status_code, late.json()["code"]) == (410, "results-expired")
-    assert not any(path.is_file() for path in blobs.folder.rglob("objects/*/*/*"))
+    assert not any(blobs.folder.rglob("copies/*"))
 
 
 def test_a_copy_that_takes_long_is_finished_though_nobody_waits_for_it(
@@ -340,6 +340,41 @@ def test_a_copy_that_takes_long_is_finished_though_nobody_waits_for_it(
     until = time.monotonic() + 30
     while api.get(url, params={"format": "npz"}, headers={"Range": "bytes=0-9"}).content != whole[:10]:
         assert time.monotonic() < until
+
+
+def test_of_a_tenants_copies_those_are_kept_that_were_used_last(
+    settings: ApiSettings, key: str, sessions: Sessions, blobs: BlobStore
+) -> None:
+    urls = [embedding(sessions)[0] for _ in range(3)]
+    stranger = make_key(sessions, "somebody else")
+    part = {"Range": "bytes=0-9"}
+
+    def copies() -> int:
+        return len(list(blobs.folder.rglob("copies/*")))
+
+    with service(settings, key) as api:
+        size = len(fetch(api, urls[0], "npz"))
+    with service(settings, key, max_tenant_copy_bytes=int(2.5 * size)) as api:
+
+        def ask(url: str, **headers: str) -> Any:
+            answer = api.get(url, params={"format": "npz"}, headers=headers)
+            assert answer.status_code in {200, 206}
+            return answer
+
+        whole = ask(urls[0]).content
+        assert [ask(url, **part).content for url in urls[:2]] == [whole[:10]] * 2
+        ask(urls[0], **part)
+        ask(urls[2], **part)
+        assert copies() == 2
+        # streamed again: the one that was not used since
+        assert ["Content-Length" in ask(url).headers for url in urls] == [True, False, True]
+        assert ask(urls[1], **part).content == whole[:10]
+        assert copies() == 2
+        assert api.get(urls[0], headers={"Authorization": f"Bearer {stranger}"}).status_code == 404
+    with service(settings, key, max_tenant_copy_bytes=0) as api:
+        # one that is too large is kept until the next
+        assert api.get(urls[0], params={"format": "parquet"}, headers=part).status_code == 206
+        assert copies() == 1
 
 
 def test_a_key_fetches_no_more_files_at_a_time_than_it_may(
