@@ -13,6 +13,7 @@ from api import errors, openapi
 from api.backlog import Backlog
 from api.courier import delivering
 from api.deps import Services
+from api.exports.allowance import Allowance
 from api.exports.exporter import Exporter
 from api.fetching import Fetcher
 from api.middleware import BodyLimit, RequestId
@@ -84,7 +85,12 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             egress=egress,
             fetcher=Fetcher(egress, settings.fetch_bounds()),
             streams=Streams(settings.max_streams),
-            exporter=Exporter(sync_sessions(settings.database_url), blobs),
+            exporter=Exporter(
+                sync_sessions(settings.database_url),
+                blobs,
+                Allowance(settings.max_exports, settings.max_key_exports),
+                settings.max_tenant_copy_bytes,
+            ),
         )
         blobs.check()
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())
@@ -123,7 +129,12 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         generate_unique_id_function=openapi.operation_id,
     )
     spool = Spool(settings.max_spooled_bytes)
-    app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes, spool=spool)
+    app.add_middleware(
+        BodyLimit,
+        limit_bytes=settings.max_body_bytes,
+        stall_seconds=settings.body_stall_seconds,
+        spool=spool,
+    )
     app.add_middleware(RequestId)
     errors.install(app)
     of_jobs = (jobs, job_lists, job_requests, job_actions, retries, events, results, items)

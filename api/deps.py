@@ -18,6 +18,7 @@ from api.fetching import Fetcher
 from api.parameters import refuse_unknown_query
 from api.rate_limits import RateLimits
 from api.settings import ApiSettings
+from api.spool import hold_of
 from api.streams import Streams
 from api.usage import Usage
 from api.waiting import Waiting
@@ -115,6 +116,7 @@ async def get_caller(
         limits.note_bad_key(address, sha256)
         raise InvalidKeyError
     limits.note_good_key(sha256)
+    hold_of(request).tenant = row.tenant
     _take_one(request, limits, row)
     return Caller(row.id, row.tenant, frozenset(map(Scope, row.scopes)))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import structlog
@@ -46,6 +46,14 @@ class BodyTooLargeError(DomainError):
     code = "body-too-large"
 
 
+class BodyStalledError(DomainError):
+    """Nothing of the body came for too long; nothing was accepted, send it again."""
+
+    code = "body-stalled"
+    headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}
+    """What is left of the body is not waited for."""
+
+
 class UnsupportedMediaTypeError(DomainError):
     """Send `application/json`, or `multipart/form-data` with a part `job` and parts `images`."""
 
@@ -81,6 +89,18 @@ class TooManyStreamsError(DomainError):
     code = "too-many-streams"
 
 
+class TooManyExportsError(DomainError):
+    """This key fetches as many files of results already as it may at a time."""
+
+    code = "too-many-exports"
+
+
+class ExportsBusyError(DomainError):
+    """As many files of results are fetched here already as may at a time; try again soon."""
+
+    code = "exports-busy"
+
+
 class RangeNotSatisfiableError(DomainError):
     """Nothing of the range is there."""
 
@@ -93,7 +113,7 @@ class RangeNotSatisfiableError(DomainError):
 
 
 class UploadsBusyError(DomainError):
-    """So much is being sent at this moment that no more is taken; nothing was accepted, try again soon."""
+    """So much is being sent at this moment, by all or by you, that no more is taken; try again soon."""
 
     code = "uploads-busy"
 
@@ -137,6 +157,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "too-many-actions": HTTPStatus.TOO_MANY_REQUESTS,
     "quota-exceeded": HTTPStatus.TOO_MANY_REQUESTS,
     "rate-limited": HTTPStatus.TOO_MANY_REQUESTS,
+    "too-many-exports": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,
     "item-dropped": HTTPStatus.NOT_FOUND,
     "no-maps": HTTPStatus.NOT_FOUND,
@@ -149,6 +170,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "not-acceptable": HTTPStatus.NOT_ACCEPTABLE,
     "range-not-satisfiable": HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    "body-stalled": HTTPStatus.REQUEST_TIMEOUT,
     "body-too-large": HTTPStatus.CONTENT_TOO_LARGE
     if hasattr(HTTPStatus, "CONTENT_TOO_LARGE")
     else HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -160,6 +182,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "blob-store-missing": HTTPStatus.SERVICE_UNAVAILABLE,
     "unready": HTTPStatus.SERVICE_UNAVAILABLE,
     "too-many-streams": HTTPStatus.SERVICE_UNAVAILABLE,
+    "exports-busy": HTTPStatus.SERVICE_UNAVAILABLE,
     "part-not-ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
 }

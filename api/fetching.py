@@ -8,6 +8,9 @@ from typing import Final
 import httpx
 from starlette.datastructures import UploadFile
 
+from api.errors import UploadsBusyError
+from api.spool import Hold
+from api.turns import Turns
 from api.uploads import Upload, open_spool
 from jobs.egress import Bounds, Egress
 from jobs.errors import DomainError, UrlRefusedError, UrlTooLargeError, UrlUnreachableError
@@ -23,8 +26,8 @@ HEADERS: Final = {"Accept": "image/*, application/octet-stream;q=0.5", "User-Age
 class FetchBounds:
     """How long one picture may take and all of a job, and how many bytes each may have and all of them.
 
-    `at_once` are fetched at a time, of all jobs that this process is given: each is held in memory until it
-    is there.
+    `at_once` are fetched at a time, of all jobs that this process is given, and half of these for one tenant:
+    each is held in memory until it is there.
     """
 
     picture_seconds: float = 10.0
@@ -40,30 +43,45 @@ class Fetcher:
     def __init__(self, egress: Egress, bounds: FetchBounds) -> None:
         self._egress = egress
         self._bounds = bounds
-        self._turns = asyncio.Semaphore(bounds.at_once)
+        self._turns = Turns(bounds.at_once)
 
-    async def fetch(self, uploads: Sequence[Upload]) -> list[Upload]:
-        """The uploads with what their URLs name in the place of these, or why it is not to be had."""
+    async def fetch(self, hold: Hold, uploads: Sequence[Upload]) -> list[Upload]:
+        """The uploads with what their URLs name in the place of these, or why it is not to be had.
+
+        Raises:
+            UploadsBusyError: what came has no room beside all other bodies.
+        """
         budget = Budget(self._bounds.job_bytes)
         deadline = asyncio.get_running_loop().time() + self._bounds.job_seconds
-        return await asyncio.gather(*(self._fetched(upload, budget, deadline) for upload in uploads))
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._fetched(hold, upload, budget, deadline)) for upload in uploads
+                ]
+        except BaseExceptionGroup as failed:
+            # the first one: for it the others were cancelled
+            raise failed.exceptions[0] from None
+        return [task.result() for task in tasks]
 
-    async def _fetched(self, upload: Upload, budget: "Budget", deadline: float) -> Upload:
+    async def _fetched(self, hold: Hold, upload: Upload, budget: "Budget", deadline: float) -> Upload:
         if not isinstance(upload.source, Remote):
             return upload
         try:
             async with asyncio.timeout_at(deadline):
-                return replace(upload, source=await self._take_turn(upload.source.url, budget))
+                return replace(upload, source=await self._take_turn(hold, upload.source.url, budget))
         except TimeoutError:
             late = UrlUnreachableError(
                 f"The pictures of this job were not all fetched within {self._bounds.job_seconds:g} s."
             )
             return replace(upload, source=_unfetched(upload.source.url, late))
+        except UploadsBusyError:
+            # no fault of the picture's: the job can be sent again
+            raise
         except DomainError as error:
             return replace(upload, source=_unfetched(upload.source.url, error))
 
-    async def _take_turn(self, url: str, budget: "Budget") -> UploadFile:
-        async with self._turns:
+    async def _take_turn(self, hold: Hold, url: str, budget: "Budget") -> UploadFile:
+        async with self._turns.one(hold.tenant):
             budget.check()
             try:
                 async with asyncio.timeout(self._bounds.picture_seconds):
@@ -73,6 +91,7 @@ class Fetcher:
                     f"It was not fetched within {self._bounds.picture_seconds:g} s."
                 ) from None
             budget.take(len(data))
+            hold.grow_by(len(data))
             return await _spool(data)
 
     async def _get(self, url: str) -> bytes:

@@ -1,5 +1,6 @@
 """What wraps every request: an id for it, a line in the log, and bounds on bodies."""
 
+import asyncio
 import uuid
 
 import structlog
@@ -7,10 +8,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import BodyTooLargeError, internal
+from api.errors import BodyStalledError, BodyTooLargeError, internal
 from api.exchange import Exchange
 from api.schemas.ids import key_id
-from api.spool import Hold, Spool
+from api.spool import SMALL_BYTES, Hold, Spool
 
 log = structlog.get_logger()
 
@@ -81,12 +82,14 @@ def _finish(scope: Scope, exchange: Exchange) -> None:
 class BodyLimit:
     """Stops reading a body at the limit: raised where the body is read, so that keys are checked first.
 
-    All bodies that are being read or kept for their requests are bounded together, too.
+    All bodies that are being read or kept for their requests are bounded together, too. One that says that
+    it is large holds what it says from the start; so that this is not for ever, it has to go on coming.
     """
 
-    def __init__(self, app: ASGIApp, limit_bytes: int, spool: Spool) -> None:
+    def __init__(self, app: ASGIApp, limit_bytes: int, stall_seconds: float, spool: Spool) -> None:
         self.app = app
         self.limit_bytes = limit_bytes
+        self.stall_seconds = stall_seconds
         self.spool = spool
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,16 +99,23 @@ class BodyLimit:
             return
         declared = Headers(scope=scope).get("Content-Length", "0")
         declared_bytes = int(declared) if declared.isdigit() else 0
+        # a small one is held as it comes: those that never come would add up
+        held_bytes = declared_bytes if declared_bytes > SMALL_BYTES else 0
         received = 0
+        whole = False
         hold = Hold(self.spool)
         hold.enter(scope)
 
         async def counted() -> Message:
-            nonlocal received
+            nonlocal received, whole
+            if whole:
+                # whoever still asks wants to hear that the client went away
+                return await receive()
             if declared_bytes > self.limit_bytes:
                 raise BodyTooLargeError(self._message())
-            hold.grow_to(declared_bytes)
-            message = await receive()
+            hold.grow_to(held_bytes)
+            message = await self._next(receive)
+            whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self.limit_bytes:
                 raise BodyTooLargeError(self._message())
@@ -116,6 +126,15 @@ class BodyLimit:
             await self.app(scope, counted, send)
         finally:
             hold.release()
+
+    async def _next(self, receive: Receive) -> Message:
+        try:
+            async with asyncio.timeout(self.stall_seconds):
+                return await receive()
+        except TimeoutError:
+            raise BodyStalledError(
+                f"Nothing of the body came for {self.stall_seconds:g} s; nothing was accepted, send it again."
+            ) from None
 
     def _message(self) -> str:
         return f"The body is larger than {self.limit_bytes} bytes: send fewer pictures in one request."

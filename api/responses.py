@@ -38,6 +38,12 @@ PROBLEMS: Mapping[str, tuple[str, str, str, str]] = {
         "Accept application/json.",
         "There is no such form of it as `Accept` asks for.",
     ),
+    "408": (
+        "Stalled",
+        "body-stalled",
+        "Nothing of the body came for 30 s; nothing was accepted, send it again.",
+        "The body stopped coming (`body-stalled`); the connection is closed.",
+    ),
     "409": (
         "Conflict",
         "already-ended",
@@ -149,6 +155,7 @@ OF_RESULTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "read_events": {"200": ("Cache-Control",)},
     "read_results": {
         "200": ("Link", "Vary", "Accept-Ranges", "Content-Disposition"),
+        "304": _TAGGED["304"],
         **_PARTS,
     },
     "read_scores": _TAGGED | _PARTS,
@@ -213,5 +220,5 @@ def expected(operation: Mapping[str, Any]) -> list[str]:
         # another request with the key is at it for long; what the key made before is gone
         statuses += ["409", "410"]
     if "requestBody" in operation:
-        statuses += ["400", "413", "415"]
+        statuses += ["400", "408", "413", "415"]
     return statuses

@@ -27,7 +27,10 @@ class ApiSettings(ServiceSettings):
     max_body_bytes: int = 256 * 1024 * 1024
     """A larger request is refused (413) before more of it is read."""
     max_spooled_bytes: int = Field(1024 * 1024 * 1024, gt=0)
-    """Of all bodies that one process is reading; one of more than 1 MiB beyond it is answered 503."""
+    """Of all bodies that one process is reading, and pictures that it has fetched by URL; half of it for one
+    tenant. One of more than 1 MiB beyond it is answered 503."""
+    body_stall_seconds: float = Field(30, gt=0)
+    """A body of which nothing came for so long is given up (408)."""
     max_json_bytes: int = 64 * 1024 * 1024
     """Of a JSON body, which is held in memory; more pictures go as multipart."""
     max_upload_images: int = 1_000
@@ -50,6 +53,12 @@ class ApiSettings(ServiceSettings):
     """Polls of one process that wait at a time; more are answered at once."""
     max_streams: int = 500
     """Clients of one process that follow the events of a job; more are answered 503."""
+    max_exports: int = Field(64, ge=1)
+    """Files of results that one process renders at a time; one more is answered 503."""
+    max_key_exports: int = Field(8, ge=1)
+    """Of one key in one process; one more is answered 429."""
+    max_tenant_copy_bytes: int = Field(16 * 2**30, ge=0)
+    """Of files of results that parts were asked for of: of more, the copies that were used longest ago go."""
     max_queue_items: int = Field(Quota().queue_items, gt=0)
     """Items that may wait or run in all; a job beyond it is answered 503."""
     max_tenant_items: int = Field(Quota().items, gt=0)
@@ -82,7 +91,8 @@ class ApiSettings(ServiceSettings):
     fetch_job_seconds: float = Field(FetchBounds().job_seconds, gt=0)
     """Of the pictures of one job, those fail that are not there by then; so long its submit may take."""
     fetch_at_once: int = Field(FetchBounds().at_once, ge=1)
-    """Pictures that this process fetches at a time; each is held in memory until it is there."""
+    """Pictures that this process fetches at a time, half of them for one tenant; each is held in memory until
+    it is there."""
     egress_allowed: Annotated[list[str], AfterValidator(_allowances)] = Field(default_factory=list)
     """Hosts and networks that URLs of clients may lead to beside public addresses, as JSON:
     `["127.0.0.1:9000", "10.0.0.0/8", "hooks.internal:*"]`; without a port, 80 and 443."""

@@ -1,6 +1,7 @@
-"""How much of bodies one process holds at a time, in memory and in temporary files."""
+"""How much of bodies one process holds at a time, in memory and in files; half of it for one tenant."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import HTTPConnection
@@ -19,12 +20,15 @@ class Spool:
 
     limit_bytes: int
     held_bytes: int = 0
+    by_tenant: Counter[str] = field(default_factory=Counter)
 
 
 class Hold:
     """What one request holds of it."""
 
     def __init__(self, spool: Spool) -> None:
+        self.tenant = ""
+        """Whose request it is, once that is known: before anything of a body is held."""
         self._spool = spool
         self._bytes = 0
         self._released = False
@@ -37,24 +41,47 @@ class Hold:
         """Hold so much, unless it is less than before.
 
         Raises:
-            UploadsBusyError: others hold too much for that; alone, a request may hold any body.
+            UploadsBusyError: others hold too much for that, of all or of the tenant; alone, a request may
+                hold any body.
         """
         more = size_bytes - self._bytes
         if more <= 0 or self._released:
             return
         others = self._spool.held_bytes - self._bytes
-        if size_bytes > SMALL_BYTES and others and others + size_bytes > self._spool.limit_bytes:
+        own = self._spool.by_tenant[self.tenant] - self._bytes
+        limit = self._spool.limit_bytes
+        if size_bytes > SMALL_BYTES and (
+            (others and others + size_bytes > limit) or (own and own + size_bytes > limit // 2)
+        ):
             raise UploadsBusyError
-        self._bytes = size_bytes
+        self._add(more)
+
+    def grow_by(self, more_bytes: int) -> None:
+        """Hold so much more, of what the body only names.
+
+        Raises:
+            UploadsBusyError: as `grow_to`.
+        """
+        self.grow_to(self._bytes + more_bytes)
+
+    def _add(self, more: int) -> None:
+        self._bytes += more
         self._spool.held_bytes += more
+        self._spool.by_tenant[self.tenant] += more
+        if not self._spool.by_tenant[self.tenant]:
+            del self._spool.by_tenant[self.tenant]
 
     def release(self) -> None:
         """Hold nothing any more: the body was read, and what is kept of it lies elsewhere."""
-        self._spool.held_bytes -= self._bytes
-        self._bytes = 0
+        self._add(-self._bytes)
         self._released = True
+
+
+def hold_of(request: HTTPConnection) -> Hold:
+    """What a request holds."""
+    return cast("Hold", request.scope["state"][_STATE])
 
 
 def release_body(request: HTTPConnection) -> None:
     """Say that nothing of a request's body is held any more, before the request itself is over."""
-    cast("Hold", request.scope["state"][_STATE]).release()
+    hold_of(request).release()

@@ -18,6 +18,7 @@ from api.deps import Services
 from api.once import in_turn
 from api.schemas.ids import parse_endpoint_id, parse_job_id
 from api.schemas.submissions import AnyRequest, EmbeddingRequest, RescoreRequest, WebhookTarget
+from api.spool import Hold
 from api.uploads import Upload, hash_pictures, store_pictures
 from jobs import endpoints, idempotency, rescore, submit
 from jobs.admission import admit, check_room, give_back
@@ -122,7 +123,12 @@ def _span(seconds: int | None) -> timedelta | None:
 
 
 async def accept(
-    services: Services, tenant: str, submission: Submission, uploads: Sequence[Upload], key: str | None
+    services: Services,
+    tenant: str,
+    submission: Submission,
+    uploads: Sequence[Upload],
+    key: str | None,
+    hold: Hold,
 ) -> Accepted:
     """Fetch what it names by URL, admit the job, store its pictures, then its rows.
 
@@ -133,6 +139,7 @@ async def accept(
         UnknownImageError: an id names no image of the tenant.
         IdempotencyKeyReusedError: the key stands for another submission.
         QueueFullError, QuotaExceededError, OverQuotaError: there is no room for it.
+        UploadsBusyError: there is none for the pictures that were fetched, until others are stored.
         UnknownWebhookEndpointError, WebhookEndpointNotEnabledError: its end could not be told.
         DomainError: it is a rescore of a job that has not, or no longer, what it needs.
     """
@@ -143,7 +150,7 @@ async def accept(
     if any(isinstance(upload.source, Remote) for upload in uploads):
         async with services.sessions() as session:
             await session.run_sync(check_room, tenant, services.settings.quota())
-        uploads = await services.fetcher.fetch(uploads)
+        uploads = await services.fetcher.fetch(hold, uploads)
     if submission.source is not None:
         # not before: the job of a key is found again when its source is gone
         rescore.check_source(submission.source, services.catalog)

@@ -26,6 +26,8 @@ LOOKUPS: Final = 32
 ADDRESSES: Final = 3
 """Of a host with more, no others are tried."""
 DEFAULT_PORT: Final = {"http": 80, "https": 443}
+MAY_BE_ALLOWED: Final = "The operator of this service may allow it by LENSQUEUE_EGRESS_ALLOWED."
+"""Said of what is a matter of the rules; to where a name leads is not: that would map the network here."""
 NAME: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 NUMBER: Final = re.compile(r"(^|\.)(0x[0-9a-f]*|[0-9]+)\.?$")
 """A name that ends so is an IPv4 address to `getaddrinfo`, in whichever of its forms."""
@@ -104,7 +106,9 @@ class Egress:
             addresses = await self._look_up(host, port)
         # one that is refused refuses all: which of them is asked must be no matter of luck
         if not all(self._rules.allow(host, address, port) for address in addresses):
-            raise UrlRefusedError("The URL leads to an address that is not public.", pointer="/url")
+            raise UrlRefusedError(
+                f"The URL leads to an address that is not public. {MAY_BE_ALLOWED}", pointer="/url"
+            )
         return addresses[:ADDRESSES]
 
     async def _look_up(self, host: str, port: int) -> list[Address]:
@@ -186,7 +190,7 @@ def port_of(url: httpx.URL) -> int:
 
 def _check_host(host: str, port: int, rules: Rules) -> None:
     if not rules.allow_port(host, port):
-        raise UrlRefusedError(f"Port {port} is not allowed: use 80 or 443.", pointer="/url")
+        raise UrlRefusedError(f"Port {port} is not allowed: use 80 or 443. {MAY_BE_ALLOWED}", pointer="/url")
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -196,7 +200,7 @@ def _check_host(host: str, port: int, rules: Rules) -> None:
             raise UrlRefusedError("This is not the name of a host.", pointer="/url") from None
     else:
         if not rules.allow(host, address, port):
-            raise UrlRefusedError("This address is not public.", pointer="/url")
+            raise UrlRefusedError(f"This address is not public. {MAY_BE_ALLOWED}", pointer="/url")
 
 
 def _host(url: httpx.URL) -> str:

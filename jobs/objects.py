@@ -35,6 +35,10 @@ class ObjectName:
     job_id: uuid.UUID
     token: uuid.UUID
 
+    def path(self, blobs: BlobStore) -> Path:
+        """Where it lies."""
+        return _folder(blobs, self.tenant, self.job_id) / self.token.hex
+
 
 def put_object(blobs: BlobStore, name: ObjectName, parts: Iterable[bytes]) -> list[Span]:
     """Store the parts of a unit, end to end, as its object; durable when this returns.
@@ -53,16 +57,8 @@ def put_object(blobs: BlobStore, name: ObjectName, parts: Iterable[bytes]) -> li
             end += len(part)
             yield part
 
-    blobs.write(_path(blobs, name), measured())
+    blobs.write(name.path(blobs), measured())
     return spans
-
-
-def object_bytes(blobs: BlobStore, name: ObjectName) -> int | None:
-    """How large an object is; None when there is none."""
-    try:
-        return _path(blobs, name).stat().st_size
-    except FileNotFoundError:
-        return None
 
 
 def read_span(blobs: BlobStore, name: ObjectName, span: Span) -> bytes:
@@ -105,7 +101,7 @@ def remove_objects(blobs: BlobStore, tenant: str, job_id: uuid.UUID) -> None:
 
 def _open(blobs: BlobStore, name: ObjectName) -> BinaryIO:
     try:
-        return _path(blobs, name).open("rb")
+        return name.path(blobs).open("rb")
     except FileNotFoundError:
         blobs.check()
         raise BlobMissingError from None
@@ -118,10 +114,6 @@ def _pieces(file: BinaryIO, span: Span) -> Iterator[bytes]:
         while left and (piece := file.read(min(left, PIECE_BYTES))):
             left -= len(piece)
             yield piece
-
-
-def _path(blobs: BlobStore, name: ObjectName) -> Path:
-    return _folder(blobs, name.tenant, name.job_id) / name.token.hex
 
 
 def _folder(blobs: BlobStore, tenant: str, job_id: uuid.UUID) -> Path:

@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, defer
 
 from jobs.blobs import BlobStore
+from jobs.copies import remove_copies
 from jobs.objects import remove_objects
 from models.api_key import KeyUsage
 from models.job import Job, JobEvent, Result
@@ -59,6 +60,7 @@ def _remove_some(session: Session, blobs: BlobStore, job: Job) -> int:
     # in a folder that is mounted over, there would be nothing to remove, now and for ever
     blobs.check()
     # the folder last: no row refers to it any more
+    remove_copies(blobs, job.tenant, job.id)
     remove_objects(blobs, job.tenant, job.id)
     session.execute(update(Job).where(Job.id == job.id).values(results_removed_at=func.now()))
     log.info("results.expired", job_id=str(job.id))

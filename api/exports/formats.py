@@ -23,6 +23,8 @@ class Format:
 
 
 PAGES: Final = "application/json"
+PAGES_EDITION: Final = "1"
+"""To be raised, as that of a file, with any change to what a page is."""
 FORMATS: Final[Mapping[str, Format]] = {
     made.name: made
     for made in (

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, Depends
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, RedirectResponse
 
 from api.parameters import refuse_unknown_query
 from jobs.errors import NotFoundError
 
-router = APIRouter(prefix="/docs", include_in_schema=False, dependencies=[Depends(refuse_unknown_query)])
+router = APIRouter(include_in_schema=False, dependencies=[Depends(refuse_unknown_query)])
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "static" / "docs"
 MEDIA_TYPES: Final = {
@@ -31,13 +31,19 @@ HEADERS: Final = {
 """Nothing comes from elsewhere and nothing goes there: a key is typed into this page."""
 
 
-@router.get("")
+@router.get("/")
+async def read_root() -> RedirectResponse:
+    """To the page: whoever opens the service in a browser finds what it does."""
+    return RedirectResponse("/docs")
+
+
+@router.get("/docs")
 async def read_docs() -> FileResponse:
     """The page."""
     return FileResponse(FOLDER / "index.html", media_type="text/html", headers=HEADERS)
 
 
-@router.get("/{name}")
+@router.get("/docs/{name}")
 async def read_docs_file(name: str) -> FileResponse:
     """A file that the page needs."""
     if name not in MEDIA_TYPES:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from api.deps import Reader, ReadingDep
 from api.schemas import jobs as schema
 from api.schemas.listing import PageToken, job_filter, next_link
-from api.schemas.pages import decode_token, encode_token
+from api.schemas.pages import cut, decode_token
 from jobs.listing import JobFilter, jobs_page
 from jobs.outlook import outlooks
 
@@ -46,9 +46,8 @@ async def list_jobs(
     """
     before = decode_token(page_token)
     found = (await session.scalars(jobs_page(caller.tenant, wanted, before=before, limit=limit))).all()
-    shown = found[:limit]
+    shown, token = cut(found, limit)
     before_them = await session.run_sync(outlooks, [job.id for job in shown])
-    token = encode_token(shown[-1].id) if len(found) > limit else None
     if token is not None:
         response.headers.update(next_link(request.url.path, request.query_params.multi_items(), token))
     return schema.JobsPage(

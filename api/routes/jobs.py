@@ -21,7 +21,7 @@ from api.schemas import jobs as schema
 from api.schemas.estimates import EstimateView
 from api.schemas.ids import parse_job_id
 from api.settings import ApiSettings
-from api.spool import release_body
+from api.spool import hold_of, release_body
 from api.submissions import accept, source_of, submission_of
 from api.waiting import follow
 from jobs import deletion, submit
@@ -115,7 +115,7 @@ async def submit_job(
     if dry_run:
         told = await estimate_job(services, caller.tenant, submission, uploads)
         return Response(told.model_dump_json(), media_type="application/json")
-    accepted = await accept(services, caller.tenant, submission, uploads, key)
+    accepted = await accept(services, caller.tenant, submission, uploads, key, hold_of(request))
     job = accepted.job
     # what is kept of it is stored: a client that waits for its job holds up no other upload
     release_body(request)

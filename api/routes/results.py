@@ -1,20 +1,22 @@
 """The results of a job: page by page, or all of them as a file."""
 
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
-from api.conditional import IfNoneMatch
+from api.conditional import REVALIDATED, IfNoneMatch, etag_of, matches
 from api.deps import Reader, ServicesDep
 from api.exports.answers import answer
-from api.exports.formats import FORMATS, PAGES
+from api.exports.formats import FORMATS, PAGES, PAGES_EDITION
 from api.lookup import find_kept_job
 from api.negotiation import choose
 from api.ranges import IfRange, Range
 from api.schemas import results as schema
 from jobs import queries
 from jobs.errors import InvalidRequestError
+from models.job import Job
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/results", tags=["results"])
 
@@ -28,28 +30,30 @@ _FILES: dict[str, Any] = {
 }
 
 
+# in no schema: it is the GET, less the body
+@router.head("", include_in_schema=False)
 @router.get(
     "",
     summary="Fetch results",
     response_model=schema.ResultsPage,
-    response_model_exclude_unset=True,
     responses={
         200: {"content": _FILES, "description": "A page as JSON, or all results as a file."},
         206: {"content": _FILES, "description": "The part of the file that `Range` asked for."},
-        304: {"description": "The file is as the client knows it."},
+        304: {"description": "The file, or the page, of an ended job is as the client knows it."},
         404: {"description": "There is no such job."},
         406: {"description": "`Accept` names none of the formats (`not-acceptable`)."},
         410: {"description": "The results were removed, `result_ttl_s` after the job ended."},
         416: {"description": "Nothing of the file is in that range (`range-not-satisfiable`)."},
+        429: {"description": "The key fetches as many files as it may at a time (`too-many-exports`)."},
         503: {
             "description": "The copy that parts are taken from is being made (`part-not-ready`), or there is"
-            " no room for it (`blob-store-full`)."
+            " no room for it (`blob-store-full`); or all keys fetch as many files as may be (`exports-busy`)."
         },
     },
 )
 async def read_results(
     job_id: str,
-    response: Response,
+    request: Request,
     caller: Reader,
     services: ServicesDep,
     format: Annotated[  # noqa: A002 - its name on the wire
@@ -64,13 +68,13 @@ async def read_results(
     if_none_match: IfNoneMatch = None,
     range_: Range = None,
     if_range: IfRange = None,
-) -> schema.ResultsPage | Response:
+) -> Response:
     """Results by index, readable while the job runs: a page as JSON, or all that is there as one file.
 
     `ndjson` has the objects of the pages, one a line. `parquet` has a row an item, `npz` labelled arrays for
-    numpy. A file of a job that has ended never changes: it has an ETag, and parts of it can be fetched, so
-    that a download that broke off goes on where it was. A copy of the file is made for the first request
-    for a part, which waits for it or is told to come back.
+    numpy. Pages and files of a job that has ended never change: they have an ETag, and parts of a file can be
+    fetched, so that a download that broke off goes on where it was. A copy of the file is made for the first
+    request for a part, which waits for it or is told to come back.
     """
     wanted = format or _MEDIA_TYPES[choose(accept, list(_MEDIA_TYPES))]
     if wanted != "json" and (limit is not None or page_token is not None):
@@ -78,23 +82,39 @@ async def read_results(
         raise InvalidRequestError("Only JSON comes in pages: a file has all results.", pointer=pointer)
     after = schema.decode_token(page_token)
     size = limit or PAGE
+    bare = request.method == "HEAD"
     async with services.sessions() as session:
         job = await find_kept_job(session, caller.tenant, job_id)
         if wanted == "json":
+            headers = _page_headers(job, after, size)
+            if "ETag" in headers and matches(if_none_match, headers["ETag"]):
+                return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
             found = (await session.scalars(queries.results_page(job.id, after=after, limit=size))).all()
     if wanted != "json":
         return await answer(
             services,
+            caller.key_id,
             job,
             FORMATS[wanted],
             if_none_match=if_none_match,
             range_=range_,
             if_range=if_range,
+            bare=bare,
         )
     page = schema.page(found, size)
-    response.headers["Vary"] = "Accept"
     if page.next_page_token is not None:
         query = {"format": format, "limit": limit, "page_token": page.next_page_token}
         given = urlencode({name: value for name, value in query.items() if value is not None})
-        response.headers["Link"] = f'</v1/jobs/{job_id}/results?{given}>; rel="next"'
-    return page
+        headers["Link"] = f'</v1/jobs/{job_id}/results?{given}>; rel="next"'
+    body = page.model_dump_json(exclude_unset=True).encode()
+    headers["Content-Length"] = str(len(body))
+    return Response(b"" if bare else body, media_type=PAGES, headers=headers)
+
+
+def _page_headers(job: Job, after: int, size: int) -> dict[str, str]:
+    headers = {"Vary": "Accept"}
+    if job.ended_at is not None:
+        # known before anything of the page is read: of an ended job it never changes
+        tag = etag_of(job.id.hex, PAGES_EDITION, str(after), str(size), weak=True)
+        headers |= {"ETag": tag, "Cache-Control": REVALIDATED}
+    return headers

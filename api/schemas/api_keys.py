@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from api.schemas.ids import key_id
-from api.schemas.pages import encode_token
+from api.schemas.pages import cut
 from api.schemas.wire import WHOLE, Wire, storable
 from models.api_key import ApiKey
 from models.types import Scope
@@ -95,6 +95,5 @@ def made(row: ApiKey, key: str | None) -> MadeKey:
 
 def page(rows: Sequence[ApiKey], limit: int) -> KeysPage:
     """The page of one row more than it may hold, if there is one more."""
-    shown = rows[:limit]
-    token = encode_token(shown[-1].id) if len(rows) > limit else None
+    shown, token = cut(rows, limit)
     return KeysPage(items=[view(row) for row in shown], next_page_token=token)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, Strict, mo
 
 from api.schemas.ids import action_id, job_id
 from api.schemas.listing import MAX_VALUES
-from api.schemas.pages import encode_token
+from api.schemas.pages import cut
 from api.schemas.submissions import ModelName, Tags
 from api.schemas.wire import DATED, WHOLE, Wire, storable
 from jobs.actions import MAX_JOBS
@@ -135,8 +135,5 @@ def _error(kept: dict[str, Any] | None) -> ActionError | None:
 
 def page(actions: Sequence[JobAction], limit: int) -> ActionsPage:
     """A page of at most `limit` actions out of one more, which tells that another page follows."""
-    shown = actions[:limit]
-    return ActionsPage(
-        items=[view(action) for action in shown],
-        next_page_token=encode_token(shown[-1].id) if len(actions) > limit else None,
-    )
+    shown, token = cut(actions, limit)
+    return ActionsPage(items=[view(action) for action in shown], next_page_token=token)

@@ -3,8 +3,27 @@
 import base64
 import binascii
 import uuid
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 from jobs.errors import InvalidRequestError
+
+
+class Listed(Protocol):
+    """A row that is listed."""
+
+    @property
+    def id(self) -> uuid.UUID:
+        """By which it is found in its list."""
+
+
+Row = TypeVar("Row", bound=Listed)
+
+
+def cut(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], str | None]:
+    """The rows of a page, and the token of the next, out of one row more than it may hold."""
+    shown = rows[:limit]
+    return shown, encode_token(shown[-1].id) if len(rows) > limit else None
 
 
 def encode_token(last: uuid.UUID) -> str:

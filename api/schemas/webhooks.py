@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from api.schemas.ids import endpoint_id, job_id, message_id
-from api.schemas.pages import encode_token
+from api.schemas.pages import cut
 from api.schemas.wire import GIVEN, WHOLE, Wire, storable
 from jobs.egress import MAX_URL
 from models.types import DeliveryState, EndpointState
@@ -151,8 +151,7 @@ def with_secret(row: WebhookEndpoint, secret: str | None) -> SecretView:
 
 def page(rows: Sequence[WebhookEndpoint], limit: int) -> EndpointsPage:
     """The page of one row more than it may hold, if there is one more."""
-    shown = rows[:limit]
-    token = encode_token(shown[-1].id) if len(rows) > limit else None
+    shown, token = cut(rows, limit)
     return EndpointsPage(items=[view(row) for row in shown], next_page_token=token)
 
 
@@ -176,6 +175,5 @@ def delivery(row: WebhookDelivery) -> DeliveryView:
 
 def deliveries(rows: Sequence[WebhookDelivery], limit: int) -> DeliveriesPage:
     """The page of one row more than it may hold, if there is one more."""
-    shown = rows[:limit]
-    token = encode_token(shown[-1].id) if len(rows) > limit else None
+    shown, token = cut(rows, limit)
     return DeliveriesPage(items=[delivery(row) for row in shown], next_page_token=token)

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ HEAD = (
 ).encode()
 MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
 SENT_SECONDS = 30
+STALL_SECONDS = 10
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,7 @@ def api(state_folder: Path) -> Iterator[RunningService]:
         TMPDIR=str(temporary),
         LENSQUEUE_MAX_BODY_BYTES=str(64 * MIB),
         LENSQUEUE_MAX_SPOOLED_BYTES=str(80 * MIB),
+        LENSQUEUE_BODY_STALL_SECONDS=str(STALL_SECONDS),
         LENSQUEUE_MAX_TENANT_ITEMS="3",
     )
     try:
@@ -116,6 +118,12 @@ def bearer(api: RunningService) -> dict[str, str]:
     return {"Authorization": f"Bearer {api.key}"}
 
 
+def bearer_of(api: RunningService, tenant: str) -> dict[str, str]:
+    """A key of another tenant."""
+    with api.sessions.begin() as session:
+        return {"Authorization": f"Bearer {create_key(session, name='other', tenant=tenant).key}"}
+
+
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images"])
 @pytest.mark.parametrize("framing", ["declared", "chunked"])
 def test_a_gigabyte_without_a_key_is_answered_in_the_first_megabyte_and_left_nowhere(
@@ -162,8 +170,7 @@ def test_what_does_not_say_how_large_it_is_is_stopped_at_the_limit(api: RunningS
 
 
 def test_a_large_submit_beyond_the_quota_is_refused_before_it_is_read(api: RunningService) -> None:
-    with api.sessions.begin() as session:
-        other = create_key(session, name="other", tenant="somebody else").key
+    other = bearer_of(api, "somebody else")
     texts = {"type": "embedding", "input": {"texts": ["a", "b", "c"]}}
     once = {"Idempotency-Key": "once"}
     first = api.client.post("/v1/jobs", json=texts, headers=once)
@@ -175,7 +182,7 @@ def test_a_large_submit_beyond_the_quota_is_refused_before_it_is_read(api: Runni
             assert (status, problem["code"]) == (429, "quota-exceeded")
             assert b"retry-after: " in head.lower()
     # whose quota is not used up is told to go on, and so is who sends the same again
-    for headers in ({"Authorization": f"Bearer {other}"}, {**bearer(api), "Idempotency_Key": "once"}):
+    for headers in (other, {**bearer(api), "Idempotency_Key": "once"}):
         size = str(32 * MIB)
         with request(api, Content_Length=size, Expect="100-continue", **headers) as connection:
             assert b" 100 Continue" in connection.recv(1000)
@@ -189,17 +196,40 @@ def test_many_large_uploads_at_once_are_held_to_what_the_process_may_spool(api: 
         # only then is it sure to have come before the others
         assert b" 100 Continue" in first.recv(4096)
         first.sendall(HEAD + CHUNK)
-        assert is_busy(api, size)
+        assert is_busy(api, size, bearer(api))
         # a small one is taken all the same
         picture = {"images": ("a.jpg", b"no picture")}
         assert api.client.post("/v1/images", files=picture).json()["code"] != "uploads-busy"
     # it went away: what it held is free again
-    api.wait_until(lambda: not is_busy(api, size), 10)
+    api.wait_until(lambda: not is_busy(api, size, bearer(api)), 10)
     assert scalar(api.sessions, "SELECT count(*) FROM images WHERE tenant = :tenant", tenant=TENANT) == 0
 
 
-def is_busy(api: RunningService, size: str) -> bool:
-    with request(api, "/v1/images", Content_Length=size, Expect="100-continue", **bearer(api)) as connection:
+def test_bodies_that_do_not_come_hold_up_no_other_tenant_and_are_given_up(api: RunningService) -> None:
+    size, other = str(30 * MIB), bearer_of(api, "somebody else")
+    with request(api, "/v1/images", Content_Length=size, Expect="100-continue", **bearer(api)) as silent:
+        assert b" 100 Continue" in silent.recv(4096)
+        silent.sendall(HEAD)
+        # half of the room is for one tenant, and nothing is told but what it is
+        assert is_busy(api, size, bearer(api))
+        assert not is_busy(api, size, other)
+        status, problem, _ = read_answer(silent)
+        assert (status, problem["code"]) == (408, "body-stalled")
+        # the connection is closed: the rest would be taken for another request
+        assert silent.recv(1) == b""
+    assert not is_busy(api, size, bearer(api))
+
+
+def test_small_bodies_hold_no_more_than_has_come_of_them(api: RunningService) -> None:
+    with ExitStack() as open_ones:
+        for _ in range(80):
+            silent = request(api, "/v1/images", Content_Length=str(MIB), Expect="100-continue", **bearer(api))
+            assert b" 100 Continue" in open_ones.enter_context(silent).recv(4096)
+        assert not is_busy(api, str(40 * MIB), bearer(api))
+
+
+def is_busy(api: RunningService, size: str, key: dict[str, str]) -> bool:
+    with request(api, "/v1/images", Content_Length=size, Expect="100-continue", **key) as connection:
         head = connection.recv(4096)
         if b" 100 Continue" in head:
             return False

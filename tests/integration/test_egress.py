@@ -227,13 +227,21 @@ def test_a_bad_url_is_refused_before_anything_is_looked_up(url: str, monkeypatch
     assert not asked
 
 
+@pytest.mark.parametrize("url", ["http://example.org:8080/", "http://127.0.0.1/"])
+def test_what_a_setting_would_allow_is_refused_with_its_name(url: str) -> None:
+    with pytest.raises(UrlRefusedError, match="LENSQUEUE_EGRESS_ALLOWED"):
+        check_url(url, Rules())
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.1"])
 def test_a_name_that_leads_to_a_local_address_is_refused(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lead(monkeypatch, [address])
-    with pytest.raises(UrlRefusedError):
+    with pytest.raises(UrlRefusedError, match="LENSQUEUE_EGRESS_ALLOWED") as refused:
         send("https://example.org/")
+    # what could allow it, and not where that is
+    assert address not in refused.value.message
 
 
 @given(st.text(max_size=60))

@@ -56,7 +56,9 @@ def test_another_method_hears_of_all_that_the_path_takes(
 ) -> None:
     answer = api.request("TRACE", _somewhere(path))
     assert_problem(answer, 405, "method-not-allowed")
-    assert answer.headers["Allow"].lower().split(", ") == sorted(set(DOCUMENT["paths"][path]))
+    allowed = [method for method in answer.headers["Allow"].lower().split(", ") if method != "head"]
+    # HEAD is in no document: it is GET less the body
+    assert allowed == sorted(set(DOCUMENT["paths"][path]))
 
 
 @pytest.mark.parametrize(("path", "method", "operation"), OPERATIONS)
@@ -92,6 +94,13 @@ def test_an_integer_may_be_written_as_a_number_and_a_boolean_may_not(api: TestCl
     assert api.post("/v1/jobs", json=job | {"run_timeout_s": 60.0}).status_code == 202
     for wrong in (True, 60.5, "60"):
         assert_problem(api.post("/v1/jobs", json=job | {"run_timeout_s": wrong}), 422, "invalid-request")
+
+
+def test_whoever_opens_the_service_is_led_to_its_page(api: TestClient) -> None:
+    led = api.get("/", headers={"Authorization": ""}, follow_redirects=False)
+    assert (led.status_code, led.headers["Location"]) == (307, "/docs")
+    assert_problem(api.get("/elsewhere", headers={"Authorization": ""}), 404, "not-found")
+    assert_problem(api.post("/"), 405, "method-not-allowed")
 
 
 def test_the_page_of_the_document_loads_nothing_from_elsewhere(api: TestClient) -> None:

@@ -16,8 +16,10 @@ from api.settings import ApiSettings
 from engine.catalog import DEMO_MODEL
 from engine.siglip import SiglipEngine
 from jobs.blobs import BlobStore
+from jobs.keys import create_key
 from tests.conftest import SAMPLES
 from tests.integration.test_bad_requests import assert_problem
+from tests.integration.test_broker import wait_until
 from tests.integration.test_idempotency import files_of
 from tests.ledger import assert_settled, scalar
 from tests.runtimes import runtime_of
@@ -205,7 +207,7 @@ def test_a_job_of_nothing_that_could_be_fetched_fails_and_says_why(
     ("path", "code", "said"),
     [
         ("/moved/4", "url-unreachable", "more than 3 times"),
-        ("/away", "url-refused", "not public"),
+        ("/away", "url-refused", "LENSQUEUE_EGRESS_ALLOWED"),
         ("/nowhere", "url-refused", "no URL"),
         ("/large", "url-too-large", "200000 bytes"),
         ("/status/204", "url-unreachable", "204"),
@@ -266,10 +268,29 @@ def test_a_picture_has_its_time_and_all_of_a_job_have_theirs(
 def test_no_more_are_fetched_at_a_time_than_the_setting_says(
     settings: ApiSettings, key: str, host: str, sessions: Sessions
 ) -> None:
-    with service(settings, key, fetch_at_once=2) as api:
+    with service(settings, key, fetch_at_once=4) as api:
         assert submit(api, *({"url": f"{host}/slow/{n}"} for n in range(5))).status_code == 202
     assert codes(stored_items(sessions)) == [None] * 5
+    # half of them for one tenant
     assert Pictures.busy == [0, 2]
+
+
+def test_urls_of_one_tenant_that_say_nothing_hold_up_no_other(
+    settings: ApiSettings, key: str, host: str, sessions: Sessions
+) -> None:
+    with sessions.begin() as session:
+        other = create_key(session, name="other", tenant="somebody else").key
+    with service(settings, key, fetch_at_once=2, max_body_bytes=100 * ROOM_BYTES) as api:
+        silent = threading.Thread(target=submit, args=(api, *([{"url": f"{host}/silent"}] * 100)))
+        silent.start()
+        wait_until(lambda: len(Pictures.asked) == 1)
+        good = submit(api, {"url": f"{host}/picture.jpg"}, Authorization=f"Bearer {other}")
+        assert good.status_code == 202
+        (item,) = stored_items(sessions)
+        assert "error" not in item
+        assert Pictures.asked == ["/silent", "/picture.jpg"]
+        Pictures.go.set()
+        silent.join()
 
 
 def test_the_pictures_of_a_job_have_no_more_bytes_than_a_body(
@@ -280,6 +301,31 @@ def test_the_pictures_of_a_job_have_no_more_bytes_than_a_body(
     assert codes(stored_items(sessions)) == [None, None, "url-too-large", "url-too-large"]
     # what is over is not even asked for
     assert len(Pictures.asked) == 3
+
+
+def test_pictures_that_were_fetched_are_part_of_what_a_process_may_hold(
+    settings: ApiSettings, key: str, host: str, sessions: Sessions
+) -> None:
+    with sessions.begin() as session:
+        other = create_key(session, name="other", tenant="somebody else").key
+    heavy, silent = {"url": f"{host}/heavy"}, {"url": f"{host}/silent"}
+    with service(settings, key, max_body_bytes=10 * ROOM_BYTES, max_spooled_bytes=2 * ROOM_BYTES) as api:
+        slow = threading.Thread(
+            target=submit,
+            args=(api, heavy, heavy, heavy, silent),
+            kwargs={"Authorization": f"Bearer {other}"},
+        )
+        slow.start()
+        wait_until(lambda: "/silent" in Pictures.asked)
+        refused = submit(api, *[heavy] * 8)
+        assert_problem(refused, 503, "uploads-busy")
+        assert "Retry-After" in refused.headers
+        # nothing of it is still held
+        assert submit(api, *[heavy] * 6).status_code == 202
+        Pictures.go.set()
+        slow.join()
+        assert submit(api, *[heavy] * 8).status_code == 202
+    assert codes(stored_items(sessions)).count(None) == 3 + 6 + 8
 
 
 def test_a_submit_sent_again_fetches_nothing(

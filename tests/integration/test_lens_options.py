@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.app import create_app
-from api.schemas.submissions import Output
+from api.schemas.options import Output
 from api.settings import ApiSettings
 from engine.catalog import DEFAULT_TEMPLATE
 from engine.plan import OUTPUTS

@@ -8,9 +8,15 @@ from api.spool import SMALL_BYTES, Hold, Spool
 LARGE = 10 * SMALL_BYTES
 
 
+def hold_for(spool: Spool, tenant: str) -> Hold:
+    hold = Hold(spool)
+    hold.tenant = tenant
+    return hold
+
+
 def test_a_large_body_waits_until_others_have_given_back_what_they_hold() -> None:
     spool = Spool(2 * LARGE)
-    first, second, third = Hold(spool), Hold(spool), Hold(spool)
+    first, second, third = (hold_for(spool, tenant) for tenant in "abc")
     first.grow_to(LARGE)
     second.grow_to(LARGE)
     with pytest.raises(UploadsBusyError):
@@ -21,12 +27,30 @@ def test_a_large_body_waits_until_others_have_given_back_what_they_hold() -> Non
     first.release()
     first.release()
     assert spool.held_bytes == LARGE
-    Hold(spool).grow_to(LARGE)
+    third = hold_for(spool, "c")
+    third.grow_to(LARGE)
+    second.release()
+    third.release()
+    assert (spool.held_bytes, len(spool.by_tenant)) == (0, 0)
+
+
+def test_one_tenant_holds_half_of_it() -> None:
+    spool = Spool(4 * LARGE)
+    for _ in range(2):
+        hold_for(spool, "a").grow_to(LARGE)
+    with pytest.raises(UploadsBusyError):
+        hold_for(spool, "a").grow_to(LARGE)
+    hold_for(spool, "a").grow_to(SMALL_BYTES)
+    hold_for(spool, "b").grow_to(LARGE)
+    # a body that is alone of its tenant may have what is left
+    with pytest.raises(UploadsBusyError):
+        hold_for(spool, "c").grow_to(LARGE)
+    hold_for(spool, "c").grow_to(LARGE - SMALL_BYTES)
 
 
 def test_what_is_not_declared_counts_as_it_comes() -> None:
     spool = Spool(LARGE)
-    other, hold = Hold(spool), Hold(spool)
+    other, hold = hold_for(spool, "a"), hold_for(spool, "b")
     other.grow_to(SMALL_BYTES)
     for part in range(1, 10):
         hold.grow_to(part * SMALL_BYTES)
