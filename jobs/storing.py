@@ -57,7 +57,9 @@ STORE: Final = text(f"""
         SELECT id, sha256, image_bytes
         FROM images
         WHERE tenant = (SELECT tenant FROM told)
-          AND id IN (SELECT CAST(id AS uuid) FROM told, jsonb_array_elements_text(named) AS id)
+          AND id IN (
+              SELECT CAST(image.id AS uuid) FROM told, jsonb_array_elements_text(named) AS image (id)
+          )
           AND dying_at IS NULL
         ORDER BY sha256
         FOR KEY SHARE

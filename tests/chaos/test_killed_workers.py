@@ -105,6 +105,7 @@ def test_a_rolling_restart_under_load_fails_and_loses_nothing(chaos: Chaos) -> N
     assert chaos.count("SELECT count(*) FROM attempts WHERE outcome <> 'completed'") == 0
 
 
+@pytest.mark.slow_chaos
 def test_a_child_that_stands_still_is_killed_long_before_its_time_limit(chaos: Chaos) -> None:
     chaos.add_worker(LENSQUEUE_LEASE_SECONDS="1")
     child = chaos.worker_child()
