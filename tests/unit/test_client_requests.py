@@ -13,7 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
-from lensqueue_client import AsyncClient, Client, Retries, UnavailableError, WaitTimeoutError, flows
+from lensqueue_client import (
+    AsyncClient,
+    Client,
+    Retries,
+    UnavailableError,
+    WaitTimeoutError,
+    flows,
+    submissions,
+)
 
 JOB = "job_" + "0" * 32
 ALONE = httpx.Limits(max_connections=1)
@@ -185,3 +193,11 @@ def test_a_wait_for_a_job_that_was_never_seen_ends_in_its_time_too() -> None:
         client.wait(JOB, timeout=50)
 
     assert len(asked) == 1
+
+
+def test_a_single_label_or_text_is_one_and_not_its_letters() -> None:
+    direction = {"name": "rather a ring", "positive": "a ring", "negative": "a square"}
+    assert submissions.lens([], "cyan ring", None, {}).json["labels"] == ["cyan ring"]
+    assert submissions.lens([], direction, None, {}).json["labels"] == [direction]
+    assert submissions.rescore(JOB, "cyan ring", {}).json["labels"] == ["cyan ring"]
+    assert submissions.embedding([], "a ring", None, {}).json["input"] == {"texts": ["a ring"]}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lensqueue_client.jobs import Job
     from lensqueue_client.models import Model, Queue, Worker
     from lensqueue_client.reproduction import Reproduction
-    from lensqueue_client.submissions import EmbeddingOptions, Label, LensOptions, RescoreOptions
+    from lensqueue_client.submissions import EmbeddingOptions, Labels, LensOptions, RescoreOptions
 
 Result = TypeVar("Result")
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
@@ -63,7 +63,7 @@ class AsyncClient:
     async def submit_lens(
         self,
         images: Iterable[Picture] | Picture,
-        labels: Sequence[Label],
+        labels: Labels,
         model: str | None = None,
         **options: Unpack[LensOptions],
     ) -> Job:
@@ -74,16 +74,14 @@ class AsyncClient:
         self,
         images: Iterable[Picture] | Picture = (),
         *,
-        texts: Sequence[str] = (),
+        texts: Sequence[str] | str = (),
         model: str | None = None,
         **options: Unpack[EmbeddingOptions],
     ) -> Job:
         """Queue embeddings of pictures or of texts."""
         return await self._send(submissions.embedding(images, texts, model, options))
 
-    async def rescore(
-        self, job: Job | str, labels: Sequence[Label], **options: Unpack[RescoreOptions]
-    ) -> Job:
+    async def rescore(self, job: Job | str, labels: Labels, **options: Unpack[RescoreOptions]) -> Job:
         """Queue other labels on what a job kept by the output `embeddings`: no forward pass."""
         return await self._send(submissions.rescore(job, labels, options))
 
