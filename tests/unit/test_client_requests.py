@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from lensqueue_client import (
+    ActionTimeoutError,
     AsyncClient,
     Client,
     Retries,
@@ -193,6 +194,22 @@ def test_a_wait_for_a_job_that_was_never_seen_ends_in_its_time_too() -> None:
         client.wait(JOB, timeout=50)
 
     assert len(asked) == 1
+
+
+def test_an_action_is_looked_at_until_it_has_ended_or_the_time_is_over() -> None:
+    asked = []
+
+    def answer(_: BaseHTTPRequestHandler) -> Answer:
+        asked.append(1)
+        ended = "2026-03-01T12:00:00Z" if len(asked) == 3 else None
+        told = {"id": "act_1", "action": "delete", "state": "running", "matched": 4, "done": len(asked)}
+        return 200, {}, json.dumps({**told, "ended_at": ended}).encode()
+
+    with service(answer) as url, Client(url, KEY) as client:
+        with pytest.raises(ActionTimeoutError, match="1 of 4 jobs") as caught:
+            client.wait_for_action("act_1", timeout=0)
+        assert (caught.value.action.id, caught.value.action.ended) == ("act_1", False)
+        assert client.wait_for_action("act_1").done == 3
 
 
 def test_a_single_label_or_text_is_one_and_not_its_letters() -> None:

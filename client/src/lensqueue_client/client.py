@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lensqueue_client.actions import Action, JobFilter, Verb
     from lensqueue_client.arrays import JobArrays
     from lensqueue_client.calls import Call
     from lensqueue_client.items import Item
@@ -245,6 +246,47 @@ class Client:
     def delete(self, job: Job | str) -> None:
         """Delete a job that ended, with its results."""
         self._send(calls.delete_job(job))
+
+    def count_jobs(self, action: Verb, **jobs: Unpack[JobFilter]) -> int:
+        """How many jobs an action would be about; nothing is done."""
+        return self._send(calls.count_jobs(action, jobs))
+
+    def act_on_jobs(
+        self,
+        action: Verb,
+        expected_count: int,
+        *,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
+        **jobs: Unpack[JobFilter],
+    ) -> Action:
+        """Have all jobs that a filter finds cancelled, tried again or deleted, in the background.
+
+        Raises:
+            ConflictError: they are not `expected_count`, as `count_jobs` told, by now.
+        """
+        return self._send(calls.create_action(action, jobs, expected_count, reason, idempotency_key))
+
+    def action(self, action: Action | str) -> Action:
+        """An action as it is now."""
+        return self._send(calls.get_action(action))
+
+    def actions(self, *, page_size: int = PAGE_ITEMS) -> Iterator[Action]:
+        """Actions, newest first, page by page."""
+        token: str | None = None
+        while True:
+            page = self._send(calls.list_actions(page_size, token))
+            yield from page.items
+            if (token := page.token) is None:
+                return
+
+    def wait_for_action(self, action: Action | str, timeout: float | None = None) -> Action:
+        """The action once each of its jobs is done or skipped.
+
+        Raises:
+            ActionTimeoutError: it was not in the time given; it goes on.
+        """
+        return self._run(flows.wait_for_action(action, timeout))
 
     def upload(self, images: Iterable[Picture] | Picture) -> list[str]:
         """Keep pictures, to be named in many jobs; their ids, in order.

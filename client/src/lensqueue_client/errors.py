@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from lensqueue_client.actions import Action
     from lensqueue_client.jobs import Job
 
 MAX_TEXT = 500
@@ -104,6 +105,16 @@ class WaitTimeoutError(LensqueueError, TimeoutError):
         done = job.progress.succeeded + job.progress.failed + job.progress.dropped
         super().__init__(f"{job.id}: {done} of {job.progress.total} items in time", code="wait-timeout")
         self.job = job
+
+
+class ActionTimeoutError(LensqueueError, TimeoutError):
+    """The action did not end in the time that was given; it goes on, `action` is as it was last seen."""
+
+    def __init__(self, action: Action) -> None:
+        """Say how far it is."""
+        seen = action.done + action.skipped
+        super().__init__(f"{action.id}: {seen} of {action.matched} jobs in time", code="wait-timeout")
+        self.action = action
 
 
 _BY_STATUS: dict[int, type[LensqueueError]] = {
