@@ -17,6 +17,7 @@ from lensqueue_client import (
     ActionTimeoutError,
     AsyncClient,
     Client,
+    LensqueueError,
     Retries,
     UnavailableError,
     WaitTimeoutError,
@@ -194,6 +195,35 @@ def test_a_wait_for_a_job_that_was_never_seen_ends_in_its_time_too() -> None:
         client.wait(JOB, timeout=50)
 
     assert len(asked) == 1
+
+
+def refuses(retries: list[tuple[str, float]]) -> tuple[Callable[[LensqueueError, float], object], str]:
+    """What listens to retries, and an address where nobody does: the discard port."""
+    return lambda failure, after_s: retries.append((failure.code, after_s)), "http://127.0.0.1:9/below"
+
+
+def test_whoever_listens_hears_of_every_retry_and_the_end_names_the_address() -> None:
+    heard: list[tuple[str, float]] = []
+    tell, url = refuses(heard)
+    with (
+        Client(url, KEY, retries=Retries(times=2, first_s=0.01), on_retry=tell) as client,
+        pytest.raises(UnavailableError, match=r"nothing answers at http://127\.0\.0\.1:9: "),
+    ):
+        client.models()
+    assert [code for code, _ in heard] == ["unreachable"] * 2
+
+
+def test_whoever_listens_hears_of_every_retry_with_asyncio() -> None:
+    heard: list[tuple[str, float]] = []
+    tell, url = refuses(heard)
+
+    async def run() -> None:
+        async with AsyncClient(url, KEY, retries=Retries(times=1, first_s=0.01), on_retry=tell) as client:
+            await client.models()
+
+    with pytest.raises(UnavailableError):
+        asyncio.run(run())
+    assert [code for code, _ in heard] == ["unreachable"]
 
 
 def test_an_action_is_looked_at_until_it_has_ended_or_the_time_is_over() -> None:

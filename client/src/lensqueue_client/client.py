@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lensqueue_client.actions import Action, JobFilter, Verb
     from lensqueue_client.arrays import JobArrays
     from lensqueue_client.calls import Call
+    from lensqueue_client.errors import LensqueueError
     from lensqueue_client.items import Item
     from lensqueue_client.jobs import Job
     from lensqueue_client.models import Model, Queue, Worker
@@ -43,6 +44,7 @@ PAGE_ITEMS = 100
 class Client:
     """Submit, wait, fetch. Address and key are given, or found as `configure` says.
 
+    `on_retry` hears why something is about to be sent again, and in how many seconds.
     To be used in a `with`, or closed. Not for several threads that also close it; else it may be shared.
     """
 
@@ -53,10 +55,12 @@ class Client:
         *,
         timeout: httpx.Timeout | float = TIMEOUT,
         retries: Retries | None = None,
+        on_retry: Callable[[LensqueueError, float], object] | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         found = configure(base_url, api_key)
         self._retries = retries or Retries()
+        self._on_retry = on_retry
         self._http = httpx.Client(
             base_url=found.url, headers=found.headers(), timeout=timeout, transport=transport
         )
@@ -211,7 +215,7 @@ class Client:
                     file.finish()
             except httpx.TransportError as error:
                 if number == self._retries.times:
-                    raise unreachable(error, str(response.request.url)) from error
+                    raise unreachable(error) from error
             if file.is_whole:
                 break
         return file.target
@@ -349,6 +353,8 @@ class Client:
         try:
             step = next(flow)
             while True:
+                if step.failure and self._on_retry:
+                    self._on_retry(step.failure, step.after_s)
                 time.sleep(step.after_s)
                 try:
                     response = self._http.send(step.call.request(self._http), stream=step.call.stream)

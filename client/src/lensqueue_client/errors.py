@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import httpx
 
     from lensqueue_client.actions import Action
     from lensqueue_client.jobs import Job
@@ -146,9 +146,13 @@ def error_of(response: httpx.Response) -> LensqueueError:
     )
 
 
-def unreachable(error: httpx.TransportError, url: str) -> UnreachableError:
+def unreachable(error: httpx.TransportError) -> UnreachableError:
     """The error that a lost or refused connection is."""
-    found = UnreachableError(f"{url}: {str(error) or type(error).__name__}", code="unreachable")
+    url = error.request.url
+    where = f"{url.scheme}://{url.netloc.decode('ascii')}"
+    is_deaf = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+    what = "nothing answers at" if is_deaf else "no whole answer came from"
+    found = UnreachableError(f"{what} {where}: {str(error) or type(error).__name__}", code="unreachable")
     found.__cause__ = error
     return found
 

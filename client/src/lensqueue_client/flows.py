@@ -61,6 +61,8 @@ class Send:
 
     call: Call[Any]
     after_s: float = 0.0
+    failure: LensqueueError | None = None
+    """Why it is sent again."""
 
 
 Flow = Generator[Send, httpx.Response, Result]
@@ -107,12 +109,12 @@ def attempt(
 
     Whatever is sent may be sent again: what creates something has an Idempotency-Key, the same each time.
     """
+    failure: LensqueueError | None = None
     for number in itertools.count():
-        failure: LensqueueError
         try:
-            response = yield Send(call, after_s)
+            response = yield Send(call, after_s, failure)
         except httpx.TransportError as error:
-            failure = unreachable(error, call.path)
+            failure = unreachable(error)
             if isinstance(error, _HOPELESS):
                 raise failure from error
         else:
