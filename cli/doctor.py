@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from rich.markup import escape
 
-from cli.connection import FAILED, Connection, JsonOption, print_json
+from cli.connection import Connection, JsonOption
 from cli.console import console
+from cli.ending import FAILED, print_json
 from cli.machine_checks import Finding, Level, check_machine
 from engine.catalog import DEMO_MODEL, Catalog
 from jobs.settings import ServiceSettings

@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cli.connection import JobArgument, JsonOption, connected, notes, print_json
+from cli.connection import JobArgument, JsonOption, connected, notes
 from cli.console import console
+from cli.ending import print_json
 from lensqueue_client import Job
 
 
@@ -26,7 +27,7 @@ def jobs(
 ) -> None:
     """List jobs, newest first."""
     filters = {"state": state, "type": kind, "model": model, "tag": tag, "created_after": created_after}
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         found = list(islice(client.jobs(page_size=min(limit, 100), **filters), limit))
     if as_json:
         print_json({"items": [job.raw for job in found]})
@@ -39,7 +40,7 @@ def jobs(
 
 def cancel(context: typer.Context, job: JobArgument, as_json: JsonOption = False) -> None:
     """Drop what waits of a job; what it has is kept."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         _tell(client.cancel(job), as_json=as_json)
 
 
@@ -55,7 +56,7 @@ def retry(
     as_json: JsonOption = False,
 ) -> None:
     """Queue what failed of a job again and print the id of the new job."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         again = client.retry(job, scope, idempotency_key=idempotency_key)
         if as_json:
             print_json(again.raw)
@@ -65,7 +66,7 @@ def retry(
 
 def delete(context: typer.Context, job: JobArgument, as_json: JsonOption = False) -> None:
     """Delete a job that ended, with its results."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         client.delete(job)
     if as_json:
         print_json({"id": job, "deleted": True})
@@ -82,7 +83,7 @@ def reproduce(
     as_json: JsonOption = False,
 ) -> None:
     """Print the body that a job was submitted with; -o writes it, and a script of plain transformers."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         found = client.reproduce(job)
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,7 @@ def reproduce(
 
 def usage(context: typer.Context, as_json: JsonOption = False) -> None:
     """What the key used, by day; with the scope admin, what its whole tenant did."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         told = client.usage()
     if as_json or not told.get("items"):
         print_json(told)

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.connection import JsonOption, notes, print_json
+from cli.connection import JsonOption, notes
 from cli.console import console, fail
 from cli.database import StateOption, opened
+from cli.ending import print_json
 from jobs.keys import DEFAULT_SCOPES, DEFAULT_TENANT, all_keys, create_key, revoke_key
 from models.api_key import ApiKey
 from models.types import Scope

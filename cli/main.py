@@ -7,7 +7,7 @@ import typer
 
 from cli import job_commands, results, service_commands, submission
 from cli.connection import EXITS, Connection
-from cli.lazy import LazyGroup
+from cli.ending import EndingGroup
 from jobs import logs
 
 SERVICE, JOBS, LOOK = "The service on this machine", "Jobs", "Look around"
@@ -16,7 +16,7 @@ SERVICE, JOBS, LOOK = "The service on this machine", "Jobs", "Look around"
 logs.configure(logging.WARNING)
 
 
-class Commands(LazyGroup):
+class Commands(EndingGroup):
     """Those of the service stand on its tables and its stack, which clients can do without."""
 
     lazy: ClassVar = {

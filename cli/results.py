@@ -11,8 +11,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cli.connection import JobArgument, JsonOption, connected, notes, print_json
+from cli.connection import JobArgument, JsonOption, connected, notes
 from cli.console import console
+from cli.ending import print_json
 from lensqueue_client import Client, Item
 
 SHOWN_ITEMS = 50
@@ -30,7 +31,7 @@ def results(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a job found: a table at the terminal, elsewhere a line of JSON an item; -o writes a file."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         if output is not None:
             _save(client, job, output)
             told = {"path": str(output), "bytes": output.stat().st_size}

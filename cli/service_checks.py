@@ -12,7 +12,7 @@ import redis
 from sqlalchemy import func, select
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from cli.connection import Connection
+from cli.connection import START, Connection
 from cli.machine_checks import GIBIBYTE, Finding, Level
 from embedded.errors import EmbeddedError
 from embedded.postgres import database_url
@@ -73,8 +73,7 @@ def check_api(connection: Connection, models: Sequence[str]) -> Iterator[Finding
         )
         return
     except UnavailableError as error:
-        remedy = "start it with `make up`, or say where it is: --url or LENSQUEUE_URL"
-        yield Finding("api", Level.FAIL, f"{url}: {error.message}", remedy)
+        yield Finding("api", Level.FAIL, f"{url}: {error.message}", START)
         return
     except LensqueueError as error:
         remedy = "set LENSQUEUE_API_KEY" if error.code == "no-key" else "is it the address of Lensqueue?"

@@ -6,8 +6,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cli.connection import JsonOption, connected, notes, print_json
+from cli.connection import JsonOption, connected, notes
 from cli.console import console
+from cli.ending import print_json
 
 workers = typer.Typer(help="Who is there, and what each has loaded.", invoke_without_command=True)
 queues = typer.Typer(help="What waits for each model.", invoke_without_command=True)
@@ -17,7 +18,7 @@ ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The name of
 
 def models(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the models that jobs may name."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         found = client.models()
     if as_json:
         print_json({"items": [model.raw for model in found]})
@@ -37,7 +38,7 @@ def list_workers(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the workers of the last day."""
     if context.invoked_subcommand:
         return
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         found = client.workers()
     if as_json:
         print_json({"items": [worker.raw for worker in found]})
@@ -66,7 +67,7 @@ def drain(
     as_json: JsonOption = False,
 ) -> None:
     """Let a worker finish what it holds and claim no more (a key with the scope admin)."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         told = client.drain_worker(worker)
     _done(told.raw, f"{worker} finishes what it holds.", as_json=as_json)
 
@@ -76,7 +77,7 @@ def list_queues(context: typer.Context, as_json: JsonOption = False) -> None:
     """List what waits for each model, and since when."""
     if context.invoked_subcommand:
         return
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         found = client.queues()
     if as_json:
         print_json({"items": [queue.raw for queue in found]})
@@ -92,7 +93,7 @@ def list_queues(context: typer.Context, as_json: JsonOption = False) -> None:
 @queues.command()
 def pause(context: typer.Context, model: ModelArgument, as_json: JsonOption = False) -> None:
     """Let no worker claim jobs of a model (a key with the scope admin)."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         told = client.pause_queue(model)
     _done(told.raw, f"{model} is paused.", as_json=as_json)
 
@@ -100,7 +101,7 @@ def pause(context: typer.Context, model: ModelArgument, as_json: JsonOption = Fa
 @queues.command()
 def resume(context: typer.Context, model: ModelArgument, as_json: JsonOption = False) -> None:
     """Let workers claim jobs of a model again (a key with the scope admin)."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         told = client.resume_queue(model)
     _done(told.raw, f"{model} goes on.", as_json=as_json)
 

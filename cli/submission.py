@@ -6,17 +6,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cli.collection import read_labels
-from cli.connection import (
-    INTERRUPTED,
-    USAGE,
-    JobArgument,
-    JsonOption,
-    connected,
-    exit_of,
-    notes,
-    parse_tags,
-    print_json,
-)
+from cli.connection import JobArgument, JsonOption, connected, exit_of, notes, parse_tags
+from cli.ending import INTERRUPTED, USAGE, print_json
 from cli.progress import follow, say_end
 from lensqueue_client import Client, Job
 
@@ -64,7 +55,7 @@ def submit(
     elif kind == "logit_lens":
         raise typer.BadParameter("a logit lens needs some", param_hint="--labels")
     said = {name: value for name, value in body.items() if value not in (None, {})}
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         job = client.submit(said, list(pictures), idempotency_key=idempotency_key)
         if wait:
             _stay(client, job, as_json=as_json)
@@ -78,7 +69,7 @@ def submit(
 
 def watch(context: typer.Context, job: JobArgument, as_json: JsonOption = False) -> None:
     """Follow a job to its end; Ctrl-C leaves it running."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         _stay(client, client.job(job), as_json=as_json)
 
 

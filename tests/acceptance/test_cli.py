@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from cli.connection import FAILED, INTERRUPTED, PARTIAL, REFUSED, UNREACHABLE, USAGE
+from cli.connection import RETRIES
+from cli.ending import FAILED, INTERRUPTED, PARTIAL, REFUSED, UNREACHABLE, USAGE
 from jobs.keys import create_key
 from models.types import Scope
 from tests.acceptance.conftest import RunningService, free_port
@@ -140,6 +141,42 @@ def test_a_refusal_is_one_document_too(shell: Shell) -> None:
     assert (told["status"], told["code"]) == (422, "invalid-request")
     assert told["errors"][0]["pointer"] == "/options/outputs/0"
     assert shell.json("watch", "job_unknown", status=REFUSED)["error"]["code"] == "not-found"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("submit", PICTURES[0]),
+        ("submit", PICTURES[0], "--labels", "@nowhere.txt"),
+        ("submit", "nowhere.jpg", "--labels", LABELS),
+        ("watch", "--nonsense"),
+        ("watch",),
+        ("nonsense",),
+        ("--url", "localhost", "models"),
+        ("keys", "create", "--name", ""),
+    ],
+)
+def test_what_cannot_be_understood_is_one_document_too(shell: Shell, arguments: tuple[str, ...]) -> None:
+    done = shell.run(*arguments, "--json", status=USAGE)
+    told = json.loads(done.stdout)["error"]
+    assert set(told) == {"code", "message", "status", "request_id", "errors"}
+    assert told["message"]
+    assert done.stderr == ""
+
+
+def test_a_refusal_is_told_once(shell: Shell) -> None:
+    arguments = ("submit", PICTURES[0], "--labels", LABELS, "--outputs", "x")
+    assert shell.run(*arguments, status=REFUSED).stderr.count("/options/outputs/0") == 1
+    assert shell.run(*arguments, "--json", status=REFUSED).stderr == ""
+
+
+def test_where_nothing_answers_it_says_so_at_once_and_what_to_do(shell: Shell) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    *tries, end = shell.run("--url", url, "models", status=UNREACHABLE).stderr.splitlines()
+    assert [url in line and "trying again in" in line for line in tries] == [True] * RETRIES
+    assert url in end
+    assert "make up" in end
+    assert "--url" in end
 
 
 def test_ctrl_c_leaves_a_job_running_and_says_so(shell: Shell) -> None:
