@@ -7,11 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from cli.connection import JobArgument, JsonOption, connected, notes
-from cli.console import console
 from cli.ending import print_json
+from cli.listing import print_rows
 from lensqueue_client import Job
 
 
@@ -32,10 +31,8 @@ def jobs(
     if as_json:
         print_json({"items": [job.raw for job in found]})
         return
-    table = Table("job", "type", "model", "state", "done", "failed", "created", "tags")
-    for job in found:
-        table.add_row(*_row(job))
-    console.print(table)
+    heads = ("job", "type", "model", "state", "done", "failed", "created", "tags")
+    print_rows(heads, [_row(job) for job in found])
 
 
 def cancel(context: typer.Context, job: JobArgument, as_json: JsonOption = False) -> None:
@@ -110,11 +107,13 @@ def usage(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json or not told.get("items"):
         print_json(told)
         return
-    columns = list(told["items"][0])
-    table = Table(*columns)
-    for row in told["items"]:
-        table.add_row(*(escape(str(row.get(column, ""))) for column in columns))
-    console.print(table)
+    first = ["key_id", "day"]  # what people copy
+    heads = [*first, *(name for name in told["items"][0] if name not in first)]
+    print_rows(heads, [[_cell(row.get(name)) for name in heads] for row in told["items"]])
+
+
+def _cell(value: object) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else escape(str(value))
 
 
 def _tell(job: Job, *, as_json: bool) -> None:

@@ -9,11 +9,11 @@ from typing import Annotated, Any, TextIO
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from cli.connection import JobArgument, JsonOption, connected, notes
 from cli.console import console
 from cli.ending import print_json
+from cli.listing import print_rows
 from lensqueue_client import Client, Item
 
 SHOWN_ITEMS = 50
@@ -74,10 +74,9 @@ def _save(client: Client, job: str, output: Path) -> None:
 
 def show(items: Iterator[Item]) -> None:
     """The first of them as a table."""
-    table = Table("item", "name", "state", "top label", "margin", "settle layer")
-    for item in islice(items, SHOWN_ITEMS):
-        table.add_row(str(item.index), escape(item.name), *_cells(item))
-    console.print(table)
+    heads = ("item", "name", "state", "top label", "margin", "settle layer")
+    shown = islice(items, SHOWN_ITEMS)
+    print_rows(heads, [(str(item.index), escape(item.name), *_cells(item)) for item in shown])
     if next(items, None) is not None:
         console.print(f"... and more: `-o FILE.parquet` writes all of them; shown are {SHOWN_ITEMS}.")
 
