@@ -1,7 +1,6 @@
-"""Commands about jobs that were submitted: list them, cancel, retry, delete and reproduce them."""
+"""Commands about a job that was submitted: cancel, retry, delete and reproduce it."""
 
 import json
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,27 +11,6 @@ from cli.connection import JobArgument, JsonOption, connected, notes
 from cli.ending import print_json
 from cli.listing import print_rows
 from lensqueue_client import Job
-
-
-def jobs(
-    context: typer.Context,
-    state: Annotated[str | None, typer.Option(help="Only jobs of this state.")] = None,
-    kind: Annotated[str | None, typer.Option("--type", help="Only jobs of this type.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only jobs of this model.")] = None,
-    tag: Annotated[str | None, typer.Option(help="Only jobs with this tag, key:value.")] = None,
-    created_after: Annotated[str | None, typer.Option(help="Only jobs since: 2026-01-31T12:00:00Z.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
-    as_json: JsonOption = False,
-) -> None:
-    """List jobs, newest first."""
-    filters = {"state": state, "type": kind, "model": model, "tag": tag, "created_after": created_after}
-    with connected(context) as client:
-        found = list(islice(client.jobs(page_size=min(limit, 100), **filters), limit))
-    if as_json:
-        print_json({"items": [job.raw for job in found]})
-        return
-    heads = ("job", "type", "model", "state", "done", "failed", "created", "tags")
-    print_rows(heads, [_row(job) for job in found])
 
 
 def cancel(context: typer.Context, job: JobArgument, as_json: JsonOption = False) -> None:
@@ -121,12 +99,3 @@ def _tell(job: Job, *, as_json: bool) -> None:
         print_json(job.raw)
     else:
         notes.print(f"{job.id} {job.state}")
-
-
-def _row(job: Job) -> list[str]:
-    progress = job.progress
-    created = "" if job.created_at is None else f"{job.created_at.astimezone():%Y-%m-%d %H:%M}"
-    tags = " ".join(f"{key}:{value}" for key, value in job.tags.items())
-    done = f"{progress.succeeded}/{progress.total}"
-    failed = str(progress.failed or "")
-    return [job.id, job.type, escape(job.model), job.state, done, failed, created, escape(tags)]

@@ -196,6 +196,7 @@ def test_ctrl_c_leaves_a_job_running_and_says_so(shell: Shell) -> None:
 
 
 def test_models_workers_and_queues_are_told(shell: Shell) -> None:
+    submitted(shell)  # a model has a queue from its first job on
     assert MODEL in {model["name"] for model in shell.json("models")["items"]}
     (worker,) = [each for each in shell.json("workers")["items"] if each["state"] == "online"]
     assert worker["model"] == MODEL
@@ -229,6 +230,35 @@ def test_jobs_are_listed_found_by_tag_tried_again_and_deleted(shell: Shell, tmp_
     shell.run("delete", job["id"])
     shell.run("watch", job["id"], status=REFUSED)
     assert job["id"] not in shell.run("jobs").stdout
+
+
+def test_all_jobs_of_a_filter_are_acted_upon_once_they_are_counted(shell: Shell) -> None:
+    tag = f"run:{uuid.uuid4().hex}"
+    ids = [submitted(shell, "--tag", tag, "--wait") for _ in range(2)]
+    found = ("--state", "succeeded", "--state", "failed", "--tag", tag)
+    assert [each["id"] for each in shell.json("jobs", *found)["items"]] == ids[::-1]
+    unasked = shell.json("jobs", "delete", *found, status=USAGE)["error"]
+    assert unasked["message"] == "2 jobs found; add --yes to delete them"
+    shell.run("jobs", *found, "delete", "--yes", status=USAGE)
+    shell.run("jobs", "delete", "--yes", status=REFUSED)  # it would be all there are
+    again = shell.run("jobs", "retry", *found, "--yes", "--reason", "to see")
+    assert again.stderr == "0 done, 2 skipped\n"
+    deleted = shell.json("jobs", "delete", *found, "--yes")
+    assert (deleted["done"], deleted["skipped"]) == (2, 0)
+    assert shell.json("jobs", "--tag", tag)["items"] == []
+    told = shell.json("jobs", "actions", "--limit", "2")["items"]
+    assert [each["id"] for each in told] == [deleted["id"], again.stdout.strip()]
+    assert "to see" in shell.run("jobs", "actions").stdout
+
+
+def test_other_labels_are_scored_on_what_a_job_kept(shell: Shell) -> None:
+    job = submitted(shell, "--outputs", "embeddings", "--wait")
+    tag = f"run:{uuid.uuid4().hex}"
+    again = shell.json("rescore", job, "--labels", "red heart,blue star", "--tag", tag, "--wait")
+    assert (again["type"], again["state"]) == ("rescore", "succeeded")
+    assert shell.json("results", again["id"])["items"][0]["pooled"]["labels"] == ["red heart", "blue star"]
+    refused = shell.json("rescore", submitted(shell, "--wait"), "--labels", "a", status=REFUSED)["error"]
+    assert refused["code"] == "embeddings-not-kept"
 
 
 def test_a_job_is_reproduced_from_a_folder(shell: Shell, tmp_path: Path) -> None:
