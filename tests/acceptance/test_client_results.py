@@ -83,6 +83,9 @@ def test_the_script_for_those_who_doubt_computes_the_same_logits(
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    alone = [sys.executable, str(script), str(PATHS[0])]
+    lost = subprocess.run(alone, capture_output=True, text=True, timeout=100, check=False)
+    assert (lost.returncode, "say which folder holds" in lost.stderr) == (1, True)
     assert item.cosine is not None
     assert item.logit is not None
     theirs = json.loads(done.stdout)
