@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 
+from cli.console import notes
 from cli.ending import FAILED, INTERRUPTED, PARTIAL, REFUSED, UNREACHABLE, USAGE, CommandError
 from lensqueue_client import (
     Client,
@@ -24,15 +24,12 @@ from lensqueue_client import (
 
 RETRIES: Final = 4
 """Some six seconds: a person looks on."""
-START: Final = "start it with `make up`, or say where it is by --url or LENSQUEUE_URL"
+START: Final = "(start it with `make up`, or say where it is by --url or LENSQUEUE_URL)"
 EXITS: Final = (
     "Ends with 0 when all is well, 1 when the service or the job failed, 2 when the command cannot be"
     " understood, 3 when the service refuses it, 4 when nothing answers, 5 when only some items of a job"
     " succeeded, 130 when it was interrupted."
 )
-
-notes = Console(stderr=True, highlight=False)
-"""Progress and whatever else is for a person: stdout is for what was asked for."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else.")]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The id of a job: job_...")]
@@ -69,11 +66,12 @@ def connected(context: typer.Context) -> Iterator[Client]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def ending_of(error: LensqueueError) -> CommandError:
-    """What a command ends with to which the service said this."""
-    hint = f"; {START}" if isinstance(error, UnreachableError) else ""
+def ending_of(error: LensqueueError, hint: str | None = None) -> CommandError:
+    """What a command ends with to which the service said this, and what one may do about it."""
+    if isinstance(error, UnreachableError):
+        hint = START
     return CommandError(
-        error.message + hint,
+        f"{error.message} {hint}" if hint else error.message,
         _status(error),
         code=error.code,
         status=error.status,

@@ -9,6 +9,8 @@ from rich.console import Console
 from cli.ending import CommandError
 
 console = Console(highlight=False)
+notes = Console(stderr=True, highlight=False)
+"""Progress and whatever else is for a person: stdout is for what was asked for."""
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 

@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from cli.connection import JobArgument, JsonOption, connected, notes
+from cli.connection import JobArgument, JsonOption, connected, ending_of
+from cli.console import notes
 from cli.ending import print_json
 from cli.listing import print_rows
-from lensqueue_client import Job
+from engine.catalog import DEMO_MODEL, Catalog
+from lensqueue_client import ConflictError, Job, Reproduction
 
 
 def cancel(context: typer.Context, job: JobArgument, as_json: JsonOption = False) -> None:
@@ -32,7 +34,11 @@ def retry(
 ) -> None:
     """Queue what failed of a job again and print the id of the new job."""
     with connected(context) as client:
-        again = client.retry(job, scope, idempotency_key=idempotency_key)
+        try:
+            again = client.retry(job, scope, idempotency_key=idempotency_key)
+        except ConflictError as error:
+            hint = f"(`lensqueue retry {job} --scope all`)" if error.code == "nothing-to-retry" else None
+            raise ending_of(error, hint) from error
         if as_json:
             print_json(again.raw)
         else:
@@ -68,10 +74,7 @@ def reproduce(
             )
             if found.script is not None:
                 (output / "reproduce.py").write_text(found.script, encoding="utf-8")
-            notes.print(
-                f"Written to {output}; compare with `python {output / 'reproduce.py'} PICTURE`.",
-                soft_wrap=True,
-            )
+            notes.print(f"Written to {output}. {_compare(found, output)}", markup=False, soft_wrap=True)
     if as_json:
         print_json({"request": found.body, "provenance": found.provenance, "script": found.script})
     elif output is None:
@@ -88,6 +91,17 @@ def usage(context: typer.Context, as_json: JsonOption = False) -> None:
     first = ["key_id", "day"]  # what people copy
     heads = [*first, *(name for name in told["items"][0] if name not in first)]
     print_rows(heads, [[_cell(row.get(name)) for name in heads] for row in told["items"]])
+
+
+def _compare(found: Reproduction, output: Path) -> str:
+    """How what was written is used."""
+    if found.script is None:
+        return "There is no script: it would compare labels that are texts, and the job has none."
+    compare = f"Compare with `python {output / 'reproduce.py'} PICTURE"
+    if not found.local:
+        return f"{compare}`: {found.model} comes from the hub, or from a folder named behind the picture."
+    folder = Catalog().find(DEMO_MODEL).source if found.model == DEMO_MODEL else "CHECKPOINT_FOLDER"
+    return f"{compare} {folder}`: {found.model} is on no hub, whoever runs the service has that folder."
 
 
 def _cell(value: object) -> str:

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from cli.connection import JsonOption, notes
-from cli.console import fail
+from cli.connection import JsonOption
+from cli.console import fail, notes
 from cli.database import StateOption, opened
 from cli.ending import print_json
 from cli.listing import print_rows

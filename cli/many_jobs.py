@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final
 import typer
 from rich.markup import escape
 
-from cli.connection import EXITS, JsonOption, connected, notes, parse_tags
+from cli.connection import EXITS, JsonOption, connected, parse_tags
+from cli.console import notes
 from cli.ending import FAILED, INTERRUPTED, USAGE, CommandError, print_json
 from cli.listing import print_rows
 from lensqueue_client import Action, Client, Job

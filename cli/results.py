@@ -5,18 +5,21 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, Final, TextIO
 
 import typer
 from rich.markup import escape
 
-from cli.connection import JobArgument, JsonOption, connected, notes
-from cli.console import console
-from cli.ending import print_json
+from cli.connection import JobArgument, JsonOption, connected
+from cli.console import console, notes
+from cli.ending import USAGE, CommandError, print_json
 from cli.listing import print_rows
 from lensqueue_client import Client, Item
+from lensqueue_client.downloads import FORMATS
 
 SHOWN_ITEMS = 50
+PAGED: Final = ".json"
+"""The file that the service gives in pages only."""
 
 
 def results(
@@ -31,6 +34,9 @@ def results(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a job found: a table at the terminal, elsewhere a line of JSON an item; -o writes a file."""
+    if output is not None and output.suffix.lower() not in {*FORMATS, PAGED}:
+        formats = ", ".join(f"*{end}" for end in FORMATS)
+        raise CommandError(f"{output}: call it {formats} or *{PAGED}; there is no other format", USAGE)
     with connected(context) as client:
         if output is not None:
             _save(client, job, output)
@@ -62,10 +68,9 @@ def write_items(items: Iterable[Item], file: TextIO) -> None:
 
 
 def _save(client: Client, job: str, output: Path) -> None:
-    if output.suffix.lower() != ".json":
+    if output.suffix.lower() != PAGED:
         client.download(job, output)
         return
-    # this one comes in pages only
     draft = output.with_name(f"{output.name}.part")
     with draft.open("w", encoding="utf-8") as file:
         write_items(client.results(job), file)

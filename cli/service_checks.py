@@ -73,7 +73,7 @@ def check_api(connection: Connection, models: Sequence[str]) -> Iterator[Finding
         )
         return
     except UnavailableError as error:
-        yield Finding("api", Level.FAIL, f"{url}: {error.message}", START)
+        yield Finding("api", Level.FAIL, f"{url}: {error.message}", START.strip("()"))
         return
     except LensqueueError as error:
         remedy = "set LENSQUEUE_API_KEY" if error.code == "no-key" else "is it the address of Lensqueue?"

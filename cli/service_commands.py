@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from cli.connection import JsonOption, connected, notes
+from cli.connection import JsonOption, connected
+from cli.console import notes
 from cli.ending import print_json
 from cli.listing import print_rows
 

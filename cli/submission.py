@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.collection import read_labels
-from cli.connection import JobArgument, JsonOption, connected, exit_of, notes, parse_tags
+from cli.collection import read_labels, spread
+from cli.connection import JobArgument, JsonOption, connected, exit_of, parse_tags
+from cli.console import notes
 from cli.ending import INTERRUPTED, USAGE, print_json
 from cli.progress import follow, say_end
 from lensqueue_client import Client, Job
@@ -22,7 +23,7 @@ KeyOption = Annotated[str | None, typer.Option(help="Sent again with the same ke
 
 def submit(
     context: typer.Context,
-    pictures: Annotated[list[Path], typer.Argument(help="Picture files, up to 1,000.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them; up to 1,000.")],
     labels: Annotated[
         str | None,
         typer.Option(help='What may be in them: "a cat,a dog", or @file with one a line. A lens needs some.'),
@@ -60,7 +61,7 @@ def submit(
         raise typer.BadParameter("a logit lens needs some", param_hint="--labels")
     said = {name: value for name, value in body.items() if value not in (None, {})}
     with connected(context) as client:
-        job = client.submit(said, list(pictures), idempotency_key=idempotency_key)
+        job = client.submit(said, spread(pictures), idempotency_key=idempotency_key)
         _tell(client, job, wait=wait, as_json=as_json)
 
 

@@ -99,6 +99,9 @@ def test_the_exit_status_tells_how_a_job_ended(shell: Shell, tmp_path: Path) -> 
     bad.write_bytes(b"no picture")
     some = shell.json("submit", *PICTURES, str(bad), "--labels", LABELS, "--wait", status=PARTIAL)
     assert some["progress"]["failed"] == 1
+    again = shell.run("watch", some["id"], status=PARTIAL).stderr
+    assert f"lensqueue results {some['id']}" in again
+    assert f"lensqueue retry {some['id']}" in again
     none = shell.run("submit", str(bad), "--labels", LABELS, "--wait", status=FAILED)
     assert "0 of 1 succeeded, 1 failed" in none.stderr
     shell.run("watch", none.stdout.strip(), status=FAILED)
@@ -121,7 +124,8 @@ def test_a_key_makes_one_job_of_several_submits(shell: Shell) -> None:
         (("submit", PICTURES[0], "--labels", LABELS, "--outputs", "x"), REFUSED, "/options/outputs/0"),
         (("watch", "job_unknown"), REFUSED, "nothing of that id"),
         (("results", f"job_{uuid.uuid4().hex}"), REFUSED, "nothing of that id"),
-        (("results", "job_x", "-o", "file.txt"), USAGE, "*.parquet"),
+        (("results", "job_x", "-o", "file.csv"), USAGE, "*.parquet, *.npz, *.ndjson, *.jsonl or *.json;"),
+        (("submit", "tests/unit", "--labels", LABELS), USAGE, "tests/unit holds no pictures"),
         (("--key", "lq_nobody", "models"), REFUSED, "unknown, revoked or expired"),
         (("--url", f"http://127.0.0.1:{free_port()}", "models"), UNREACHABLE, "lensqueue: "),
         (("--url", "localhost", "models"), USAGE, "no http address"),
@@ -261,15 +265,40 @@ def test_other_labels_are_scored_on_what_a_job_kept(shell: Shell) -> None:
     assert refused["code"] == "embeddings-not-kept"
 
 
+def test_a_folder_stands_for_its_pictures(shell: Shell, tmp_path: Path) -> None:
+    for place, picture in enumerate(PICTURES):
+        (tmp_path / f"{place}.jpg").symlink_to(picture)
+    (tmp_path / "notes.txt").write_text("no picture")
+    done = shell.run("submit", str(tmp_path), PICTURES[0], "--labels", LABELS, "--wait")
+    assert "passed over: notes.txt" in done.stderr
+    items = shell.json("results", done.stdout.strip())["items"]
+    assert [item["custom_id"] for item in items] == ["0.jpg", "1.jpg", "2.jpg", Path(PICTURES[0]).name]
+
+
+def test_a_retry_of_what_succeeded_says_how_to_do_all_of_it_again(shell: Shell) -> None:
+    job = submitted(shell, "--wait")
+    assert f"lensqueue retry {job} --scope all" in shell.run("retry", job, status=REFUSED).stderr
+    again = shell.json("retry", job, "--scope", "all")
+    assert again["progress"]["total"] == 3
+
+
 def test_a_job_is_reproduced_from_a_folder(shell: Shell, tmp_path: Path) -> None:
     job = submitted(shell, "--wait")
     body = json.loads(shell.run("reproduce", job).stdout)
     assert body["labels"] == LABELS.split(",")
     folder = tmp_path / "reproduced"
-    shell.run("reproduce", job, "-o", str(folder))
+    said = shell.run("reproduce", job, "-o", str(folder)).stderr
+    assert f"python {folder / 'reproduce.py'} PICTURE {SAMPLES.parents[1] / 'checkpoint'}" in said
     assert json.loads((folder / "request.json").read_text()) == body
     compile((folder / "reproduce.py").read_text(), "reproduce.py", "exec")
     assert json.loads((folder / "provenance.json").read_text())["model"] == MODEL
+
+
+def test_a_job_without_labels_has_no_script_and_is_told_so(shell: Shell, tmp_path: Path) -> None:
+    job = shell.run("submit", PICTURES[0], "--type", "embedding", "--wait").stdout.strip()
+    said = shell.run("reproduce", job, "-o", str(tmp_path)).stderr
+    assert "There is no script" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["provenance.json", "request.json"]
 
 
 @pytest.mark.parametrize("end", ["parquet", "npz", "ndjson", "json"])
