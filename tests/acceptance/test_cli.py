@@ -322,6 +322,7 @@ def test_the_doctor_finds_a_running_service_well(shell: Shell) -> None:
     told = shell.json("doctor")
     failed = [finding for finding in told["findings"] if finding["level"] == "fail"]
     assert (told["healthy"], failed) == (True, [])
+    assert shell.run("doctor").stdout.splitlines()[-1].startswith(("All is well", "Nothing has to be mended"))
     checks = {finding["check"]: finding["found"] for finding in told["findings"]}
     assert checks["database"].startswith("Postgres ")
     assert checks[f"workers of {MODEL}"] == "1 online"
@@ -343,6 +344,7 @@ def test_the_doctor_says_what_to_do_about_what_is_not_well(shell: Shell, tmp_pat
     assert all(finding["remedy"] for finding in told["findings"] if finding["level"] != "ok")
     said = shell.run("doctor", "--model", NOWHERE, status=FAILED, **env).stdout
     assert "-> " in said
+    assert "5 to be mended before the service works" in said
 
 
 def test_help_tells_the_exit_statuses() -> None:
