@@ -36,18 +36,30 @@ def test_a_job_becomes_arrays_with_a_row_for_every_item(client: Client) -> None:
 
 
 def test_a_whole_job_has_named_axes_where_xarray_is_installed(client: Client) -> None:
-    job = client.wait(client.submit_lens(PATHS, LABELS))
-    named = client.job_array(job)
-    try:
-        import xarray  # noqa: PLC0415 - what is to be found out
-    except ImportError:
-        assert isinstance(named, JobArrays)
-        with pytest.raises(ImportError):
-            named.to_xarray()
-    else:
-        assert isinstance(named, xarray.Dataset)
-        assert named.cosine.dims == ("item", "layer", "label")
-        assert float(named.cosine.sel(item=0, layer=6, label="cyan ring")) > 0
+    xarray = pytest.importorskip("xarray")
+    job = client.wait(client.submit_lens([*PATHS, b"no picture"], LABELS))
+    named, plain = client.job_array(job), client.to_numpy(job)
+    assert isinstance(named, xarray.Dataset)
+    assert dict(named.sizes) == {"item": 4, "layer": 7, "label": 3}
+    assert list(named.name.values) == [*(path.name for path in PATHS), "3"]
+    assert plain.cosine is not None
+    assert plain.logit is not None
+    found = named.cosine.sel(layer=6, label="red diamond")
+    np.testing.assert_array_equal(found.values, plain.cosine[:, 6, 1])
+    np.testing.assert_array_equal(named.logit.values, plain.logit)
+    embedded = client.job_array(client.wait(client.submit_embedding(texts="a ring")))
+    assert embedded.embedding.dims == ("item", "width")
+    assert set(embedded.data_vars) == {"embedding"}
+
+
+def test_a_whole_job_has_plain_arrays_where_xarray_is_not_installed(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xarray", None)  # by which Python remembers that there is none
+    named = client.job_array(client.wait(client.submit_lens(PATHS[0], LABELS)))
+    assert isinstance(named, JobArrays)
+    with pytest.raises(ImportError):
+        named.to_xarray()
 
 
 def test_events_tell_of_every_item_once_and_end_with_the_job(client: Client) -> None:
