@@ -1,5 +1,20 @@
-"""`python -m cli` is `lensqueue`."""
+"""`lensqueue`, and `python -m cli`."""
 
-from cli.main import app
+import sys
 
-app(prog_name="lensqueue")
+INTERRUPTED = 130  # as `cli.ending` has it, which is slow to import
+
+
+def main() -> None:
+    """Run the command that is asked for; Ctrl-C ends it without a traceback, however early it comes."""
+    try:
+        # in here, not above: most of a second passes until all is imported
+        from cli.main import app  # noqa: PLC0415
+
+        app(prog_name="lensqueue")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.console import console, fail
+from rich.console import Console
+
+from cli.console import console, fail, notes
+from cli.ending import FAILED, USAGE
 from engine.catalog import DEMO_MODEL
 from pictures.sniff import sniff
 
@@ -69,23 +72,36 @@ def read_labels(given: str, status: int = 1) -> tuple[str, ...]:
     return labels
 
 
+def spread(given: list[Path]) -> list[Path]:
+    """Pictures as they are, and for each folder those that lie in it."""
+    return [
+        path
+        for each in given
+        for path in ([picture.path for picture in _read(each, notes, USAGE)] if each.is_dir() else [each])
+    ]
+
+
 def read_folder(folder: Path) -> tuple[Picture, ...]:
     """The pictures that lie in a folder itself, by name; what is no picture is passed over, and said so."""
     if not folder.is_dir():
         fail(f"IMAGES={folder} is not a folder")
+    return _read(folder, console, FAILED)
+
+
+def _read(folder: Path, to: Console, status: int) -> tuple[Picture, ...]:
     try:
         files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
         found = [path for path in files if _is_picture(path)]
     except OSError as error:
-        fail(f"IMAGES={folder} cannot be read: {error}")
+        fail(f"{folder} cannot be read: {error.strerror}", status)
     if passed := [path for path in files if path not in set(found)]:
         more = f" and {len(passed) - NAMES_SHOWN} more" if len(passed) > NAMES_SHOWN else ""
         names = ", ".join(_names(passed[:NAMES_SHOWN]))
-        console.print(f"No pictures, passed over: {names}{more}", markup=False, soft_wrap=True)
+        to.print(f"No pictures, passed over: {names}{more}", markup=False, soft_wrap=True)
     if not found:
-        fail(f"{folder} holds no pictures (JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF)")
+        fail(f"{folder} holds no pictures (JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF)", status)
     if len(found) > MAX_PICTURES:
-        fail(f"{folder} holds {len(found)} pictures; one job takes {MAX_PICTURES} at most")
+        fail(f"{folder} holds {len(found)} pictures; one job takes {MAX_PICTURES} at most", status)
     return tuple(Picture(name, path) for name, path in zip(_names(found), found, strict=True))
 
 

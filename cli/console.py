@@ -2,19 +2,21 @@
 
 from typing import NoReturn, TypeVar
 
-import typer
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 from rich.console import Console
 
+from cli.ending import CommandError
+
 console = Console(highlight=False)
+notes = Console(stderr=True, highlight=False)
+"""Progress and whatever else is for a person: stdout is for what was asked for."""
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
-    """Say what went wrong on stderr and end the command."""
-    typer.echo(f"lensqueue: {message}", err=True)
-    raise typer.Exit(status)
+    """Say what went wrong and end the command."""
+    raise CommandError(message, status)
 
 
 def read_settings(kind: type[Settings]) -> Settings:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from cli.console import fail, read_settings
 from embedded.errors import EmbeddedError
+from embedded.folders import Folders
 from embedded.postgres import database_url
 from embedded.running import running_folders
 from jobs.settings import DatabaseSettings
@@ -44,19 +45,26 @@ def opened(state: Path | None) -> Iterator[Session]:
         sessions.kw["bind"].dispose()
 
 
-def _find(state: Path | None) -> str:
-    settings = read_settings(DatabaseSettings)
+def stack_of(state: Path | None, settings: DatabaseSettings) -> Folders | None:
+    """The running `lensqueue up` that is meant; None where the settings' own addresses are.
+
+    Ends the command when a folder is named on which nothing runs.
+    """
     if state is None and "database_url" in settings.model_fields_set:
-        return settings.database_url
+        return None
     try:
         folders = running_folders(state or DEFAULT_STATE)
     except EmbeddedError as error:
         fail(str(error))
-    if folders is not None:
-        return database_url(folders)
-    if state is not None:
+    if folders is None and state is not None:
         fail(f"nothing runs on {state}: start it with `lensqueue up --state {state}`")
-    return settings.database_url
+    return folders
+
+
+def _find(state: Path | None) -> str:
+    settings = read_settings(DatabaseSettings)
+    folders = stack_of(state, settings)
+    return settings.database_url if folders is None else database_url(folders)
 
 
 def _fail_unreachable(error: OperationalError) -> NoReturn:

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from rich.markup import escape
 
-from cli.connection import FAILED, Connection, JsonOption, print_json
+from cli.connection import Connection, JsonOption
 from cli.console import console
+from cli.ending import FAILED, print_json
 from cli.machine_checks import Finding, Level, check_machine
 from engine.catalog import DEMO_MODEL, Catalog
 from jobs.settings import ServiceSettings
@@ -36,7 +37,9 @@ def doctor(
         if not as_json:
             _show(finding)
     failed = any(finding.level is Level.FAIL for finding in findings)
-    if as_json:
+    if not as_json:
+        console.print(_summary(findings), soft_wrap=True)
+    else:
         print_json({"healthy": not failed, "findings": [asdict(finding) for finding in findings]})
     raise typer.Exit(FAILED if failed else 0)
 
@@ -58,9 +61,18 @@ def look(connection: Connection, models: Sequence[str], state: Path) -> Iterator
     if found:
         yield from check_parts(settings)
     else:
-        remedy = "`make up` runs them here; elsewhere, look there, or set LENSQUEUE_DATABASE_URL"
-        yield Finding("parts", Level.WARN, f"nothing runs on {state}: not looked at", remedy)
+        found_none = f"not looked at: nothing runs on {state}, and LENSQUEUE_DATABASE_URL is not set"
+        remedy = "`make up` starts them here; of a service elsewhere, run the doctor there"
+        yield Finding("database, broker, blobs", Level.WARN, found_none, remedy)
     yield from check_api(connection, models)
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    levels = [finding.level for finding in findings]
+    failed, warned = levels.count(Level.FAIL), levels.count(Level.WARN)
+    if failed:
+        return f"\n{failed} to be mended before the service works (fail), {warned} to know of (warn)."
+    return f"\nNothing has to be mended; {warned} to know of (warn)." if warned else "\nAll is well."
 
 
 def _show(finding: Finding) -> None:

@@ -1,45 +1,23 @@
-"""Commands about jobs that were submitted: list them, cancel, retry, delete and reproduce them."""
+"""Commands about a job that was submitted: cancel, retry, delete and reproduce it."""
 
 import json
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from cli.connection import JobArgument, JsonOption, connected, notes, print_json
-from cli.console import console
-from lensqueue_client import Job
-
-
-def jobs(
-    context: typer.Context,
-    state: Annotated[str | None, typer.Option(help="Only jobs of this state.")] = None,
-    kind: Annotated[str | None, typer.Option("--type", help="Only jobs of this type.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only jobs of this model.")] = None,
-    tag: Annotated[str | None, typer.Option(help="Only jobs with this tag, key:value.")] = None,
-    created_after: Annotated[str | None, typer.Option(help="Only jobs since: 2026-01-31T12:00:00Z.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
-    as_json: JsonOption = False,
-) -> None:
-    """List jobs, newest first."""
-    filters = {"state": state, "type": kind, "model": model, "tag": tag, "created_after": created_after}
-    with connected(context, as_json=as_json) as client:
-        found = list(islice(client.jobs(page_size=min(limit, 100), **filters), limit))
-    if as_json:
-        print_json({"items": [job.raw for job in found]})
-        return
-    table = Table("job", "type", "model", "state", "done", "failed", "created", "tags")
-    for job in found:
-        table.add_row(*_row(job))
-    console.print(table)
+from cli.connection import JobArgument, JsonOption, connected, ending_of
+from cli.console import notes
+from cli.ending import print_json
+from cli.listing import print_rows
+from engine.catalog import DEMO_MODEL, Catalog
+from lensqueue_client import ConflictError, Job, Reproduction
 
 
 def cancel(context: typer.Context, job: JobArgument, as_json: JsonOption = False) -> None:
     """Drop what waits of a job; what it has is kept."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         _tell(client.cancel(job), as_json=as_json)
 
 
@@ -55,8 +33,12 @@ def retry(
     as_json: JsonOption = False,
 ) -> None:
     """Queue what failed of a job again and print the id of the new job."""
-    with connected(context, as_json=as_json) as client:
-        again = client.retry(job, scope, idempotency_key=idempotency_key)
+    with connected(context) as client:
+        try:
+            again = client.retry(job, scope, idempotency_key=idempotency_key)
+        except ConflictError as error:
+            hint = f"(`lensqueue retry {job} --scope all`)" if error.code == "nothing-to-retry" else None
+            raise ending_of(error, hint) from error
         if as_json:
             print_json(again.raw)
         else:
@@ -65,7 +47,7 @@ def retry(
 
 def delete(context: typer.Context, job: JobArgument, as_json: JsonOption = False) -> None:
     """Delete a job that ended, with its results."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         client.delete(job)
     if as_json:
         print_json({"id": job, "deleted": True})
@@ -82,7 +64,7 @@ def reproduce(
     as_json: JsonOption = False,
 ) -> None:
     """Print the body that a job was submitted with; -o writes it, and a script of plain transformers."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         found = client.reproduce(job)
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
@@ -92,10 +74,7 @@ def reproduce(
             )
             if found.script is not None:
                 (output / "reproduce.py").write_text(found.script, encoding="utf-8")
-            notes.print(
-                f"Written to {output}; compare with `python {output / 'reproduce.py'} PICTURE`.",
-                soft_wrap=True,
-            )
+            notes.print(f"Written to {output}. {_compare(found, output)}", markup=False, soft_wrap=True)
     if as_json:
         print_json({"request": found.body, "provenance": found.provenance, "script": found.script})
     elif output is None:
@@ -104,16 +83,29 @@ def reproduce(
 
 def usage(context: typer.Context, as_json: JsonOption = False) -> None:
     """What the key used, by day; with the scope admin, what its whole tenant did."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         told = client.usage()
     if as_json or not told.get("items"):
         print_json(told)
         return
-    columns = list(told["items"][0])
-    table = Table(*columns)
-    for row in told["items"]:
-        table.add_row(*(escape(str(row.get(column, ""))) for column in columns))
-    console.print(table)
+    first = ["key_id", "day"]  # what people copy
+    heads = [*first, *(name for name in told["items"][0] if name not in first)]
+    print_rows(heads, [[_cell(row.get(name)) for name in heads] for row in told["items"]])
+
+
+def _compare(found: Reproduction, output: Path) -> str:
+    """How what was written is used."""
+    if found.script is None:
+        return "There is no script: it would compare labels that are texts, and the job has none."
+    compare = f"Compare with `python {output / 'reproduce.py'} PICTURE"
+    if not found.local:
+        return f"{compare}`: {found.model} comes from the hub, or from a folder named behind the picture."
+    folder = Catalog().find(DEMO_MODEL).source if found.model == DEMO_MODEL else "CHECKPOINT_FOLDER"
+    return f"{compare} {folder}`: {found.model} is on no hub, whoever runs the service has that folder."
+
+
+def _cell(value: object) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else escape(str(value))
 
 
 def _tell(job: Job, *, as_json: bool) -> None:
@@ -121,12 +113,3 @@ def _tell(job: Job, *, as_json: bool) -> None:
         print_json(job.raw)
     else:
         notes.print(f"{job.id} {job.state}")
-
-
-def _row(job: Job) -> list[str]:
-    progress = job.progress
-    created = "" if job.created_at is None else f"{job.created_at.astimezone():%Y-%m-%d %H:%M}"
-    tags = " ".join(f"{key}:{value}" for key, value in job.tags.items())
-    done = f"{progress.succeeded}/{progress.total}"
-    failed = str(progress.failed or "")
-    return [job.id, job.type, escape(job.model), job.state, done, failed, created, escape(tags)]

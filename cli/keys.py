@@ -6,19 +6,18 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from cli.connection import JsonOption, notes, print_json
-from cli.console import console, fail
+from cli.connection import JsonOption
+from cli.console import fail, notes
 from cli.database import StateOption, opened
+from cli.ending import print_json
+from cli.listing import print_rows
 from jobs.keys import DEFAULT_SCOPES, DEFAULT_TENANT, all_keys, create_key, revoke_key
 from models.api_key import ApiKey
 from models.types import Scope
 
 MAX_TEXT = 200
-WIDEST = 10_000
 MAX_DAYS = 36_600
 MAX_REQUESTS_PER_MINUTE = 10_000_000
 ID = re.compile(r"key_([0-9a-f]{32})")
@@ -95,9 +94,8 @@ def list_keys(
         print_json({"items": [_facts(row) for row, _ in rows]})
         return
     heads = ("id", "begins with", "name", "tenant", "scopes", "a minute", "state", "last used")
-    table = Table(*heads, box=None, pad_edge=False)
-    for row, usable in rows:
-        table.add_row(
+    told = [
+        (
             _wire_id(row.id),
             escape(row.hint),
             escape(row.name),
@@ -107,9 +105,9 @@ def list_keys(
             "[green]good[/]" if usable else "[red]revoked[/]" if row.revoked_at else "[yellow]expired[/]",
             "" if row.last_used_at is None else f"{row.last_used_at:%Y-%m-%d %H:%M}",
         )
-    # as wide as it is: an id that is cut is of no use
-    wide = console.options.update(max_width=WIDEST)
-    Console(highlight=False, width=console.measure(table, options=wide).maximum).print(table)
+        for row, usable in rows
+    ]
+    print_rows(heads, told)
 
 
 @app.command()

@@ -74,7 +74,7 @@ def _python() -> Finding:
 def _environment() -> Finding:
     if sys.prefix == sys.base_prefix:
         return Finding("venv", Level.WARN, "none is active", "run .venv/bin/lensqueue, which `make up` made")
-    return Finding("venv", Level.OK, sys.prefix)
+    return Finding("venv", Level.OK, f"{sys.prefix} is active")
 
 
 def _torch() -> Finding:
@@ -133,7 +133,7 @@ def _shared_memory() -> Finding:
         total = shutil.disk_usage(SHM).total
     except OSError:
         return Finding(SHM, Level.WARN, "is not there", "Postgres needs it: mount a tmpfs there")
-    said = f"{total / 2**20:.0f} MiB"
+    said = f"{total / 2**20:.0f} MiB of shared memory"
     if total < SHM_BYTES:
         return Finding(SHM, Level.WARN, said, "Postgres wants 64 MiB: docker run --shm-size 256m")
     return Finding(SHM, Level.OK, said)
@@ -141,11 +141,12 @@ def _shared_memory() -> Finding:
 
 def _open_files() -> Finding:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
-        return Finding("open files", Level.WARN, f"at most {soft}", f"ulimit -n {OPEN_FILES}, or more")
-    return Finding(
-        "open files", Level.OK, "no limit" if soft == resource.RLIM_INFINITY else f"at most {soft}"
-    )
+    if soft == resource.RLIM_INFINITY:
+        return Finding("open files", Level.OK, "no limit")
+    said = f"at most {soft} of a process"
+    if soft < OPEN_FILES:
+        return Finding("open files", Level.WARN, said, f"ulimit -n {OPEN_FILES}, or more")
+    return Finding("open files", Level.OK, said)
 
 
 def _weights(name: str, catalog: Catalog) -> Finding:

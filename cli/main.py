@@ -5,9 +5,9 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from cli import job_commands, results, service_commands, submission
+from cli import job_commands, many_jobs, results, service_commands, submission
 from cli.connection import EXITS, Connection
-from cli.lazy import LazyGroup
+from cli.ending import EndingGroup
 from jobs import logs
 
 SERVICE, JOBS, LOOK = "The service on this machine", "Jobs", "Look around"
@@ -16,7 +16,7 @@ SERVICE, JOBS, LOOK = "The service on this machine", "Jobs", "Look around"
 logs.configure(logging.WARNING)
 
 
-class Commands(LazyGroup):
+class Commands(EndingGroup):
     """Those of the service stand on its tables and its stack, which clients can do without."""
 
     lazy: ClassVar = {
@@ -62,11 +62,12 @@ def lensqueue(
 
 
 for of_job in (
-    *(submission.submit, submission.watch, results.results),
+    *(submission.submit, submission.watch, results.results, submission.rescore),
     *(job_commands.cancel, job_commands.retry, job_commands.delete, job_commands.reproduce),
 ):
     app.command(rich_help_panel=JOBS, epilog=EXITS)(of_job)
-for to_look in (job_commands.jobs, service_commands.models, job_commands.usage):
+for to_look in (service_commands.models, job_commands.usage):
     app.command(rich_help_panel=LOOK, epilog=EXITS)(to_look)
+app.add_typer(many_jobs.jobs, name="jobs", rich_help_panel=LOOK)
 app.add_typer(service_commands.workers, name="workers", rich_help_panel=LOOK)
 app.add_typer(service_commands.queues, name="queues", rich_help_panel=LOOK)

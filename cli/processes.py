@@ -3,12 +3,16 @@
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from sqlalchemy.exc import OperationalError
 
 from cli.console import fail, read_settings
+from cli.database import DEFAULT_STATE, stack_of
+from embedded.postgres import database_url
+from embedded.valkey import broker_url
 from engine.errors import EngineError
 from jobs.blobs import BlobStore
 from jobs.settings import ServiceSettings
@@ -60,16 +64,26 @@ def worker(
         Literal["auto", "torch", "compiled", "openvino"] | None,
         typer.Option(help="What runs the vision tower; the fastest for the device unless given."),
     ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"Folder of the `lensqueue up` that it works for; {DEFAULT_STATE} unless the environment"
+            " says where the service is."
+        ),
+    ] = None,
 ) -> None:
     """Run the jobs of one model; exits with 3, saying why, when its checkpoint cannot be loaded.
 
-    LENSQUEUE_DATABASE_URL, LENSQUEUE_BROKER_URL and LENSQUEUE_BLOBS are those of the API that it works for.
+    LENSQUEUE_DATABASE_URL, LENSQUEUE_BROKER_URL and LENSQUEUE_BLOBS are those of the API that it works for;
+    without them it works for the `lensqueue up` of this folder.
     """
+    settings = read_settings(ServiceSettings)
     try:
-        read_settings(ServiceSettings).catalog().find(model)
+        settings.catalog().find(model)
     except EngineError as error:
         fail(str(error), EXIT_REFUSED)
-    _become(worker_argv(), worker_env(model, device, dtype, runtime))
+    given = worker_env(model, device, dtype, runtime)
+    _become(worker_argv(), {**_service_env(state, settings), **given})
 
 
 def migrate() -> None:
@@ -84,6 +98,25 @@ def migrate() -> None:
     except OperationalError as error:
         fail(f"LENSQUEUE_DATABASE_URL: {str(error.orig).splitlines()[0]}")
     typer.echo(f"The database is at {schema.head()}; blobs are kept in {settings.blobs}.")
+
+
+def _service_env(state: Path | None, settings: ServiceSettings) -> dict[str, str]:
+    """Where the service is, if `lensqueue up` runs it."""
+    folders = stack_of(state, settings)
+    if folders is not None:
+        return {
+            "LENSQUEUE_DATABASE_URL": database_url(folders),
+            "LENSQUEUE_BROKER_URL": broker_url(folders),
+            "LENSQUEUE_BLOBS": str(folders.blobs),
+        }
+    if "database_url" not in settings.model_fields_set:
+        typer.echo(
+            f"lensqueue: nothing runs on {DEFAULT_STATE} here, so Postgres is looked for at"
+            f" {settings.database_url}; start `lensqueue up`, name its folder with --state, or set"
+            " LENSQUEUE_DATABASE_URL, LENSQUEUE_BROKER_URL and LENSQUEUE_BLOBS",
+            err=True,
+        )
+    return {}
 
 
 def _become(argv: list[str], env: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.connection import notes
+from cli.console import notes
 from lensqueue_client import Client, Job
 
 
@@ -28,7 +28,7 @@ def follow(client: Client, job: Job | str, title: str = "Job", timeout: float | 
 
 
 def say_end(job: Job) -> None:
-    """How a job ended, in a line."""
+    """How a job ended, in a line, and what to do about what did not succeed in another."""
     progress = job.progress
     counts = f"{progress.succeeded} of {progress.total} succeeded"
     others = [
@@ -38,3 +38,8 @@ def say_end(job: Job) -> None:
     ]
     why = f": {job.error.message}" if job.error else ""
     notes.print(f"{job.id} {job.state}; {', '.join([counts, *others])}{why}", markup=False, soft_wrap=True)
+    if others:
+        notes.print(
+            f"See why with `lensqueue results {job.id}`; try those again with `lensqueue retry {job.id}`.",
+            soft_wrap=True,
+        )

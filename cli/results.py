@@ -5,17 +5,21 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, Final, TextIO
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from cli.connection import JobArgument, JsonOption, connected, notes, print_json
-from cli.console import console
+from cli.connection import JobArgument, JsonOption, connected
+from cli.console import console, notes
+from cli.ending import USAGE, CommandError, print_json
+from cli.listing import print_rows
 from lensqueue_client import Client, Item
+from lensqueue_client.downloads import FORMATS
 
 SHOWN_ITEMS = 50
+PAGED: Final = ".json"
+"""The file that the service gives in pages only."""
 
 
 def results(
@@ -30,7 +34,10 @@ def results(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a job found: a table at the terminal, elsewhere a line of JSON an item; -o writes a file."""
-    with connected(context, as_json=as_json) as client:
+    if output is not None and output.suffix.lower() not in {*FORMATS, PAGED}:
+        formats = ", ".join(f"*{end}" for end in FORMATS)
+        raise CommandError(f"{output}: call it {formats} or *{PAGED}; there is no other format", USAGE)
+    with connected(context) as client:
         if output is not None:
             _save(client, job, output)
             told = {"path": str(output), "bytes": output.stat().st_size}
@@ -61,10 +68,9 @@ def write_items(items: Iterable[Item], file: TextIO) -> None:
 
 
 def _save(client: Client, job: str, output: Path) -> None:
-    if output.suffix.lower() != ".json":
+    if output.suffix.lower() != PAGED:
         client.download(job, output)
         return
-    # this one comes in pages only
     draft = output.with_name(f"{output.name}.part")
     with draft.open("w", encoding="utf-8") as file:
         write_items(client.results(job), file)
@@ -73,10 +79,9 @@ def _save(client: Client, job: str, output: Path) -> None:
 
 def show(items: Iterator[Item]) -> None:
     """The first of them as a table."""
-    table = Table("item", "name", "state", "top label", "margin", "settle layer")
-    for item in islice(items, SHOWN_ITEMS):
-        table.add_row(str(item.index), escape(item.name), *_cells(item))
-    console.print(table)
+    heads = ("item", "name", "state", "top label", "margin", "settle layer")
+    shown = islice(items, SHOWN_ITEMS)
+    print_rows(heads, [(str(item.index), escape(item.name), *_cells(item)) for item in shown])
     if next(items, None) is not None:
         console.print(f"... and more: `-o FILE.parquet` writes all of them; shown are {SHOWN_ITEMS}.")
 

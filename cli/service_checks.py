@@ -12,7 +12,7 @@ import redis
 from sqlalchemy import func, select
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from cli.connection import Connection
+from cli.connection import START, Connection
 from cli.machine_checks import GIBIBYTE, Finding, Level
 from embedded.errors import EmbeddedError
 from embedded.postgres import database_url
@@ -21,7 +21,14 @@ from embedded.valkey import broker_url
 from jobs.blobs import BlobStore
 from jobs.errors import BlobStoreMissingError
 from jobs.settings import ServiceSettings
-from lensqueue_client import AuthenticationError, Client, LensqueueError, Retries, UnavailableError
+from lensqueue_client import (
+    AuthenticationError,
+    Client,
+    LensqueueError,
+    Retries,
+    UnavailableError,
+    UnreachableError,
+)
 from lensqueue_client.configuration import address
 from models import schema
 from models.session import sync_sessions
@@ -73,12 +80,15 @@ def check_api(connection: Connection, models: Sequence[str]) -> Iterator[Finding
         )
         return
     except UnavailableError as error:
-        remedy = "start it with `make up`, or say where it is: --url or LENSQUEUE_URL"
-        yield Finding("api", Level.FAIL, f"{url}: {error.message}", remedy)
+        named = error.message if isinstance(error, UnreachableError) else f"{url}: {error.message}"
+        yield Finding("api", Level.FAIL, named, START.strip("()"))
         return
     except LensqueueError as error:
-        remedy = "set LENSQUEUE_API_KEY" if error.code == "no-key" else "is it the address of Lensqueue?"
-        yield Finding("api", Level.FAIL, error.message, remedy)
+        if error.code == "no-key":
+            remedy = "`make up` leaves one in .lensqueue; of a service elsewhere, ask whoever runs it for one"
+            yield Finding("key", Level.FAIL, error.message, remedy)
+        else:
+            yield Finding("api", Level.FAIL, f"{url}: {error.message}", "is it the address of Lensqueue?")
         return
     yield Finding("api", Level.OK, url)
     yield Finding("key", Level.OK, "accepted")
@@ -135,7 +145,7 @@ def _clock(skew_s: float) -> Finding:
 
 def _schema(applied: str | None) -> Finding:
     if applied == schema.head():
-        return Finding("schema", Level.OK, applied)
+        return Finding("schema", Level.OK, f"{applied}, as this version needs")
     found = f"{applied or 'none'}, this version needs {schema.head()}"
     return Finding("schema", Level.FAIL, found, "lensqueue migrate")
 
@@ -164,7 +174,7 @@ def _blobs(folder: Path) -> Iterator[Finding]:
     except OSError as error:
         yield Finding("blobs", Level.FAIL, str(error), "let the service's user enter LENSQUEUE_BLOBS")
         return
-    finding = Finding("blobs", Level.OK, f"{folder}, {free / GIBIBYTE:.1f} GiB free")
+    finding = Finding("blobs", Level.OK, f"{folder}, with {free / GIBIBYTE:.1f} GiB free")
     if free < FULL_BYTES:
         yield replace(finding, level=Level.FAIL, remedy="make room: nothing is taken on a full disk")
     elif free < NEARLY_FULL_BYTES:

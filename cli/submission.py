@@ -1,29 +1,29 @@
 """`lensqueue submit` and `watch`: from pictures on disk to a job, and on to its end."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.collection import read_labels
-from cli.connection import (
-    INTERRUPTED,
-    USAGE,
-    JobArgument,
-    JsonOption,
-    connected,
-    exit_of,
-    notes,
-    parse_tags,
-    print_json,
-)
+from cli.collection import read_labels, spread
+from cli.connection import JobArgument, JsonOption, connected, exit_of, parse_tags
+from cli.console import notes
+from cli.ending import INTERRUPTED, USAGE, print_json
 from cli.progress import follow, say_end
 from lensqueue_client import Client, Job
+
+if TYPE_CHECKING:
+    from lensqueue_client.submissions import RescoreOptions
+
+TemplateOption = Annotated[str | None, typer.Option(help='Turns a label into a prompt: "a photo of a {}".')]
+TagOption = Annotated[list[str] | None, typer.Option(help="key:value, to find it by; repeat for more.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Stay until it has ended.")]
+KeyOption = Annotated[str | None, typer.Option(help="Sent again with the same key, it is the same job.")]
 
 
 def submit(
     context: typer.Context,
-    pictures: Annotated[list[Path], typer.Argument(help="Picture files, up to 1,000.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them; up to 1,000.")],
     labels: Annotated[
         str | None,
         typer.Option(help='What may be in them: "a cat,a dog", or @file with one a line. A lens needs some.'),
@@ -35,20 +35,16 @@ def submit(
     outputs: Annotated[
         str | None, typer.Option(help="Of a lens, beside pooled: patch, embeddings, ..., with commas.")
     ] = None,
-    template: Annotated[
-        str | None, typer.Option(help='Turns a label into a prompt: "a photo of a {}".')
-    ] = None,
+    template: TemplateOption = None,
     patch_layers: Annotated[
         str | None, typer.Option(help='Layers of what is read of patches: "all", "every:4" or "0,6,12".')
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="key:value, to find it by; repeat for more.")] = None,
+    tag: TagOption = None,
     priority: Annotated[
         Literal["interactive", "bulk"] | None, typer.Option(help="By its size unless given.")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay until it has ended.")] = False,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="Sent again with the same key, it is the same job.")
-    ] = None,
+    wait: WaitOption = False,
+    idempotency_key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Queue a job over pictures and print its id; with --wait, once it has ended."""
@@ -64,21 +60,35 @@ def submit(
     elif kind == "logit_lens":
         raise typer.BadParameter("a logit lens needs some", param_hint="--labels")
     said = {name: value for name, value in body.items() if value not in (None, {})}
-    with connected(context, as_json=as_json) as client:
-        job = client.submit(said, list(pictures), idempotency_key=idempotency_key)
-        if wait:
-            _stay(client, job, as_json=as_json)
-        elif as_json:
-            print_json(job.raw)
-        else:
-            typer.echo(job.id)
-            if job.waiting_for:
-                notes.print(f"It waits: {job.waiting_for.message}", markup=False, soft_wrap=True)
+    with connected(context) as client:
+        job = client.submit(said, spread(pictures), idempotency_key=idempotency_key)
+        _tell(client, job, wait=wait, as_json=as_json)
+
+
+def rescore(
+    context: typer.Context,
+    job: JobArgument,
+    labels: Annotated[str, typer.Option(help='Other labels: "a cat,a dog", or @file with one a line.')],
+    template: TemplateOption = None,
+    tag: TagOption = None,
+    wait: WaitOption = False,
+    idempotency_key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score other labels on what a job with the output `embeddings` kept, and print the new job's id."""
+    options: RescoreOptions = {"tags": parse_tags(tag)}
+    if template is not None:
+        options["template"] = template
+    if idempotency_key is not None:
+        options["idempotency_key"] = idempotency_key
+    named = read_labels(labels, status=USAGE)
+    with connected(context) as client:
+        _tell(client, client.rescore(job, named, **options), wait=wait, as_json=as_json)
 
 
 def watch(context: typer.Context, job: JobArgument, as_json: JsonOption = False) -> None:
     """Follow a job to its end; Ctrl-C leaves it running."""
-    with connected(context, as_json=as_json) as client:
+    with connected(context) as client:
         _stay(client, client.job(job), as_json=as_json)
 
 
@@ -92,6 +102,17 @@ def parse_layers(given: str) -> str | dict[str, int] | list[int]:
         return [int(each) for each in given.split(",")]
     except ValueError:
         raise typer.BadParameter('say "all", "every:4" or "0,6,12"', param_hint="--patch-layers") from None
+
+
+def _tell(client: Client, job: Job, *, wait: bool, as_json: bool) -> None:
+    if wait:
+        _stay(client, job, as_json=as_json)
+    elif as_json:
+        print_json(job.raw)
+    else:
+        typer.echo(job.id)
+        if job.waiting_for:
+            notes.print(f"It waits: {job.waiting_for.message}", markup=False, soft_wrap=True)
 
 
 def _stay(client: Client, job: Job, *, as_json: bool) -> None:

@@ -20,8 +20,10 @@ from embedded.process import Service
 from embedded.stack import Stack
 from jobs.blobs import BlobStore
 from jobs.keys import create_key
+from lensqueue_client import Client
 from models import schema
 from models.session import sync_sessions
+from tests.acceptance.clients import Blocking
 from tests.ledger import MODEL, TENANT
 
 if TYPE_CHECKING:
@@ -163,6 +165,19 @@ def service(state_folder: Path) -> Iterator[RunningService]:
         yield running
     finally:
         running.close()
+
+
+@pytest.fixture(params=[Client, Blocking], ids=["sync", "async"])
+def client(request: pytest.FixtureRequest, service: RunningService) -> Iterator[Client]:
+    made = request.param(f"http://127.0.0.1:{service.port}", service.key)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sync_client(service: RunningService) -> Iterator[Client]:
+    with Client(f"http://127.0.0.1:{service.port}", service.key) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

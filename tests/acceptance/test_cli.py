@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from cli.connection import FAILED, INTERRUPTED, PARTIAL, REFUSED, UNREACHABLE, USAGE
+from cli.connection import RETRIES
+from cli.ending import FAILED, INTERRUPTED, PARTIAL, REFUSED, UNREACHABLE, USAGE
 from jobs.keys import create_key
 from models.types import Scope
 from tests.acceptance.conftest import RunningService, free_port
@@ -98,6 +99,9 @@ def test_the_exit_status_tells_how_a_job_ended(shell: Shell, tmp_path: Path) -> 
     bad.write_bytes(b"no picture")
     some = shell.json("submit", *PICTURES, str(bad), "--labels", LABELS, "--wait", status=PARTIAL)
     assert some["progress"]["failed"] == 1
+    again = shell.run("watch", some["id"], status=PARTIAL).stderr
+    assert f"lensqueue results {some['id']}" in again
+    assert f"lensqueue retry {some['id']}" in again
     none = shell.run("submit", str(bad), "--labels", LABELS, "--wait", status=FAILED)
     assert "0 of 1 succeeded, 1 failed" in none.stderr
     shell.run("watch", none.stdout.strip(), status=FAILED)
@@ -120,7 +124,8 @@ def test_a_key_makes_one_job_of_several_submits(shell: Shell) -> None:
         (("submit", PICTURES[0], "--labels", LABELS, "--outputs", "x"), REFUSED, "/options/outputs/0"),
         (("watch", "job_unknown"), REFUSED, "nothing of that id"),
         (("results", f"job_{uuid.uuid4().hex}"), REFUSED, "nothing of that id"),
-        (("results", "job_x", "-o", "file.txt"), USAGE, "*.parquet"),
+        (("results", "job_x", "-o", "file.csv"), USAGE, "*.parquet, *.npz, *.ndjson, *.jsonl or *.json;"),
+        (("submit", "tests/unit", "--labels", LABELS), USAGE, "tests/unit holds no pictures"),
         (("--key", "lq_nobody", "models"), REFUSED, "unknown, revoked or expired"),
         (("--url", f"http://127.0.0.1:{free_port()}", "models"), UNREACHABLE, "lensqueue: "),
         (("--url", "localhost", "models"), USAGE, "no http address"),
@@ -142,6 +147,42 @@ def test_a_refusal_is_one_document_too(shell: Shell) -> None:
     assert shell.json("watch", "job_unknown", status=REFUSED)["error"]["code"] == "not-found"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("submit", PICTURES[0]),
+        ("submit", PICTURES[0], "--labels", "@nowhere.txt"),
+        ("submit", "nowhere.jpg", "--labels", LABELS),
+        ("watch", "--nonsense"),
+        ("watch",),
+        ("nonsense",),
+        ("--url", "localhost", "models"),
+        ("keys", "create", "--name", ""),
+    ],
+)
+def test_what_cannot_be_understood_is_one_document_too(shell: Shell, arguments: tuple[str, ...]) -> None:
+    done = shell.run(*arguments, "--json", status=USAGE)
+    told = json.loads(done.stdout)["error"]
+    assert set(told) == {"code", "message", "status", "request_id", "errors"}
+    assert told["message"]
+    assert done.stderr == ""
+
+
+def test_a_refusal_is_told_once(shell: Shell) -> None:
+    arguments = ("submit", PICTURES[0], "--labels", LABELS, "--outputs", "x")
+    assert shell.run(*arguments, status=REFUSED).stderr.count("/options/outputs/0") == 1
+    assert shell.run(*arguments, "--json", status=REFUSED).stderr == ""
+
+
+def test_where_nothing_answers_it_says_so_at_once_and_what_to_do(shell: Shell) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    *tries, end = shell.run("--url", url, "models", status=UNREACHABLE).stderr.splitlines()
+    assert [url in line and "trying again in" in line for line in tries] == [True] * RETRIES
+    assert url in end
+    assert "make up" in end
+    assert "--url" in end
+
+
 def test_ctrl_c_leaves_a_job_running_and_says_so(shell: Shell) -> None:
     job = shell.run("submit", PICTURES[0], "--labels", LABELS, "--model", NOWHERE)
     assert "It waits: " in job.stderr
@@ -159,6 +200,7 @@ def test_ctrl_c_leaves_a_job_running_and_says_so(shell: Shell) -> None:
 
 
 def test_models_workers_and_queues_are_told(shell: Shell) -> None:
+    submitted(shell)  # a model has a queue from its first job on
     assert MODEL in {model["name"] for model in shell.json("models")["items"]}
     (worker,) = [each for each in shell.json("workers")["items"] if each["state"] == "online"]
     assert worker["model"] == MODEL
@@ -194,15 +236,69 @@ def test_jobs_are_listed_found_by_tag_tried_again_and_deleted(shell: Shell, tmp_
     assert job["id"] not in shell.run("jobs").stdout
 
 
+def test_all_jobs_of_a_filter_are_acted_upon_once_they_are_counted(shell: Shell) -> None:
+    tag = f"run:{uuid.uuid4().hex}"
+    ids = [submitted(shell, "--tag", tag, "--wait") for _ in range(2)]
+    found = ("--state", "succeeded", "--state", "failed", "--tag", tag)
+    assert [each["id"] for each in shell.json("jobs", *found)["items"]] == ids[::-1]
+    unasked = shell.json("jobs", "delete", *found, status=USAGE)["error"]
+    assert unasked["message"] == "2 jobs found; add --yes to delete them"
+    shell.run("jobs", *found, "delete", "--yes", status=USAGE)
+    shell.run("jobs", "delete", "--yes", status=REFUSED)  # it would be all there are
+    again = shell.run("jobs", "retry", *found, "--yes", "--reason", "to see")
+    assert again.stderr == "0 done, 2 skipped\n"
+    deleted = shell.json("jobs", "delete", *found, "--yes")
+    assert (deleted["done"], deleted["skipped"]) == (2, 0)
+    assert shell.json("jobs", "--tag", tag)["items"] == []
+    told = shell.json("jobs", "actions", "--limit", "2")["items"]
+    assert [each["id"] for each in told] == [deleted["id"], again.stdout.strip()]
+    assert "to see" in shell.run("jobs", "actions").stdout
+
+
+def test_other_labels_are_scored_on_what_a_job_kept(shell: Shell) -> None:
+    job = submitted(shell, "--outputs", "embeddings", "--wait")
+    tag = f"run:{uuid.uuid4().hex}"
+    again = shell.json("rescore", job, "--labels", "red heart,blue star", "--tag", tag, "--wait")
+    assert (again["type"], again["state"]) == ("rescore", "succeeded")
+    assert shell.json("results", again["id"])["items"][0]["pooled"]["labels"] == ["red heart", "blue star"]
+    refused = shell.json("rescore", submitted(shell, "--wait"), "--labels", "a", status=REFUSED)["error"]
+    assert refused["code"] == "embeddings-not-kept"
+
+
+def test_a_folder_stands_for_its_pictures(shell: Shell, tmp_path: Path) -> None:
+    for place, picture in enumerate(PICTURES):
+        (tmp_path / f"{place}.jpg").symlink_to(picture)
+    (tmp_path / "notes.txt").write_text("no picture")
+    done = shell.run("submit", str(tmp_path), PICTURES[0], "--labels", LABELS, "--wait")
+    assert "passed over: notes.txt" in done.stderr
+    items = shell.json("results", done.stdout.strip())["items"]
+    assert [item["custom_id"] for item in items] == ["0.jpg", "1.jpg", "2.jpg", Path(PICTURES[0]).name]
+
+
+def test_a_retry_of_what_succeeded_says_how_to_do_all_of_it_again(shell: Shell) -> None:
+    job = submitted(shell, "--wait")
+    assert f"lensqueue retry {job} --scope all" in shell.run("retry", job, status=REFUSED).stderr
+    again = shell.json("retry", job, "--scope", "all")
+    assert again["progress"]["total"] == 3
+
+
 def test_a_job_is_reproduced_from_a_folder(shell: Shell, tmp_path: Path) -> None:
     job = submitted(shell, "--wait")
     body = json.loads(shell.run("reproduce", job).stdout)
     assert body["labels"] == LABELS.split(",")
     folder = tmp_path / "reproduced"
-    shell.run("reproduce", job, "-o", str(folder))
+    said = shell.run("reproduce", job, "-o", str(folder)).stderr
+    assert f"python {folder / 'reproduce.py'} PICTURE {SAMPLES.parents[1] / 'checkpoint'}" in said
     assert json.loads((folder / "request.json").read_text()) == body
     compile((folder / "reproduce.py").read_text(), "reproduce.py", "exec")
     assert json.loads((folder / "provenance.json").read_text())["model"] == MODEL
+
+
+def test_a_job_without_labels_has_no_script_and_is_told_so(shell: Shell, tmp_path: Path) -> None:
+    job = shell.run("submit", PICTURES[0], "--type", "embedding", "--wait").stdout.strip()
+    said = shell.run("reproduce", job, "-o", str(tmp_path)).stderr
+    assert "There is no script" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["provenance.json", "request.json"]
 
 
 @pytest.mark.parametrize("end", ["parquet", "npz", "ndjson", "json"])
@@ -226,6 +322,7 @@ def test_the_doctor_finds_a_running_service_well(shell: Shell) -> None:
     told = shell.json("doctor")
     failed = [finding for finding in told["findings"] if finding["level"] == "fail"]
     assert (told["healthy"], failed) == (True, [])
+    assert shell.run("doctor").stdout.splitlines()[-1].startswith(("All is well", "Nothing has to be mended"))
     checks = {finding["check"]: finding["found"] for finding in told["findings"]}
     assert checks["database"].startswith("Postgres ")
     assert checks[f"workers of {MODEL}"] == "1 online"
@@ -247,6 +344,7 @@ def test_the_doctor_says_what_to_do_about_what_is_not_well(shell: Shell, tmp_pat
     assert all(finding["remedy"] for finding in told["findings"] if finding["level"] != "ok")
     said = shell.run("doctor", "--model", NOWHERE, status=FAILED, **env).stdout
     assert "-> " in said
+    assert "5 to be mended before the service works" in said
 
 
 def test_help_tells_the_exit_statuses() -> None:

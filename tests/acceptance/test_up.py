@@ -6,6 +6,8 @@ import re
 import shutil
 import signal
 import stat
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,8 @@ import pytest
 from PIL import Image
 
 from tests.acceptance.conftest import free_port
-from tests.acceptance.standing import ROOT, Up, run
+from tests.acceptance.standing import ROOT, Up, lensqueue, run
+from tests.ledger import MODEL
 
 
 def assert_gone(processes: list[psutil.Process], seconds: float = 5) -> None:
@@ -66,6 +69,44 @@ def test_a_model_that_cannot_be_served_is_refused(tmp_path: Path, model: str, sa
     refused = run("up", "--state", str(tmp_path / "state"), "--port", str(free_port()), "--model", model)
     assert refused.returncode == 1
     assert said in refused.stderr
+
+
+def test_another_worker_finds_the_service_of_the_folder_it_is_started_in(up: Up, tmp_path: Path) -> None:
+    key = (up.state / "api-key").read_text().strip()
+    client = httpx.Client(
+        base_url=f"http://127.0.0.1:{up.port}", headers={"Authorization": f"Bearer {key}"}, timeout=30
+    )
+
+    def online() -> int:
+        told = client.get("/v1/workers").raise_for_status().json()["items"]
+        return sum(worker["state"] == "online" for worker in told)
+
+    (tmp_path / ".lensqueue").symlink_to(up.state)
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'client' / 'src'}"}
+    other = subprocess.Popen([*lensqueue("worker"), "--model", MODEL], cwd=tmp_path, env=env)
+    try:
+        until = time.monotonic() + 90
+        while online() < 2:
+            assert other.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.2)
+    finally:
+        other.terminate()
+        other.wait(timeout=60)
+
+
+def test_a_worker_without_a_service_says_where_it_looks_and_what_to_do(tmp_path: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("LENSQUEUE_")}
+    env["PYTHONPATH"] = f"{ROOT}:{ROOT / 'client' / 'src'}"
+    worker = [*lensqueue("worker"), "--model", MODEL]
+    with subprocess.Popen(worker, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr is not None
+        said = waiting.stderr.readline()
+        waiting.kill()  # it waits for a database
+    assert "start `lensqueue up`" in said
+    assert "LENSQUEUE_DATABASE_URL" in said
+    named = run("worker", "--model", MODEL, "--state", str(tmp_path))
+    assert (named.returncode, f"nothing runs on {tmp_path}" in named.stderr) == (1, True)
 
 
 def test_what_dies_is_restarted_and_jobs_survive_a_stop(up: Up) -> None:

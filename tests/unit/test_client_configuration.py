@@ -40,6 +40,11 @@ def test_what_is_given_goes_before_the_environment_and_that_before_the_folder(
     assert configure("http://given").url == "http://given"
 
 
+@pytest.mark.parametrize("end", ["/", "/v1", "/v1/"])
+def test_the_version_may_stand_in_the_address(folder: Path, end: str) -> None:
+    assert configure("http://given/below" + end).url == "http://given/below"
+
+
 def test_nothing_is_written_of_results_that_are_refused() -> None:
     def refused() -> Iterator[Item]:
         yield from iter(ask, None)

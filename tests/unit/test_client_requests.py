@@ -13,7 +13,17 @@ from typing import Any
 import httpx
 import pytest
 
-from lensqueue_client import AsyncClient, Client, Retries, UnavailableError, WaitTimeoutError, flows
+from lensqueue_client import (
+    ActionTimeoutError,
+    AsyncClient,
+    Client,
+    LensqueueError,
+    Retries,
+    UnavailableError,
+    WaitTimeoutError,
+    flows,
+    submissions,
+)
 
 JOB = "job_" + "0" * 32
 ALONE = httpx.Limits(max_connections=1)
@@ -185,3 +195,56 @@ def test_a_wait_for_a_job_that_was_never_seen_ends_in_its_time_too() -> None:
         client.wait(JOB, timeout=50)
 
     assert len(asked) == 1
+
+
+def refuses(retries: list[tuple[str, float]]) -> tuple[Callable[[LensqueueError, float], object], str]:
+    """What listens to retries, and an address where nobody does: the discard port."""
+    return lambda failure, after_s: retries.append((failure.code, after_s)), "http://127.0.0.1:9/below"
+
+
+def test_whoever_listens_hears_of_every_retry_and_the_end_names_the_address() -> None:
+    heard: list[tuple[str, float]] = []
+    tell, url = refuses(heard)
+    with (
+        Client(url, KEY, retries=Retries(times=2, first_s=0.01), on_retry=tell) as client,
+        pytest.raises(UnavailableError, match=r"nothing answers at http://127\.0\.0\.1:9: "),
+    ):
+        client.models()
+    assert [code for code, _ in heard] == ["unreachable"] * 2
+
+
+def test_whoever_listens_hears_of_every_retry_with_asyncio() -> None:
+    heard: list[tuple[str, float]] = []
+    tell, url = refuses(heard)
+
+    async def run() -> None:
+        async with AsyncClient(url, KEY, retries=Retries(times=1, first_s=0.01), on_retry=tell) as client:
+            await client.models()
+
+    with pytest.raises(UnavailableError):
+        asyncio.run(run())
+    assert [code for code, _ in heard] == ["unreachable"]
+
+
+def test_an_action_is_looked_at_until_it_has_ended_or_the_time_is_over() -> None:
+    asked = []
+
+    def answer(_: BaseHTTPRequestHandler) -> Answer:
+        asked.append(1)
+        ended = "2026-03-01T12:00:00Z" if len(asked) == 3 else None
+        told = {"id": "act_1", "action": "delete", "state": "running", "matched": 4, "done": len(asked)}
+        return 200, {}, json.dumps({**told, "ended_at": ended}).encode()
+
+    with service(answer) as url, Client(url, KEY) as client:
+        with pytest.raises(ActionTimeoutError, match="1 of 4 jobs") as caught:
+            client.wait_for_action("act_1", timeout=0)
+        assert (caught.value.action.id, caught.value.action.ended) == ("act_1", False)
+        assert client.wait_for_action("act_1").done == 3
+
+
+def test_a_single_label_or_text_is_one_and_not_its_letters() -> None:
+    direction = {"name": "rather a ring", "positive": "a ring", "negative": "a square"}
+    assert submissions.lens([], "cyan ring", None, {}).json["labels"] == ["cyan ring"]
+    assert submissions.lens([], direction, None, {}).json["labels"] == [direction]
+    assert submissions.rescore(JOB, "cyan ring", {}).json["labels"] == ["cyan ring"]
+    assert submissions.embedding([], "a ring", None, {}).json["input"] == {"texts": ["a ring"]}

@@ -1,9 +1,11 @@
 """A client of Lensqueue: submit pictures, wait, fetch what each layer of SigLIP sees, as numpy arrays."""
 
+from lensqueue_client.actions import Action
 from lensqueue_client.arrays import JobArrays
 from lensqueue_client.asynchronous import AsyncClient
 from lensqueue_client.client import Client
 from lensqueue_client.errors import (
+    ActionTimeoutError,
     AuthenticationError,
     ConfigurationError,
     ConflictError,
@@ -29,6 +31,8 @@ from lensqueue_client.pictures import Picture
 from lensqueue_client.reproduction import Reproduction
 
 __all__ = [
+    "Action",
+    "ActionTimeoutError",
     "AsyncClient",
     "AuthenticationError",
     "Client",

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lensqueue_client.actions import Action, JobFilter, Verb
     from lensqueue_client.arrays import JobArrays
     from lensqueue_client.calls import Call
+    from lensqueue_client.errors import LensqueueError
     from lensqueue_client.items import Item
     from lensqueue_client.jobs import Job
     from lensqueue_client.models import Model, Queue, Worker
     from lensqueue_client.reproduction import Reproduction
-    from lensqueue_client.submissions import EmbeddingOptions, Label, LensOptions, RescoreOptions
+    from lensqueue_client.submissions import EmbeddingOptions, Labels, LensOptions, RescoreOptions
 
 Result = TypeVar("Result")
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
@@ -42,6 +44,7 @@ PAGE_ITEMS = 100
 class AsyncClient:
     """Submit, wait, fetch. Address and key are given, or found as `configure` says.
 
+    `on_retry` hears why something is about to be sent again, and in how many seconds.
     To be used in a `with`, or closed. Not for several threads that also close it; else it may be shared.
     """
 
@@ -52,10 +55,12 @@ class AsyncClient:
         *,
         timeout: httpx.Timeout | float = TIMEOUT,
         retries: Retries | None = None,
+        on_retry: Callable[[LensqueueError, float], object] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         found = configure(base_url, api_key)
         self._retries = retries or Retries()
+        self._on_retry = on_retry
         self._http = httpx.AsyncClient(
             base_url=found.url, headers=found.headers(), timeout=timeout, transport=transport
         )
@@ -63,7 +68,7 @@ class AsyncClient:
     async def submit_lens(
         self,
         images: Iterable[Picture] | Picture,
-        labels: Sequence[Label],
+        labels: Labels,
         model: str | None = None,
         **options: Unpack[LensOptions],
     ) -> Job:
@@ -74,16 +79,14 @@ class AsyncClient:
         self,
         images: Iterable[Picture] | Picture = (),
         *,
-        texts: Sequence[str] = (),
+        texts: Sequence[str] | str = (),
         model: str | None = None,
         **options: Unpack[EmbeddingOptions],
     ) -> Job:
         """Queue embeddings of pictures or of texts."""
         return await self._send(submissions.embedding(images, texts, model, options))
 
-    async def rescore(
-        self, job: Job | str, labels: Sequence[Label], **options: Unpack[RescoreOptions]
-    ) -> Job:
+    async def rescore(self, job: Job | str, labels: Labels, **options: Unpack[RescoreOptions]) -> Job:
         """Queue other labels on what a job kept by the output `embeddings`: no forward pass."""
         return await self._send(submissions.rescore(job, labels, options))
 
@@ -215,7 +218,7 @@ class AsyncClient:
                         file.finish()
             except httpx.TransportError as error:
                 if number == self._retries.times:
-                    raise unreachable(error, str(response.request.url)) from error
+                    raise unreachable(error) from error
             if file.is_whole:
                 break
         return file.target
@@ -251,6 +254,52 @@ class AsyncClient:
     async def delete(self, job: Job | str) -> None:
         """Delete a job that ended, with its results."""
         await self._send(calls.delete_job(job))
+
+    async def count_jobs(self, action: Verb, **jobs: Unpack[JobFilter]) -> int:
+        """How many jobs an action would be about; nothing is done."""
+        return await self._send(calls.count_jobs(action, jobs))
+
+    async def act_on_jobs(
+        self,
+        action: Verb,
+        expected_count: int,
+        *,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
+        **jobs: Unpack[JobFilter],
+    ) -> Action:
+        """Have all jobs that a filter finds cancelled, tried again or deleted, in the background.
+
+        Raises:
+            ConflictError: they are not `expected_count`, as `count_jobs` told, by now.
+        """
+        return await self._send(calls.create_action(action, jobs, expected_count, reason, idempotency_key))
+
+    async def action(self, action: Action | str) -> Action:
+        """An action as it is now."""
+        return await self._send(calls.get_action(action))
+
+    async def actions(self, *, page_size: int = PAGE_ITEMS) -> AsyncIterator[Action]:
+        """Actions, newest first, page by page."""
+        token: str | None = None
+        while True:
+            page = await self._send(calls.list_actions(page_size, token))
+            for each in page.items:
+                yield each
+            if (token := page.token) is None:
+                return
+
+    async def wait_for_action(
+        self,
+        action: Action | str,
+        timeout: float | None = None,  # noqa: ASYNC109 - nothing is cancelled
+    ) -> Action:
+        """The action once each of its jobs is done or skipped.
+
+        Raises:
+            ActionTimeoutError: it was not in the time given; it goes on.
+        """
+        return await self._run(flows.wait_for_action(action, timeout))
 
     async def upload(self, images: Iterable[Picture] | Picture) -> list[str]:
         """Keep pictures, to be named in many jobs; their ids, in order.
@@ -313,6 +362,8 @@ class AsyncClient:
         try:
             step = next(flow)
             while True:
+                if step.failure and self._on_retry:
+                    self._on_retry(step.failure, step.after_s)
                 await asyncio.sleep(step.after_s)
                 try:
                     response = await self._http.send(step.call.request(self._http), stream=step.call.stream)

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import httpx
 
+from lensqueue_client.actions import Action, JobFilter, Verb, action_of, body_of
 from lensqueue_client.errors import LensqueueError
 from lensqueue_client.items import Item, item_of
 from lensqueue_client.jobs import Job, job_of
@@ -94,7 +95,7 @@ def read_job(response: httpx.Response) -> Job:
 
 
 def id_of(thing: Any) -> str:
-    """The id of a job or worker, given itself or by its id."""
+    """The id of a job, action or worker, given itself or by its id."""
     return str(getattr(thing, "id", thing))
 
 
@@ -156,6 +157,40 @@ def retry_job(job: Job | str, scope: str, key: str | None) -> Call[Job]:
 def delete_job(job: Job | str) -> Call[None]:
     """Delete a job that ended."""
     return Call("DELETE", job_path(job), read_nothing, gone_is_done=True)
+
+
+def count_jobs(verb: Verb, jobs: JobFilter) -> Call[int]:
+    """How many jobs an action would be about; nothing is done."""
+    body = body_of(verb, jobs, dry_run=True)
+    return Call("POST", "/v1/job-actions", lambda response: int(read_json(response)["count"]), json=body)
+
+
+def create_action(
+    verb: Verb, jobs: JobFilter, expected_count: int, reason: str | None, key: str | None
+) -> Call[Action]:
+    """Act on all jobs that a filter finds; never twice, by a key of its own if none is given."""
+    return Call(
+        "POST",
+        "/v1/job-actions",
+        read_action,
+        headers={"Idempotency-Key": key or str(uuid4())},
+        json=body_of(verb, jobs, expected_count=expected_count, reason=reason),
+    )
+
+
+def get_action(action: Action | str) -> Call[Action]:
+    """Look how far an action is."""
+    return Call("GET", f"/v1/job-actions/{quote(id_of(action), safe='')}", read_action)
+
+
+def list_actions(limit: int, token: str | None) -> Call[Page[Action]]:
+    """A page of actions."""
+    return _page("/v1/job-actions", {"limit": limit}, token, action_of)
+
+
+def read_action(response: httpx.Response) -> Action:
+    """The answered action."""
+    return action_of(read_json(response))
 
 
 def get_request(job: Job | str) -> Call[Mapping[str, Any]]:

@@ -34,7 +34,8 @@ def configure(url: str | None = None, key: str | None = None) -> Configuration:
     Raises:
         ConfigurationError: there is no key, or the address is none.
     """
-    url = address(url)
+    # paths begin with the version, which people copy with the address
+    url = address(url).rstrip("/").removesuffix("/v1")
     key = key or os.environ.get("LENSQUEUE_API_KEY") or _kept(KEY_FILE)
     if not key:
         raise ConfigurationError(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import httpx
-
+    from lensqueue_client.actions import Action
     from lensqueue_client.jobs import Job
 
 MAX_TEXT = 500
@@ -106,6 +107,16 @@ class WaitTimeoutError(LensqueueError, TimeoutError):
         self.job = job
 
 
+class ActionTimeoutError(LensqueueError, TimeoutError):
+    """The action did not end in the time that was given; it goes on, `action` is as it was last seen."""
+
+    def __init__(self, action: Action) -> None:
+        """Say how far it is."""
+        seen = action.done + action.skipped
+        super().__init__(f"{action.id}: {seen} of {action.matched} jobs in time", code="wait-timeout")
+        self.action = action
+
+
 _BY_STATUS: dict[int, type[LensqueueError]] = {
     401: AuthenticationError,
     403: PermissionDeniedError,
@@ -135,9 +146,13 @@ def error_of(response: httpx.Response) -> LensqueueError:
     )
 
 
-def unreachable(error: httpx.TransportError, url: str) -> UnreachableError:
+def unreachable(error: httpx.TransportError) -> UnreachableError:
     """The error that a lost or refused connection is."""
-    found = UnreachableError(f"{url}: {str(error) or type(error).__name__}", code="unreachable")
+    url = error.request.url
+    where = f"{url.scheme}://{url.netloc.decode('ascii')}"
+    is_deaf = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+    what = "nothing answers at" if is_deaf else "no whole answer came from"
+    found = UnreachableError(f"{what} {where}: {str(error) or type(error).__name__}", code="unreachable")
     found.__cause__ = error
     return found
 

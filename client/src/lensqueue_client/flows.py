@@ -18,10 +18,18 @@ import httpx
 
 from lensqueue_client import calls
 from lensqueue_client.calls import Call
-from lensqueue_client.errors import LensqueueError, WaitTimeoutError, error_of, seconds, unreachable
+from lensqueue_client.errors import (
+    ActionTimeoutError,
+    LensqueueError,
+    WaitTimeoutError,
+    error_of,
+    seconds,
+    unreachable,
+)
 from lensqueue_client.pictures import size_of
 
 if TYPE_CHECKING:
+    from lensqueue_client.actions import Action
     from lensqueue_client.downloads import Download
     from lensqueue_client.jobs import Job
     from lensqueue_client.pictures import Part
@@ -37,6 +45,8 @@ READ_SHARE: Final = 0.8
 """Of the time that an answer may take, a poll is held for so much."""
 NEWS_SECONDS: Final = 0.2
 """Between two polls that brought news: a callback need not hear of every item."""
+LOOK_SECONDS: Final = (0.2, 5.0)
+"""Between two looks at an action: at first, and at most."""
 UPLOAD_PICTURES: Final = 100
 UPLOAD_BYTES: Final = 64 * 1024 * 1024
 """Of one request, unless a single picture has more: the service takes four times as much."""
@@ -51,6 +61,8 @@ class Send:
 
     call: Call[Any]
     after_s: float = 0.0
+    failure: LensqueueError | None = None
+    """Why it is sent again."""
 
 
 Flow = Generator[Send, httpx.Response, Result]
@@ -97,12 +109,12 @@ def attempt(
 
     Whatever is sent may be sent again: what creates something has an Idempotency-Key, the same each time.
     """
+    failure: LensqueueError | None = None
     for number in itertools.count():
-        failure: LensqueueError
         try:
-            response = yield Send(call, after_s)
+            response = yield Send(call, after_s, failure)
         except httpx.TransportError as error:
-            failure = unreachable(error, call.path)
+            failure = unreachable(error)
             if isinstance(error, _HOPELESS):
                 raise failure from error
         else:
@@ -187,6 +199,24 @@ def wait(
         if on_progress:
             on_progress(seen)
             after_s = max(after_s, NEWS_SECONDS)
+    return seen
+
+
+def wait_for_action(action: Action | str, timeout_s: float | None) -> Flow[Action]:
+    """The action once it has come to the last of its jobs; looked at more and more seldom.
+
+    Raises:
+        ActionTimeoutError: it has not, in the time given.
+    """
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    pause_s, longest_s = LOOK_SECONDS
+    call = calls.get_action(action)
+    seen = call.read((yield from attempt(call, PATIENT, deadline=deadline)))
+    while not seen.ended:
+        if time.monotonic() + pause_s > deadline:
+            raise ActionTimeoutError(seen)
+        seen = call.read((yield from attempt(call, PATIENT, pause_s, deadline, ActionTimeoutError(seen))))
+        pause_s = min(pause_s * 1.5, longest_s)
     return seen
 
 

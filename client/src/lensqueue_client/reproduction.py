@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 LOCAL: Final = "local:"
 """So begins the revision of a checkpoint that is a folder of whoever runs the service."""
 
+ON_HUB: Final = "(sys.argv[2], None) if len(sys.argv) > 2 else ({model}, {revision})"
+IN_FOLDER: Final = "(sys.argv[2], None) if len(sys.argv) > 2 else sys.exit({said})"
+
 SCRIPT: Final = """\
-# The last layer of one picture by plain transformers: python {name} PICTURE [CHECKPOINT_FOLDER]
+# The last layer of one picture by plain transformers: python {name} PICTURE {folder}
 import json, sys
 import torch
 from PIL import Image, ImageOps
 from transformers import AutoTokenizer, SiglipImageProcessorPil, SiglipModel
 
 LABELS = {labels}  # name, prompts, and those that a direction leads away from
-source, revision = (sys.argv[2], None) if len(sys.argv) > 2 else ({model}, {revision})
+source, revision = {source}
 model = SiglipModel.from_pretrained(source, revision=revision, dtype=torch.float32).eval()
 tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
 processor = SiglipImageProcessorPil.from_pretrained(source, revision=revision)
@@ -58,6 +61,9 @@ class Reproduction:
     body: Mapping[str, Any]
     provenance: Mapping[str, Any]
     script: str | None
+    model: str
+    local: bool
+    """Whether the checkpoint is a folder of whoever runs the service, which the script must be told."""
 
 
 def reproduction_of(job: Job, body: Mapping[str, Any]) -> Reproduction:
@@ -67,13 +73,15 @@ def reproduction_of(job: Job, body: Mapping[str, Any]) -> Reproduction:
     template = (body.get("options") or {}).get("template") or provenance.get("template") or "{}"
     prompts = list(_prompts(labels, template))
     revision = provenance.get("revision")
-    script = SCRIPT.format(
-        name="reproduce.py",
-        labels=json.dumps(prompts),
-        model=json.dumps(job.model),
-        revision=repr(None if revision is None or revision.startswith(LOCAL) else revision),
-    )
-    return Reproduction(body, provenance, script if prompts else None)
+    local = revision is not None and revision.startswith(LOCAL)
+    if local:
+        said = f"say which folder holds {job.model}: it is on no hub"
+        source = IN_FOLDER.format(said=json.dumps(said))
+    else:
+        source = ON_HUB.format(model=json.dumps(job.model), revision=repr(revision))
+    folder = "CHECKPOINT_FOLDER" if local else "[CHECKPOINT_FOLDER]"
+    script = SCRIPT.format(name="reproduce.py", folder=folder, labels=json.dumps(prompts), source=source)
+    return Reproduction(body, provenance, script if prompts else None, job.model, local)
 
 
 def _prompts(labels: Iterable[Any], template: str) -> Iterable[tuple[str, list[str], list[str]]]:

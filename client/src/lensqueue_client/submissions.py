@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Label = str | Mapping[str, Any]
 """A text, or an object with a name: prompts, the ends of a direction, or a vector."""
+Labels = Sequence[Label] | Label
+"""Some of them, or a single one as it is."""
 Layers = Literal["all"] | Mapping[str, int] | Sequence[int]
 """All of them, `{"every": 4}`, or a list."""
 
@@ -65,23 +67,26 @@ _OF_JOB = frozenset(JobOptions.__annotations__)
 
 
 def lens(
-    images: Iterable[Picture] | Picture, labels: Sequence[Label], model: str | None, options: LensOptions
+    images: Iterable[Picture] | Picture, labels: Labels, model: str | None, options: LensOptions
 ) -> Call[Job]:
     """A logit lens."""
-    return _submit("logit_lens", model, options, {"labels": list(labels)}, parts_of(images))
+    return _submit("logit_lens", model, options, {"labels": _many(labels)}, parts_of(images))
 
 
 def embedding(
-    images: Iterable[Picture] | Picture, texts: Sequence[str], model: str | None, options: EmbeddingOptions
+    images: Iterable[Picture] | Picture,
+    texts: Sequence[str] | str,
+    model: str | None,
+    options: EmbeddingOptions,
 ) -> Call[Job]:
     """Embeddings of pictures or texts."""
-    inputs = {"input": {"texts": list(texts)}} if texts else {}
+    inputs = {"input": {"texts": _many(texts)}} if texts else {}
     return _submit("embedding", model, options, inputs, parts_of(images))
 
 
-def rescore(job: Job | str, labels: Sequence[Label], options: RescoreOptions) -> Call[Job]:
+def rescore(job: Job | str, labels: Labels, options: RescoreOptions) -> Call[Job]:
     """Other labels on the embeddings that a job kept."""
-    said = {"labels": list(labels), "input": {"from_job": id_of(job)}}
+    said = {"labels": _many(labels), "input": {"from_job": id_of(job)}}
     return _submit("rescore", None, options, said, [])
 
 
@@ -93,6 +98,11 @@ def raw(body: Mapping[str, Any], images: Iterable[Picture] | Picture, key: str |
 def dry_run(body: Mapping[str, Any]) -> Call[dict[str, Any]]:
     """What a body would cost; nothing is made."""
     return Call("POST", "/v1/jobs", read_json, {"dry_run": "true"}, json=dict(body))
+
+
+def _many(given: Labels) -> list[Label]:
+    # a text is a sequence too, of its letters
+    return [given] if isinstance(given, str | Mapping) else list(given)
 
 
 def _submit(
