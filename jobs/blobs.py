@@ -4,8 +4,8 @@ import errno
 import fcntl
 import hashlib
 import os
-import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -78,26 +78,29 @@ class BlobStore:
             BlobStoreFullError: the disk or its quota is full.
             BlobStoreMissingError: the store is not there; written beside it, nobody would find it again.
         """
-        self.check()
-        drafts = self.folder / DRAFTS
+        draft = self.folder / DRAFTS / uuid.uuid4().hex
         try:
-            self._make_folder(drafts)
-            self._make_folder(target.parent)
-            with tempfile.NamedTemporaryFile(dir=drafts, delete=False) as draft:
-                try:
-                    for part in parts:
-                        draft.write(part)
-                    draft.flush()
-                    os.fsync(draft.fileno())
-                    Path(draft.name).rename(target)
-                except BaseException:
-                    Path(draft.name).unlink(missing_ok=True)
-                    raise
-            _sync_folder(target.parent)
-        except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            self._write(draft, target, parts)
+        except BaseException as error:
+            draft.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise BlobStoreFullError from error
             raise
+
+    def _write(self, draft: Path, target: Path, parts: Iterable[bytes]) -> None:
+        # every look at the disk lets go of the interpreter, and waits to have it again: first without a look
+        try:
+            _write_synced(draft, parts)
+            draft.rename(target)
+        except FileNotFoundError:
+            self.check()
+            self._make_folder(draft.parent)
+            self._make_folder(target.parent)
+            if not draft.exists():
+                # it was not begun: no part is gone
+                _write_synced(draft, parts)
+            draft.rename(target)
+        _sync_folder(target.parent)
 
     def remove(self, tenant: str, sha256: str, *, untouched: timedelta) -> bool:
         """Remove bytes that nobody stored for a while; False, and they stay, when somebody has."""
@@ -139,8 +142,22 @@ class BlobStore:
         return self.room(tenant) / sha256[:2] / sha256
 
 
+def _write_synced(draft: Path, parts: Iterable[bytes]) -> None:
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        for part in parts:
+            left = memoryview(part).cast("B")
+            while left:
+                left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _touch(target: Path) -> bool:
     """Whether the file is there; it counts as stored just now."""
+    if not target.exists():
+        return False
     try:
         # the lock: between looking at a file's time and removing it, nobody may touch it
         with _locked(target.parent, fcntl.LOCK_SH):

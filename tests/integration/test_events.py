@@ -349,7 +349,7 @@ def test_for_a_client_that_does_not_read_no_events_are_made(
         nonlocal pages
         pages += "job_events" in given[2]
 
-    event.listen(app.state.services.sessions.kw["bind"].sync_engine, "before_cursor_execute", count)
+    event.listen(app.state.services.engine.sync_engine, "before_cursor_execute", count)
     with socket.socket() as slow:
         # before it connects: what the kernel holds for it is not to grow
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)

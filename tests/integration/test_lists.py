@@ -130,7 +130,7 @@ def test_a_list_that_cannot_be_is_refused(api: TestClient, query: dict[str, Any]
 def test_a_page_costs_as_many_statements_as_a_poll(api: TestClient) -> None:
     jobs = [submit(api) for _ in range(5)]
     seen: list[str] = []
-    engine = api.app.state.services.sessions.kw["bind"].sync_engine  # type: ignore[attr-defined]  # FastAPI's
+    engine = api.app.state.services.engine.sync_engine  # type: ignore[attr-defined]  # FastAPI's
     event.listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
 
     def cost(link: str) -> int:
