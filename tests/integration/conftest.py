@@ -12,6 +12,7 @@ from api.settings import ApiSettings
 from jobs.blobs import BlobStore
 from jobs.keys import create_key
 from tests.ledger import MODEL, TENANT
+from tests.receiver import Receiver
 from worker.heartbeat import Heartbeat
 
 
@@ -40,3 +41,9 @@ def heartbeat(sessions: sessionmaker[Session]) -> Iterator[Heartbeat]:
     beating = Heartbeat(sessions, uuid.uuid4(), every_seconds=0.05)
     yield beating
     beating.stop()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver.listening() as listening:
+        yield listening

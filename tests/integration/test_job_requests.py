@@ -11,9 +11,9 @@ from api.routes import job_requests
 from api.schemas.ids import endpoint_id
 from jobs import recovery
 from models.types import Priority
+from tests.deliveries import add_endpoint
 from tests.faults import change, do, judge, report_crash
 from tests.integration.test_bad_requests import assert_problem
-from tests.integration.test_deliveries import add_endpoint
 from tests.ledger import claim, submit_texts
 
 Sessions = sessionmaker[Session]

@@ -10,8 +10,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import deliveries, outlook, queries, transitions
+from tests.deliveries import add_endpoint
 from tests.faults import change
-from tests.integration.test_deliveries import add_endpoint
 from tests.ledger import MODEL, WORKER, scalar, submit_texts
 
 Sessions = sessionmaker[Session]
