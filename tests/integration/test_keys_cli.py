@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 from typer.testing import CliRunner, Result
 
-from cli.keys import app
+from cli.main import app
 from embedded.stack import Stack
 from jobs.keys import KEY, hash_key
 from models import schema
@@ -24,7 +24,7 @@ VARIABLE = "LENSQUEUE_DATABASE_URL"
 
 def run(*arguments: str, url: str | None = None) -> Result:
     """Run it in this process; without a URL there is none in the environment."""
-    return CliRunner().invoke(app, arguments, env={VARIABLE: url, "COLUMNS": "80"})
+    return CliRunner().invoke(app, ["keys", *arguments], env={VARIABLE: url, "COLUMNS": "80"})
 
 
 def read_json(*arguments: str, url: str | None = None) -> Any:
