@@ -20,7 +20,7 @@ async def refuse_unknown_query(request: Request) -> None:
         InvalidRequestError: it has some.
     """
     route = request.scope["route"]
-    if not request.url.query or not isinstance(route, APIRoute):
+    if not request.scope["query_string"] or not isinstance(route, APIRoute):
         return
     known = set(_names(route))
     unknown = next((name for name in request.query_params if name not in known), None)

@@ -13,16 +13,20 @@ def bar(title: str) -> Progress:
 
 
 def follow(client: Client, job: Job | str, title: str = "Job", timeout: float | None = None) -> Job:
-    """The job once it has ended, with a bar meanwhile."""
-    if not notes.is_terminal:
-        return client.wait(job, timeout)
+    """The job once it has ended; a bar meanwhile, and a line whenever it waits for something else."""
+    told: str | None = None
     with bar(title) as shown:
         task = shown.add_task("", total=None)
 
         def tell(seen: Job) -> None:
+            nonlocal told
             progress = seen.progress
             settled = progress.succeeded + progress.failed + progress.dropped
             shown.update(task, total=progress.total, completed=settled)
+            waits_for = None if seen.waiting_for is None else seen.waiting_for.message
+            if waits_for is not None and waits_for != told:
+                notes.print(f"{seen.id} waits: {waits_for}", markup=False, soft_wrap=True)
+            told = waits_for
 
         return client.wait(job, timeout, tell)
 
@@ -39,7 +43,10 @@ def say_end(job: Job) -> None:
     why = f": {job.error.message}" if job.error else ""
     notes.print(f"{job.id} {job.state}; {', '.join([counts, *others])}{why}", markup=False, soft_wrap=True)
     if others:
-        notes.print(
-            f"See why with `lensqueue results {job.id}`; try those again with `lensqueue retry {job.id}`.",
-            soft_wrap=True,
-        )
+        again = f"; try those again with `lensqueue retry {job.id}`" if _may_succeed(job) else ""
+        notes.print(f"See why with `lensqueue results {job.id}`{again}.", soft_wrap=True)
+
+
+def _may_succeed(job: Job) -> bool:
+    # of one that succeeded in part, only its items know
+    return job.error is None or job.error.retryable

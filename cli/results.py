@@ -14,7 +14,7 @@ from cli.connection import JobArgument, JsonOption, connected
 from cli.console import console, notes
 from cli.ending import USAGE, CommandError, print_json
 from cli.listing import print_rows
-from lensqueue_client import Client, Item
+from lensqueue_client import Client, Item, Job
 from lensqueue_client.downloads import FORMATS
 
 SHOWN_ITEMS = 50
@@ -45,6 +45,7 @@ def results(
                 print_json(told)
             else:
                 notes.print(f"{told['path']}: {told['bytes']} bytes", markup=False, soft_wrap=True)
+            _say_unless_whole(client.job(job))
             return
         items = client.results(job)
         if as_json:
@@ -54,6 +55,15 @@ def results(
         else:
             for item in items:
                 typer.echo(json.dumps(item.raw, ensure_ascii=False))
+        _say_unless_whole(client.job(job))
+
+
+def _say_unless_whole(job: Job) -> None:
+    progress = job.progress
+    settled = progress.succeeded + progress.failed
+    if settled < progress.total:
+        so_far = "" if job.done else " so far"
+        notes.print(f"{job.id} is {job.state}: {settled} of {progress.total} items{so_far}.", soft_wrap=True)
 
 
 def write_items(items: Iterable[Item], file: TextIO) -> None:

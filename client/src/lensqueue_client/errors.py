@@ -103,7 +103,8 @@ class WaitTimeoutError(LensqueueError, TimeoutError):
     def __init__(self, job: Job) -> None:
         """Say how far it is."""
         done = job.progress.succeeded + job.progress.failed + job.progress.dropped
-        super().__init__(f"{job.id}: {done} of {job.progress.total} items in time", code="wait-timeout")
+        why = f"; it waits: {job.waiting_for.message}" if job.waiting_for else ""
+        super().__init__(f"{job.id}: {done} of {job.progress.total} items in time{why}", code="wait-timeout")
         self.job = job
 
 
