@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 
 from jobs.errors import BlobMissingError, BlobStoreFullError, BlobStoreMissingError
@@ -128,8 +129,7 @@ class BlobStore:
 
     def room(self, tenant: str) -> Path:
         """The folder of all that is a tenant's."""
-        # a tenant's name is the operator's text: its hash is a safe folder name
-        return self.folder / hashlib.sha256(tenant.encode()).hexdigest()[:16]
+        return _room(self.folder, tenant)
 
     def _make_folder(self, folder: Path) -> None:
         # never the store itself: where it is gone, a volume is not mounted
@@ -140,6 +140,12 @@ class BlobStore:
 
     def _path(self, tenant: str, sha256: str) -> Path:
         return self.room(tenant) / sha256[:2] / sha256
+
+
+@lru_cache
+def _room(folder: Path, tenant: str) -> Path:
+    # a tenant's name is the operator's text: its hash is a safe folder name
+    return folder / hashlib.sha256(tenant.encode()).hexdigest()[:16]
 
 
 def _write_synced(draft: Path, parts: Iterable[bytes]) -> None:
