@@ -126,11 +126,13 @@ def admit(
     if reserve_as is not None:
         # before the flow: of two models, two large jobs would not see each other
         reservations.wait_turn(database, tenant)
+    # before the charge, which may be committed as it is made: nothing that fails comes after it
+    unit_items = _unit_items(database, flow, asked)
     start = _charge(database, flow, wanted, quota, reserve_as or "")
     if reserve_as is not None:
         reservation_id = reservations.reserve(database, tenant, reserve_as, wanted)
     shared = batch_key(tenant, submission.type, submission.kind, submission.resolved)
-    return Admission(flow, start, asked, _unit_items(database, flow, asked), shared, reservation_id)
+    return Admission(flow, start, asked, unit_items, shared, reservation_id)
 
 
 def give_back(session: Session, admission: Admission, items: int) -> None:

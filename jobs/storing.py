@@ -36,6 +36,9 @@ STORE: Final = text(f"""
     ), wanted AS (
         SELECT picture.*
         FROM told, jsonb_to_recordset(sent) AS picture (sha256 text, image_bytes bigint, media_type text)
+    ), naming AS MATERIALIZED (
+        -- apart: beside rows that are locked, all that the submit tells would be carried along for each
+        SELECT CAST(image.id AS uuid) AS image_id FROM told, jsonb_array_elements_text(named) AS image (id)
     ), kept AS (
         -- held, as by everyone who names a picture: see `jobs.images`
         SELECT id, sha256, image_bytes
@@ -57,9 +60,7 @@ STORE: Final = text(f"""
         SELECT id, sha256, image_bytes
         FROM images
         WHERE tenant = (SELECT tenant FROM told)
-          AND id IN (
-              SELECT CAST(image.id AS uuid) FROM told, jsonb_array_elements_text(named) AS image (id)
-          )
+          AND id IN (SELECT image_id FROM naming)
           AND dying_at IS NULL
         ORDER BY sha256
         FOR KEY SHARE
