@@ -27,8 +27,7 @@ def describe_gpu(device: "torch.device") -> dict[str, Any]:
     """The card, its memory, and the CUDA that torch was built for; nothing of a CPU."""
     if device.type != "cuda":
         return {}
-    # others measure without it
-    import torch  # noqa: PLC0415 - see above
+    import torch  # noqa: PLC0415 - whoever measures the service does without it
 
     card = torch.cuda.get_device_properties(device)
     return {

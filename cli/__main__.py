@@ -8,8 +8,7 @@ INTERRUPTED = 130  # as `cli.ending` has it, which is slow to import
 def main() -> None:
     """Run the command that is asked for; Ctrl-C ends it without a traceback, however early it comes."""
     try:
-        # in here, not above: most of a second passes until all is imported
-        from cli.main import app  # noqa: PLC0415
+        from cli.main import app  # noqa: PLC0415 - it takes most of a second, and Ctrl-C may come meanwhile
 
         app(prog_name="lensqueue")
     except KeyboardInterrupt:

@@ -1,9 +1,9 @@
 """`lensqueue jobs`: list the jobs that a filter finds, or cancel, retry or delete them all."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import typer
 from rich.markup import escape
@@ -76,7 +76,7 @@ def acting(verb: Verb) -> Callable[..., None]:
     ) -> None:
         given: dict[str, Any] = {"state": state, "type": kind, "model": model, "tags": parse_tags(tag)}
         given |= {"created_after": created_after, "created_before": created_before}
-        wanted: JobFilter = {name: value for name, value in given.items() if value}  # type: ignore[assignment]  # a TypedDict by its names
+        wanted = cast("JobFilter", {name: value for name, value in given.items() if value})
         with connected(context) as client:
             count = client.count_jobs(verb, **wanted)
             if not yes:
@@ -86,12 +86,13 @@ def acting(verb: Verb) -> Callable[..., None]:
     return act
 
 
-for command, what in (
-    ("cancel", "Drop what waits of all jobs that the options find."),
-    ("retry", "Queue again what failed of all jobs that the options find, each as a new job."),
-    ("delete", "Delete all jobs that the options find and that have ended, with their results."),
-):
-    jobs.command(command, help=what, epilog=EXITS)(acting(command))  # type: ignore[arg-type]  # a verb, each
+VERBS: Final[Mapping[Verb, str]] = {
+    "cancel": "Drop what waits of all jobs that the options find.",
+    "retry": "Queue again what failed of all jobs that the options find, each as a new job.",
+    "delete": "Delete all jobs that the options find and that have ended, with their results.",
+}
+for command, what in VERBS.items():
+    jobs.command(command, help=what, epilog=EXITS)(acting(command))
 
 
 @jobs.command()

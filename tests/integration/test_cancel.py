@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -21,6 +21,9 @@ from jobs.submission import Terms
 from models.types import Priority
 from tests.integration.test_bad_requests import assert_problem
 from tests.ledger import TENANT, assert_settled, claim, complete, read, scalar, submit_texts
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 Sessions = sessionmaker[Session]
 ROUNDS = 200
@@ -129,7 +132,7 @@ def test_a_cancel_stands_when_the_database_is_lost_before_the_work_is_dropped(
     api: TestClient, sessions: Sessions
 ) -> None:
     job = submit(api)
-    engine = api.app.state.services.sessions.kw["bind"].sync_engine  # type: ignore[attr-defined]  # FastAPI's
+    engine = cast("FastAPI", api.app).state.services.sessions.kw["bind"].sync_engine
     lost: list[int] = []
 
     def lose(connection: Any, cursor: Any, statement: str, *_: Any) -> None:

@@ -4,7 +4,7 @@ import base64
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -15,6 +15,9 @@ from jobs.keys import create_key
 from jobs.leases import Appetite
 from tests.integration.test_batch import allow_connections
 from tests.ledger import MODEL, claim, complete, scalar, submit_texts
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 LENS = {"type": "logit_lens", "labels": ["a cyan ring", "a red heart"]}
 
@@ -40,7 +43,7 @@ def test_a_job_is_accepted_and_says_where_to_look(api: TestClient) -> None:
 def test_a_submit_costs_few_statements(api: TestClient, picture: bytes) -> None:
     """Its API key, what charges it, what stores it; for a key: it looked for, taken, the outlook."""
     seen: list[str] = []
-    services = api.app.state.services  # type: ignore[attr-defined]  # FastAPI's
+    services = cast("FastAPI", api.app).state.services
     for sessions in (services.sessions, services.reading):
         engine = sessions.kw["bind"].sync_engine
         event.listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))

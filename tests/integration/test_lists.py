@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -18,6 +18,9 @@ from tests.faults import cancel_job, change
 from tests.integration.test_bad_requests import assert_problem
 from tests.integration.test_plans import indexes, nodes, rows_read
 from tests.ledger import MODEL, TENANT, claim, complete, scalar
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 Sessions = sessionmaker[Session]
 MANY = 100_000
@@ -130,7 +133,7 @@ def test_a_list_that_cannot_be_is_refused(api: TestClient, query: dict[str, Any]
 def test_a_page_costs_as_many_statements_as_a_poll(api: TestClient) -> None:
     jobs = [submit(api) for _ in range(5)]
     seen: list[str] = []
-    engine = api.app.state.services.engine.sync_engine  # type: ignore[attr-defined]  # FastAPI's
+    engine = cast("FastAPI", api.app).state.services.engine.sync_engine
     event.listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
 
     def cost(link: str) -> int:

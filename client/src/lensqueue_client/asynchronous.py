@@ -292,7 +292,7 @@ class AsyncClient:
     async def wait_for_action(
         self,
         action: Action | str,
-        timeout: float | None = None,  # noqa: ASYNC109 - nothing is cancelled
+        timeout: float | None = None,  # noqa: ASYNC109 - it ends the asking, nothing is cancelled
     ) -> Action:
         """The action once each of its jobs is done or skipped.
 
