@@ -34,7 +34,7 @@ from jobs.idempotency import Once
 from jobs.outlook import Outlook, outlook_of
 from jobs.remote import Remote
 from jobs.rescore import Source
-from jobs.storing import store_at_once
+from jobs.storing import is_quick, store_at_once
 from jobs.submission import ImageItem, Item, Submission, Terms, TextItem
 from jobs.units import Admission
 from models.image import Image
@@ -260,7 +260,7 @@ async def _admit(
 async def _store(
     services: Services, tenant: str, submission: Submission, admission: Admission, once: Once | None
 ) -> Accepted:
-    if once is None:
+    if once is None and is_quick(submission):
         async with services.engine.connect() as connection:
             stored = await connection.run_sync(store_at_once, tenant, submission, admission)
         if stored is not None:

@@ -131,23 +131,19 @@ def _in_folder(name: str, folder: Path) -> Checkpoint:
 
 def _folder_dimensions(folder: Path) -> Dimensions | None:
     try:
-        changed = (folder / "config.json").stat().st_mtime_ns
-    except OSError:
+        return _read_dimensions(folder, (folder / "config.json").stat().st_mtime_ns)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         # The folder may exist only where the workers run; the worker is the one to say what is wrong with it.
         return None
-    return _read_dimensions(folder, changed)
 
 
 @lru_cache
 def _read_dimensions(folder: Path, _changed: int) -> Dimensions | None:
-    """Read once for each change: every submit asks, often twice."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        vision = config["vision_config"]
-        # The hub's configs leave out whatever equals the defaults, which are those of base-patch16-224.
-        sizes = {name: int(vision.get(key, default)) for name, (key, default) in _VISION_DEFAULTS.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        return None
+    """Read once for each change, since every submit asks; a failure to read is not kept."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    vision = config["vision_config"]
+    # The hub's configs leave out whatever equals the defaults, which are those of base-patch16-224.
+    sizes = {name: int(vision.get(key, default)) for name, (key, default) in _VISION_DEFAULTS.items()}
     return Dimensions(**sizes) if min(sizes.values()) > 0 else None
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
-from psycopg.errors import QueryCanceled
+from psycopg.errors import QueryCanceled, TransactionTimeout
 from sqlalchemy import func, text, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
@@ -232,6 +232,9 @@ def _of_a_job(fault: Exception) -> bool:
     """Whether it would happen again at the same job; a lost or busy database is no fault of any."""
     if not isinstance(fault, DBAPIError):
         return not isinstance(fault, SQLAlchemyError | OvertakenError)
+    if isinstance(fault.orig, TransactionTimeout):
+        # it ends the connection too, and still it is the job that takes so long
+        return True
     state = getattr(fault.orig, "sqlstate", None)
     return not fault.connection_invalidated and state is not None and not state.startswith(NOT_OF_A_JOB)
 
@@ -239,7 +242,7 @@ def _of_a_job(fault: Exception) -> bool:
 def _told(action: JobAction, job_id: uuid.UUID, fault: Exception) -> dict[str, Any]:
     """A failure as it is kept: what exactly went wrong is for the log."""
     log.error("action.failed_at", action_id=str(action.id), job_id=str(job_id), exc_info=fault)
-    if isinstance(fault, DBAPIError) and isinstance(fault.orig, QueryCanceled):
+    if isinstance(fault, DBAPIError) and isinstance(fault.orig, QueryCanceled | TransactionTimeout):
         return {"code": "timed-out", "message": "The job is too large for it.", "job_id": str(job_id)}
     return {"code": "internal", "message": "The service failed at this job.", "job_id": str(job_id)}
 

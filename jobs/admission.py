@@ -35,13 +35,11 @@ _HELD_SQL = """
         FROM jobs, LATERAL (SELECT total - succeeded - failed - dropped AS waiting) AS left_over
         WHERE tenant = :tenant AND ended_at IS NULL
         UNION ALL
-        -- each name once: twins share what one of them has
-        (
-            SELECT DISTINCT ON (name) items, input_bytes, gflop
-            FROM reservations
-            WHERE tenant = :tenant AND name <> :own AND until > now()
-            ORDER BY name
-        )
+        -- of each name the most: twins share what one of them has
+        SELECT max(items), max(input_bytes), max(gflop)
+        FROM reservations
+        WHERE tenant = :tenant AND name <> :own AND until > now()
+        GROUP BY name
     ) AS counted
 """
 _HELD = text(_HELD_SQL)

@@ -18,11 +18,14 @@ from jobs.images import Content
 from jobs.outlook import Outlook
 from jobs.remote import Remote, Unfetched
 from jobs.submission import ImageItem, Item, Submission, Terms, TextItem
-from jobs.units import STORING_WORK, UNITS_AT_ONCE, WORK_COLUMNS, Admission, slices, work_told
+from jobs.units import STORING_WORK, WORK_COLUMNS, Admission, slices, work_told
 from models.image import Image
 from models.job import Job
 from models.session import Database
 from models.types import JobState
+
+MOST_ITEMS: Final = 1_000
+"""So many the quick way takes: each unit looks through all pictures, and the time grows with the square."""
 
 STORE: Final = text(f"""
     WITH told AS (
@@ -111,6 +114,11 @@ class Stored:
     outlook: Outlook
 
 
+def is_quick(submission: Submission) -> bool:
+    """Whether one statement may store it: its items come with it, and are not too many."""
+    return submission.source is None and submission.size <= MOST_ITEMS
+
+
 def store_at_once(
     database: Database,
     tenant: str,
@@ -121,13 +129,13 @@ def store_at_once(
 ) -> Stored | None:
     """Store an admitted submission as a queued job; None, and it is not, where it takes more than this.
 
-    Of a rescore, of many units, and where a picture is unknown, dying, or made by another submit just now.
+    Of what is not `is_quick`, and where a picture is unknown, dying, or made by another submit just now.
     """
-    if submission.source is not None or submission.size > UNITS_AT_ONCE * admission.unit_items:
+    if not is_quick(submission):
         return None
     sources = {item.source for item in submission.items if isinstance(item, ImageItem)}
     sent = {source.sha256: source for source in sources if isinstance(source, Content)}
-    columns = _columns(tenant, submission, admission)
+    columns = columns_of(tenant, submission, admission)
     told = {
         **columns,
         **work_told(submission.size, admission),
@@ -163,13 +171,14 @@ def described(
     return {**image, "image_id": str(item.source)}
 
 
-def _columns(tenant: str, submission: Submission, admission: Admission) -> dict[str, Any]:
+def columns_of(tenant: str, submission: Submission, admission: Admission) -> dict[str, Any]:
+    """What the row of a job says that both ways of storing one know."""
     return {
         "tenant": tenant,
         "key_id": submission.key_id,
         "type": submission.type,
         "model": submission.model,
-        "options": submission.options,
+        "options": submission.resolved,
         "tags": dict(submission.tags),
         "priority": admission.flow.priority,
         "total": submission.size,

@@ -31,7 +31,7 @@ from jobs.images import Content
 from jobs.naming import check_names
 from jobs.pricing import stored_bytes
 from jobs.rescore import store_rescored
-from jobs.storing import described, store_at_once
+from jobs.storing import columns_of, described, store_at_once
 from jobs.submission import ImageItem, Item, Submission, TextItem
 from jobs.units import Admission, store_units
 from models.image import Image
@@ -118,22 +118,12 @@ def submit(
     terms = submission.terms
     rows = _hold_images(session, tenant, submission.items)
     job = Job(
+        **columns_of(tenant, submission, admission),
         id=job_id,
-        tenant=tenant,
-        key_id=submission.key_id,
-        type=submission.type,
-        model=submission.model,
-        options=submission.resolved,
-        tags=dict(submission.tags),
-        priority=admission.flow.priority,
-        total=submission.size,
-        cost=admission.cost(submission.size),
-        vtime_end=admission.end(submission.size),
         input_bytes=sum(image.image_bytes for image in rows.values()),
         start_by=None if terms.start_within is None else func.now() + terms.start_within,
         run_timeout=terms.run_timeout,
         result_ttl=terms.result_ttl,
-        webhook_endpoint_id=submission.webhook_endpoint_id,
     )
     session.add(job)
     session.flush()

@@ -66,7 +66,7 @@ class Exporter:
             ResultsExpiredError: the results were removed meanwhile; from the iterator too, as all others.
             TooManyExportsError, ExportsBusyError: as many are rendered as may be.
         """
-        taken = self._allowance.take(key_id)
+        taken = self._allowance.take(job.tenant, key_id)
         try:
             pieces = made.write(Export(self._sessions, job))
             first = await self._next(pieces)
@@ -91,7 +91,7 @@ class Exporter:
             ResultsExpiredError: the results were removed meanwhile.
         """
         if name not in self._storing:
-            taken = self._allowance.take(key_id)
+            taken = self._allowance.take(job.tenant, key_id)
             task = asyncio.create_task(self._store(name, job, made))
             self._storing[name] = task
             task.add_done_callback(partial(self._forget, name, taken))

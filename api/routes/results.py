@@ -44,7 +44,7 @@ _FILES: dict[str, Any] = {
         406: {"description": "`Accept` names none of the formats (`not-acceptable`)."},
         410: {"description": "The results were removed, `result_ttl_s` after the job ended."},
         416: {"description": "Nothing of the file is in that range (`range-not-satisfiable`)."},
-        429: {"description": "The key fetches as many files as it may at a time (`too-many-exports`)."},
+        429: {"description": "The key, or its tenant, fetches as many files as it may (`too-many-exports`)."},
         503: {
             "description": "The copy that parts are taken from is being made (`part-not-ready`), or there is"
             " no room for it (`blob-store-full`); or all keys fetch as many files as may be (`exports-busy`)."

@@ -78,10 +78,11 @@ def test_storing_a_job_holds_up_neither_its_flow_nor_its_key(
     assert scalar(sessions, counted) == "1 1 1"
 
 
+@pytest.mark.parametrize("bound", ["STATEMENT_SECONDS", "STORE_SECONDS"])
 def test_a_job_that_takes_too_long_is_given_back_and_passed_over(
-    sessions: Sessions, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    sessions: Sessions, actor: Actor, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr(acting, "STATEMENT_SECONDS", 1)
+    monkeypatch.setattr(acting, bound, 1)
     charged = scalar(sessions, "SELECT clock FROM flows")
     change(sessions, NOTHING_STORED.format("PERFORM pg_sleep(30)"))
     assert [do(sessions, actor) for _ in range(4)] == [1, 1, 1, 0]

@@ -2,11 +2,7 @@
 
 import io
 import json
-import threading
-import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,15 +12,10 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session, sessionmaker
 
-from api.app import create_app
 from api.schemas.ids import job_id
-from api.settings import ApiSettings
-from jobs import retention
 from jobs.blobs import BlobStore
-from jobs.keys import create_key
 from jobs.leases import Appetite
-from jobs.objects import put_object
-from tests.faults import change, do
+from tests.faults import change
 from tests.finished import (
     KEPT,
     LAYERS,
@@ -36,8 +27,7 @@ from tests.finished import (
     lens_payloads,
     submit_lens,
 )
-from tests.integration.test_broker import wait_until
-from tests.ledger import TENANT, claim, submit_texts
+from tests.ledger import claim, submit_texts
 
 Sessions = sessionmaker[Session]
 LABELS = ["a cat", "ein Löwe", "dog"]
@@ -63,19 +53,6 @@ def embedding(sessions: Sessions) -> tuple[str, NDArray[np.float32]]:
     payloads, vectors = embedding_payloads(COUNT)
     finish_with(sessions, payloads, FAILED)
     return url_of(job), vectors
-
-
-def make_key(sessions: Sessions, tenant: str) -> str:
-    with sessions.begin() as session:
-        return create_key(session, name="other", tenant=tenant).key
-
-
-@contextmanager
-def service(settings: ApiSettings, key: str, **changes: Any) -> Iterator[TestClient]:
-    """The API with other settings."""
-    app = create_app(settings.model_copy(update=changes))
-    with TestClient(app, headers={"Authorization": f"Bearer {key}"}) as client:
-        yield client
 
 
 def fetch(api: TestClient, url: str, name: str) -> bytes:
@@ -286,130 +263,6 @@ def test_ranges_at_the_edges(api: TestClient, sessions: Sessions) -> None:
         assert (ask(ignored).status_code, ask(ignored).content) == (200, whole)
     for other in ('"another"', "Sat, 28 Nov 2026 00:00:00 GMT", 'W/"weak"'):
         assert ask("bytes=0-0", **{"If-Range": other}).status_code == 200
-
-
-def test_the_copy_that_parts_are_taken_from_goes_with_the_results(
-    api: TestClient, sessions: Sessions, blobs: BlobStore
-) -> None:
-    url, _ = embedding(sessions)
-    assert api.get(url, params={"format": "npz"}, headers={"Range": "bytes=0-9"}).status_code == 206
-    assert any(blobs.folder.rglob("copies/*"))
-    change(sessions, "UPDATE jobs SET expires_at = now() - interval '1 hour'")
-    while do(sessions, lambda session: retention.expire_results(session, blobs)):
-        pass
-    assert not any(blobs.folder.rglob("copies/*"))
-    for name in FILES:
-        gone = api.get(url, params={"format": name})
-        assert (gone.status_code, gone.json()["code"]) == (410, "results-expired")
-
-
-def test_a_copy_that_is_finished_after_the_results_went_does_not_stay(
-    api: TestClient, sessions: Sessions, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url, _ = embedding(sessions)
-
-    def put_late(*given: Any) -> Any:
-        spans = put_object(*given)
-        change(sessions, "UPDATE jobs SET expires_at = now() - interval '1 hour'")
-        return spans
-
-    monkeypatch.setattr("api.exports.exporter.put_object", put_late)
-    late = api.get(url, params={"format": "npz"}, headers={"Range": "bytes=0-9"})
-    assert (late.status_code, late.json()["code"]) == (410, "results-expired")
-    assert not any(blobs.folder.rglob("copies/*"))
-
-
-def test_a_copy_that_takes_long_is_finished_though_nobody_waits_for_it(
-    api: TestClient, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url, _ = embedding(sessions)
-    may_go_on = threading.Event()
-
-    def put_slowly(*given: Any) -> Any:
-        assert may_go_on.wait(30)
-        return put_object(*given)
-
-    monkeypatch.setattr("api.exports.exporter.put_object", put_slowly)
-    monkeypatch.setattr("api.exports.exporter.WAIT_SECONDS", 0.1)
-    for _ in range(2):
-        early = api.get(url, params={"format": "npz"}, headers={"Range": "bytes=0-9"})
-        assert (early.status_code, early.json()["code"]) == (503, "part-not-ready")
-        assert int(early.headers["Retry-After"]) > 0
-    whole = fetch(api, url, "npz")
-    may_go_on.set()
-    until = time.monotonic() + 30
-    while api.get(url, params={"format": "npz"}, headers={"Range": "bytes=0-9"}).content != whole[:10]:
-        assert time.monotonic() < until
-
-
-def test_of_a_tenants_copies_those_are_kept_that_were_used_last(
-    settings: ApiSettings, key: str, sessions: Sessions, blobs: BlobStore
-) -> None:
-    urls = [embedding(sessions)[0] for _ in range(3)]
-    stranger = make_key(sessions, "somebody else")
-    part = {"Range": "bytes=0-9"}
-
-    def copies() -> int:
-        return len(list(blobs.folder.rglob("copies/*")))
-
-    with service(settings, key) as api:
-        size = len(fetch(api, urls[0], "npz"))
-    with service(settings, key, max_tenant_copy_bytes=int(2.5 * size)) as api:
-
-        def ask(url: str, **headers: str) -> Any:
-            answer = api.get(url, params={"format": "npz"}, headers=headers)
-            assert answer.status_code in {200, 206}
-            return answer
-
-        whole = ask(urls[0]).content
-        assert [ask(url, **part).content for url in urls[:2]] == [whole[:10]] * 2
-        ask(urls[0], **part)
-        ask(urls[2], **part)
-        assert copies() == 2
-        # streamed again: the one that was not used since
-        assert ["Content-Length" in ask(url).headers for url in urls] == [True, False, True]
-        assert ask(urls[1], **part).content == whole[:10]
-        assert copies() == 2
-        assert api.get(urls[0], headers={"Authorization": f"Bearer {stranger}"}).status_code == 404
-    with service(settings, key, max_tenant_copy_bytes=0) as api:
-        # one that is too large is kept until the next
-        assert api.get(urls[0], params={"format": "parquet"}, headers=part).status_code == 206
-        assert copies() == 1
-
-
-def test_a_key_fetches_no_more_files_at_a_time_than_it_may(
-    settings: ApiSettings, key: str, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url, _ = embedding(sessions)
-    another = make_key(sessions, TENANT)
-    may_go_on = threading.Event()
-
-    def put_slowly(*given: Any) -> Any:
-        assert may_go_on.wait(30)
-        return put_object(*given)
-
-    monkeypatch.setattr("api.exports.exporter.put_object", put_slowly)
-    monkeypatch.setattr("api.exports.exporter.WAIT_SECONDS", 0.1)
-    part = {"Range": "bytes=0-9"}
-    with service(settings, key, max_key_exports=1, max_exports=2) as api:
-
-        def ask(name: str, **headers: str) -> tuple[int, str | None]:
-            answer = api.get(url, params={"format": name}, headers=headers)
-            assert ("Retry-After" in answer.headers) == (answer.status_code != 200)
-            return answer.status_code, None if answer.status_code == 200 else answer.json()["code"]
-
-        # what was fetched is over
-        assert [ask("ndjson") for _ in range(3)] == [(200, None)] * 3
-        assert ask("npz", **part) == (503, "part-not-ready")
-        # the copy counts until it is made, and is waited for as before
-        assert ask("ndjson") == ask("parquet", **part) == (429, "too-many-exports")
-        assert ask("npz", **part) == (503, "part-not-ready")
-        assert ask("ndjson", Authorization=f"Bearer {another}") == (200, None)
-        assert ask("parquet", Authorization=f"Bearer {another}", **part) == (503, "part-not-ready")
-        third = make_key(sessions, TENANT)
-        assert ask("ndjson", Authorization=f"Bearer {third}") == (503, "exports-busy")
-        may_go_on.set()
-        wait_until(lambda: ask("ndjson") == (200, None))
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -4,15 +4,20 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Interval, Text, Uuid, bindparam, text
+from sqlalchemy import Interval, Text, Uuid, bindparam, event, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, sessionmaker
 
+from engine.catalog import Catalog
 from jobs import deliveries, outlook, queries, transitions
+from jobs.admission import Quota, admit
+from jobs.storing import store_at_once
+from jobs.submission import ImageItem, Submission
+from models.types import JobType
 from tests.deliveries import add_endpoint
 from tests.faults import change
-from tests.ledger import MODEL, WORKER, scalar, submit_texts
+from tests.ledger import MODEL, TENANT, WORKER, scalar, submit_texts
 
 Sessions = sessionmaker[Session]
 WAITING = 100_000
@@ -205,3 +210,45 @@ def test_a_claim_of_messages_reads_few_however_much_waits_for_a_dead_endpoint(se
         plan = dict(session.execute(explained, values).scalar_one()[0]["Plan"])
     assert plan["Actual Rows"] == 2
     assert rows_read(list(nodes(plan)), "webhook_deliveries") < 30
+
+
+def test_a_submit_that_names_many_pictures_reads_no_others_and_writes_no_temporary_files(
+    sessions: Sessions,
+) -> None:
+    """Beside rows that are locked, what is joined is carried along: it must not be the whole document."""
+    change(
+        sessions,
+        """INSERT INTO images (tenant, sha256, image_bytes)
+           SELECT CASE WHEN n % 2 = 0 THEN :tenant ELSE 'another' END,
+                  encode(sha256(CAST(CAST(n AS text) AS bytea)), 'hex'), 1
+           FROM generate_series(1, :waiting) AS n""",
+        tenant=TENANT,
+        waiting=WAITING,
+    )
+    change(sessions, "ANALYZE images")
+    with sessions() as session:
+        some = text("SELECT id FROM images WHERE tenant = :tenant LIMIT 300")
+        named = session.scalars(some, {"tenant": TENANT}).all()
+    options = {"labels": [f"label {number} {'x' * 100}" for number in range(10_000)]}
+    wanted = Submission(JobType.EMBEDDING, MODEL, [ImageItem(image_id) for image_id in named], options)
+    with sessions.begin() as session:
+        admission = admit(session, TENANT, wanted, Catalog(), Quota())
+    seen: list[dict[str, Any]] = []
+
+    def explain(_: Any, __: Any, statement: str, values: dict[str, Any], *___: Any) -> None:
+        if "jsonb_to_recordset" in statement and not statement.startswith("EXPLAIN"):
+            with sessions() as session:
+                explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
+                found = session.connection().exec_driver_sql(explained, values).scalar_one()
+                seen.append(found[0]["Plan"])
+
+    event.listen(sessions.kw["bind"], "before_cursor_execute", explain)
+    with sessions.begin() as session:
+        assert store_at_once(session, TENANT, wanted, admission) is not None
+    [plan] = seen
+    assert plan["Temp Written Blocks"] == 0
+    of_images = (node for node in nodes(plan) if node.get("Relation Name") == "images")
+    scans = [node for node in of_images if "Scan" in node["Node Type"]]
+    assert len(scans) == 2, "those sent, and those named"
+    assert all(node["Node Type"].startswith("Index") for node in scans)
+    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in scans) == len(named)

@@ -19,7 +19,7 @@ from jobs import admission, retry
 from jobs.admission import Quota, read_held
 from jobs.errors import QuotaExceededError
 from jobs.leases import Appetite
-from jobs.reservations import Held, forget_reservations
+from jobs.reservations import Held, forget_reservations, reserve
 from jobs.retry import Retry, RetryScope
 from jobs.units import Admission
 from tests.faults import change, do, in_thread, together
@@ -147,6 +147,16 @@ def test_large_jobs_of_two_models_see_each_other(sessions: Sessions) -> None:
         return True
 
     assert sorted(together(lambda: go(one), lambda: go(other))) == [False, True]
+
+
+@pytest.mark.parametrize("order", [(1, 90), (90, 1)])
+def test_of_those_of_one_name_the_largest_counts(sessions: Sessions, order: tuple[int, int]) -> None:
+    with sessions.begin() as session:
+        for items in order:
+            reserve(session, TENANT, "a key", Held(items, 0, 2.0 * items))
+        reserve(session, TENANT, "another", Held(5, 7, 1.0))
+    with sessions() as session:
+        assert read_held(session, TENANT) == Held(95, 7, 181.0)
 
 
 def test_a_reservation_whose_process_is_gone_ends(sessions: Sessions) -> None:

@@ -16,7 +16,7 @@ from jobs.admission import Quota, admit
 from jobs.errors import UnknownImageError
 from jobs.images import Content
 from jobs.remote import Unfetched
-from jobs.storing import Stored, store_at_once
+from jobs.storing import MOST_ITEMS, Stored, store_at_once
 from jobs.submission import ImageItem, Item, Submission, Terms, TextItem
 from jobs.units import Admission
 from models.job import Job
@@ -97,7 +97,7 @@ def of_every_kind(sessions: Sessions) -> list[Item]:
     ]
 
 
-@pytest.mark.parametrize("count", [1, 200])
+@pytest.mark.parametrize("count", [1, MOST_ITEMS // 6])
 def test_the_rows_are_those_of_the_general_way(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
@@ -111,7 +111,7 @@ def test_the_rows_are_those_of_the_general_way(
         admission = admitted(sessions, submission)
         with monkeypatch.context() as patched, sessions.begin() as session:
             # what makes it the general way: more than one statement takes
-            patched.setattr("jobs.storing.UNITS_AT_ONCE", 0)
+            patched.setattr("jobs.storing.MOST_ITEMS", 0)
             general = submit.submit(session, TENANT, submission, admission)
         quick, slow = rows(sessions, stored.job.id), rows(sessions, general.id)
         assert quick == slow
@@ -145,6 +145,15 @@ def test_nothing_is_stored_where_a_picture_cannot_be_had(sessions: Sessions, sou
     assert refused.value.pointers == ["/input/images/0/image_id"]
     assert scalar(sessions, "SELECT count(*) FROM jobs") == 0
     assert scalar(sessions, "SELECT count(*) FROM work") == 0
+
+
+def test_more_than_the_quick_way_takes_is_stored_the_general_way(sessions: Sessions) -> None:
+    submission = wanted([TextItem("a text")] * (MOST_ITEMS + 1))
+    assert store(sessions, submission) is None
+    admission = admitted(sessions, submission)
+    with sessions.begin() as session:
+        submit.submit(session, TENANT, submission, admission)
+    assert scalar(sessions, "SELECT sum(jsonb_array_length(items)) FROM job_inputs") == MOST_ITEMS + 1
 
 
 def test_bytes_that_are_dying_come_back_with_a_job(sessions: Sessions) -> None:

@@ -12,20 +12,24 @@ from api.exports.allowance import Allowance
 from api.exports.answers import RenderedResponse
 from api.exports.exporter import Rendering
 
-A, B, C = (uuid.UUID(int=number) for number in range(3))
+A, B, C, D, E = (uuid.UUID(int=number) for number in range(5))
 
 
-def test_a_key_has_its_share_and_all_together_no_more_than_there_is() -> None:
-    allowance = Allowance(most=3, most_of_key=2)
-    first, _, _ = allowance.take(A), allowance.take(A), allowance.take(B)
-    with pytest.raises(TooManyExportsError):
-        allowance.take(A)
+def test_a_key_and_a_tenant_have_their_shares_and_all_together_no_more_than_there_is() -> None:
+    allowance = Allowance(most=6, most_of_key=2)
+    first, _, _ = allowance.take("red", A), allowance.take("red", A), allowance.take("red", B)
+    with pytest.raises(TooManyExportsError, match="This key"):
+        allowance.take("red", A)
+    with pytest.raises(TooManyExportsError, match="this tenant"):
+        allowance.take("red", B)
+    for key_id in (C, C, D):
+        allowance.take("blue", key_id)
     with pytest.raises(ExportsBusyError):
-        allowance.take(C)
+        allowance.take("green", E)
     first.give_back()
     first.give_back()
-    assert len(allowance) == 2
-    allowance.take(C)
+    assert len(allowance) == 5
+    allowance.take("green", E)
 
 
 def test_an_export_whose_client_went_away_is_counted_no_more() -> None:
@@ -41,7 +45,7 @@ def test_an_export_whose_client_went_away_is_counted_no_more() -> None:
         assert len(allowance) == 1
         raise ConnectionError
 
-    response = RenderedResponse(Rendering(pieces(), allowance.take(A)), "text/plain", {})
+    response = RenderedResponse(Rendering(pieces(), allowance.take("red", A)), "text/plain", {})
     scope = {"type": "http", "asgi": {"spec_version": "2.3"}}
     with pytest.raises(ConnectionError):
         asyncio.run(response(scope, stay, send))

@@ -1,5 +1,6 @@
 """The catalog: what is supported, and three different ways to say that something is not."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -143,3 +144,18 @@ def test_catalog_errors_and_layers_are_read_without_torch() -> None:
 def test_a_folder_whose_config_makes_no_sense_has_no_known_sizes(tmp_path: Path, sizes: object) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"vision_config": sizes}))
     assert Catalog({"our/model": tmp_path}).find("our/model").dimensions is None
+
+
+def test_a_config_that_could_not_be_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"vision_config": {}}', encoding="utf-8")
+    catalog = Catalog({"our/model": tmp_path})
+
+    def fail(*_: object, **__: object) -> str:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "read_text", fail)
+        assert catalog.find("our/model").dimensions is None
+    assert catalog.find("our/model").dimensions is not None
