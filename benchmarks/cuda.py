@@ -136,8 +136,8 @@ def measure_pass(
 
     @torch.no_grad()
     def alone() -> torch.Tensor:
-        # the last hidden states, and none kept on the way; the engine's own verbs begin with bytes
-        hidden = deque(engine._runtime.stream(exact), maxlen=1).pop()  # noqa: SLF001 - see above
+        # the last hidden states, and none kept on the way
+        hidden = deque(engine._runtime.stream(exact), maxlen=1).pop()  # noqa: SLF001 - its verbs begin with bytes
         return read_head(engine.model.vision_model, hidden).cpu()
 
     distance = (ours() - theirs()).norm(dim=1).div(theirs().norm(dim=1)).max()

@@ -64,6 +64,10 @@ class OvertakenError(Exception):
     """Another process has gone on with the action: this one was away for longer than its lock holds."""
 
 
+class OutlastedError(Exception):
+    """A job takes longer to store than its transaction has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """The duty that does a slice of the first action in turn that can go on.
@@ -158,8 +162,11 @@ class Actor:
                     # last: those who count for the same key wait until the commit
                     count_job(session, action.key_id, job.total, job.cost)
                 return job
-        except BaseException:
+        except BaseException as fault:
             self._give_back(admission, wanted.submission.size)
+            if isinstance(fault, DBAPIError) and isinstance(fault.orig, TransactionTimeout):
+                # it ends the connection as a lost database does, and would happen again at the same job
+                raise OutlastedError from fault
             raise
 
     def _give_back(self, admission: Admission, items: int) -> None:
@@ -232,9 +239,6 @@ def _of_a_job(fault: Exception) -> bool:
     """Whether it would happen again at the same job; a lost or busy database is no fault of any."""
     if not isinstance(fault, DBAPIError):
         return not isinstance(fault, SQLAlchemyError | OvertakenError)
-    if isinstance(fault.orig, TransactionTimeout):
-        # it ends the connection too, and still it is the job that takes so long
-        return True
     state = getattr(fault.orig, "sqlstate", None)
     return not fault.connection_invalidated and state is not None and not state.startswith(NOT_OF_A_JOB)
 
@@ -242,7 +246,8 @@ def _of_a_job(fault: Exception) -> bool:
 def _told(action: JobAction, job_id: uuid.UUID, fault: Exception) -> dict[str, Any]:
     """A failure as it is kept: what exactly went wrong is for the log."""
     log.error("action.failed_at", action_id=str(action.id), job_id=str(job_id), exc_info=fault)
-    if isinstance(fault, DBAPIError) and isinstance(fault.orig, QueryCanceled | TransactionTimeout):
+    cut_off = isinstance(fault, DBAPIError) and isinstance(fault.orig, QueryCanceled)
+    if cut_off or isinstance(fault, OutlastedError):
         return {"code": "timed-out", "message": "The job is too large for it.", "job_id": str(job_id)}
     return {"code": "internal", "message": "The service failed at this job.", "job_id": str(job_id)}
 
