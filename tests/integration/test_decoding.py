@@ -22,6 +22,7 @@ from pictures.decode import Limits, decode
 from pictures.errors import PictureError
 from pictures.thumbnail import thumbnail
 from tests.encoded import PICTURES, encode, noise, png_of_size
+from tests.integration.test_broker import wait_until
 from tests.ledger import TENANT
 from tests.processes import is_alive
 from worker.decode_pool import DecodePool
@@ -109,8 +110,8 @@ def damaged() -> bytes:
 def test_a_bad_picture_gets_its_own_error_and_keeps_the_decoder(
     pool: DecodePool, data: bytes, code: str
 ) -> None:
-    # the first one starts it
-    pool.submit(given(PICTURES["PNG"])).result()
+    # they start by themselves, and the second one perhaps after the first has begun
+    wait_until(lambda: len(pool.pids()) == 2)
     before = pool.pids()
     bad, good = pool.submit(given(data, PICTURES["PNG"])).result()
     assert isinstance(good, Picture)
