@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Double, Row, bindparam, text
+from sqlalchemy import Double, Row, bindparam, column, text
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
@@ -44,7 +44,8 @@ _HELD_SQL = """
 """
 _HELD = text(_HELD_SQL)
 # one statement, which alone is a transaction: every submit makes it
-_ADMIT = text(f"""
+_ADMIT = (
+    text(f"""
     WITH held AS ({_HELD_SQL}), allowed AS (
         SELECT FROM held
         WHERE items + :items <= :most_items
@@ -52,10 +53,14 @@ _ADMIT = text(f"""
           AND gflop + :gflop <= :most_gflop
     ), {fairness.CHARGE}
     SELECT items, input_bytes, gflop, (SELECT clock FROM charged) AS clock FROM held
-""").bindparams(  # noqa: S608 - put together of statements of this code, nothing from outside
-    bindparam("charged", type_=Double()),
-    bindparam("gflop", type_=Double()),
-    bindparam("most_gflop", type_=Double()),
+""")  # noqa: S608 - put together of statements of this code, nothing from outside
+    .bindparams(
+        bindparam("charged", type_=Double()),
+        bindparam("gflop", type_=Double()),
+        bindparam("most_gflop", type_=Double()),
+    )
+    # named: SQLAlchemy would find out anew each time what is in a row
+    .columns(*map(column, ("items", "input_bytes", "gflop", "clock")))
 )
 
 
