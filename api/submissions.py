@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from api.deps import Services
 from api.once import in_turn
@@ -24,7 +25,7 @@ from api.spool import Hold
 from api.uploads import Upload, hash_pictures, store_pictures
 from api.writing import writing
 from jobs import endpoints, idempotency, rescore, submit
-from jobs.admission import admit, check_room, give_back
+from jobs.admission import admit, check_room, give_back, give_back_unless_stored
 from jobs.errors import (
     InvalidRequestError,
     NotFoundError,
@@ -184,12 +185,12 @@ async def settle(
     try:
         accepted = await store()
     except BaseException:
-        await asyncio.shield(_give_back(services, admission, items))
+        await asyncio.shield(_undo(services, give_back_unless_stored, admission, items))
         raise
     if accepted.new:
         services.backlog.add(items)
     else:
-        await _give_back(services, admission, items)
+        await _undo(services, give_back, admission, items)
     return accepted
 
 
@@ -289,10 +290,12 @@ async def _storing(services: Services, tenant: str, *, quick: bool) -> AsyncIter
             yield session
 
 
-async def _give_back(services: Services, admission: Admission, items: int) -> None:
+async def _undo(
+    services: Services, undo: Callable[[Session, Admission, int], None], admission: Admission, items: int
+) -> None:
     try:
         async with services.sessions.begin() as session:
-            await session.run_sync(give_back, admission, items)
+            await session.run_sync(undo, admission, items)
     except SQLAlchemyError as error:
         # the next work of the flow waits for a little longer: no reason to fail what was asked for
         log.warning("refund.lost", model=admission.flow.model, error=type(error).__name__)
