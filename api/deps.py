@@ -121,7 +121,7 @@ async def get_caller(
         limits.note_bad_key(address, sha256)
         raise InvalidKeyError
     limits.note_good_key(sha256)
-    hold_of(request).tenant = row.tenant
+    hold_of(request).belong_to(row.tenant)
     _take_one(request, limits, row)
     return Caller(row.id, row.tenant, frozenset(map(Scope, row.scopes)))
 
