@@ -57,6 +57,7 @@ class Job(Base):
             text("id DESC"),
             postgresql_where=text("deleted_at IS NULL"),
         ),
+        Index("ix_jobs_version_id", "version_id", postgresql_where=text("version_id IS NOT NULL")),
         Index("ix_jobs_tags", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
         Index("ix_jobs_deleted_at", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
         Index("ix_jobs_open", "tenant", postgresql_where=text("ended_at IS NULL")),
@@ -87,6 +88,8 @@ class Job(Base):
     priority: Mapped[str] = mapped_column(server_default=Priority.INTERACTIVE)
     retry_of: Mapped[uuid.UUID | None]
     """The job whose items it tries again."""
+    version_id: Mapped[uuid.UUID | None]
+    """The version of an image set whose items it has; no foreign key: the job stays when the set goes."""
     attempt: Mapped[int] = mapped_column(server_default="1")
     """1, and 1 more than that of the job it tries again."""
     webhook_endpoint_id: Mapped[uuid.UUID | None]

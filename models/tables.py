@@ -4,6 +4,7 @@ from models.api_key import ApiKey, KeyUsage
 from models.base import Base
 from models.idempotency_key import IdempotencyKey
 from models.image import Image
+from models.image_set import ImageSet, ImageSetItem, ImageSetVersion
 from models.job import Job, JobEvent, JobInput, Result
 from models.job_action import JobAction
 from models.queue import Flow, Queue
@@ -20,6 +21,9 @@ __all__ = [
     "Flow",
     "IdempotencyKey",
     "Image",
+    "ImageSet",
+    "ImageSetItem",
+    "ImageSetVersion",
     "Job",
     "JobAction",
     "JobEvent",

@@ -23,6 +23,8 @@ class JobType(StrEnum):
     EMBEDDING = "embedding"
     LOGIT_LENS = "logit_lens"
     RESCORE = "rescore"
+    INGEST = "ingest"
+    SUMMARY = "summary"
 
 
 class Priority(StrEnum):
