@@ -156,6 +156,8 @@ STATUS: Mapping[str, HTTPStatus] = {
     "image-in-use": HTTPStatus.CONFLICT,
     "already-ended": HTTPStatus.CONFLICT,
     "not-ended": HTTPStatus.CONFLICT,
+    "empty-set": HTTPStatus.CONFLICT,
+    "not-sealed": HTTPStatus.CONFLICT,
     "last-admin-key": HTTPStatus.CONFLICT,
     "embeddings-not-kept": HTTPStatus.CONFLICT,
     "nothing-to-retry": HTTPStatus.CONFLICT,

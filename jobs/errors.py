@@ -78,8 +78,38 @@ class UnknownJobError(InvalidRequestError):
     code = "unknown-job"
 
 
+class UnknownImageSetError(InvalidRequestError):
+    """There is no sealed version of an image set of this id for this key."""
+
+    code = "unknown-image-set-version"
+
+
+class DuplicateCustomIdError(InvalidRequestError):
+    """A custom_id is in the set already: each names one item."""
+
+    code = "duplicate-custom-id"
+
+
+class TooManyItemsError(InvalidRequestError):
+    """The set would have more items than a set takes."""
+
+    code = "too-many-items"
+
+
+class EmptySetError(DomainError):
+    """The set holds no picture: add some before it is sealed."""
+
+    code = "empty-set"
+
+
+class NotSealedError(DomainError):
+    """This version is still open: seal the set, and name the sealed version."""
+
+    code = "not-sealed"
+
+
 class ImageInUseError(DomainError):
-    """A job that is kept still uses this image."""
+    """A job or an image set that is kept still uses this image."""
 
     code = "image-in-use"
 

@@ -30,8 +30,9 @@ IN_USE = text("""
         SELECT 1 FROM job_inputs WHERE image_ids @> ARRAY[:image_id]::uuid[]
     )
     SELECT EXISTS (SELECT 1 FROM naming)
+        OR EXISTS (SELECT 1 FROM image_set_items WHERE image_id = :image_id)
 """).bindparams(bindparam("image_id", type_=Image.id.type))
-"""Whether a job that is kept names an image."""
+"""Whether a job or an image set that is kept names an image."""
 
 
 # sorted by their hash: two submits that share pictures take the index entries in one order
