@@ -17,7 +17,9 @@ from api.schemas.submissions import (
     JOB_REQUEST,
     MAX_CUSTOM_ID,
     AnyRequest,
+    EmbeddingRequest,
     ImageInput,
+    LensRequest,
     RescoreRequest,
     sanitised,
 )
@@ -210,8 +212,8 @@ async def _read_multipart(request: Request, limits: BodyLimits) -> tuple[AnyRequ
         )
     if isinstance(job, RescoreRequest) and "images" in form:
         raise InvalidRequestError("A rescore reads no images: send it without.", pointer="/images")
-    if not isinstance(job, RescoreRequest) and job.input.texts and "images" in form:
-        raise InvalidRequestError("Give images or texts, not both.", pointer="/input")
+    if not isinstance(job, RescoreRequest) and "images" in form and _has_input(job):
+        raise InvalidRequestError("Give images, texts or an image set, one of them.", pointer="/input")
     if unknown := set(form) - {"job", "images"}:
         raise InvalidRequestError(f"Unknown parts: {_names(unknown)}; send `job` and `images`.")
     return job, named or _file_parts(form)
@@ -227,6 +229,10 @@ async def _read_form(request: Request, max_files: int, pointer: str) -> FormData
         if "Too many files" in error.detail:
             raise _too_many(max_files, pointer) from None
         raise MalformedBodyError(f"The multipart body cannot be read: {error.detail}") from None
+
+
+def _has_input(job: LensRequest | EmbeddingRequest) -> bool:
+    return bool(job.input.texts) or job.input.image_set_version is not None
 
 
 def _too_many(most: int, pointer: str) -> TooManyInputsError:

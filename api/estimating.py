@@ -6,7 +6,7 @@ from api.deps import Services
 from api.schemas import estimates as schema
 from api.submissions import named_images
 from api.uploads import Upload
-from jobs import endpoints, estimates, rescore
+from jobs import endpoints, estimates
 from jobs.admission import admit
 from jobs.submission import Submission
 
@@ -23,9 +23,10 @@ async def estimate_job(
         DomainError: it is a rescore of a job that has not, or no longer, what it needs.
     """
     if submission.source is not None:
-        rescore.check_source(submission.source, services.catalog)
+        submission.source.check(services.catalog)
     named = await named_images(services, tenant, submission)
-    input_bytes = sum(upload.image_bytes for upload in uploads)
+    input_bytes = submission.source.input_bytes if submission.source else 0
+    input_bytes += sum(upload.image_bytes for upload in uploads)
     input_bytes += sum(image.image_bytes for image in named.values())
     async with services.sessions() as session:
         if submission.webhook_endpoint_id is not None:

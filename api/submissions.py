@@ -19,27 +19,29 @@ from sqlalchemy.orm import Session
 
 from api.deps import Services
 from api.once import in_turn
-from api.schemas.ids import parse_endpoint_id, parse_job_id
+from api.schemas.ids import parse_endpoint_id, parse_job_id, parse_version_id
 from api.schemas.submissions import AnyRequest, EmbeddingRequest, RescoreRequest, WebhookTarget
 from api.spool import Hold
 from api.uploads import Upload, hash_pictures, store_pictures
 from api.writing import writing
-from jobs import endpoints, idempotency, rescore, submit
+from jobs import endpoints, idempotency, over_sets, rescore, submit
 from jobs.admission import admit, check_room, give_back, give_back_unless_stored
 from jobs.errors import (
     InvalidRequestError,
     NotFoundError,
     QueueFullError,
     QuotaExceededError,
+    UnknownImageSetError,
     UnknownJobError,
     UnknownWebhookEndpointError,
 )
 from jobs.idempotency import Once
 from jobs.outlook import Outlook, outlook_of
+from jobs.over_sets import find_version
 from jobs.remote import Remote
-from jobs.rescore import Source
+from jobs.rescore import KeptEmbeddings
 from jobs.storing import is_quick, store_at_once
-from jobs.submission import ImageItem, Item, Submission, Terms, TextItem
+from jobs.submission import ImageItem, Item, Source, Submission, Terms, TextItem
 from jobs.units import Admission
 from models.image import Image
 from models.job import Job
@@ -58,14 +60,26 @@ class Accepted:
 
 
 async def source_of(services: Services, tenant: str, wanted: AnyRequest) -> Source | None:
-    """The job that a rescore names; None of any other request.
+    """The job or the version of an image set that a request names; None where it brings its items.
 
     Raises:
-        UnknownJobError: there is none, or it is another tenant's.
-        InvalidRequestError: the request names another model than the job's.
+        UnknownJobError, UnknownImageSetError: there is none, or it is another tenant's.
+        NotSealedError: the version can still be added to.
+        InvalidRequestError: a rescore names another model than the job's.
     """
-    if not isinstance(wanted, RescoreRequest):
+    if isinstance(wanted, RescoreRequest):
+        return await _kept_embeddings(services, tenant, wanted)
+    if wanted.input.image_set_version is None:
         return None
+    try:
+        version_id = parse_version_id(wanted.input.image_set_version)
+    except NotFoundError:
+        raise UnknownImageSetError(pointer=over_sets.POINTER) from None
+    async with services.sessions() as session:
+        return await session.run_sync(find_version, tenant, version_id)
+
+
+async def _kept_embeddings(services: Services, tenant: str, wanted: RescoreRequest) -> KeptEmbeddings:
     try:
         job_id = parse_job_id(wanted.input.from_job)
     except NotFoundError:
@@ -87,19 +101,22 @@ def submission_of(
     key_id: uuid.UUID,
     source: Source | None = None,
 ) -> Submission:
-    """What a request asks for, its pictures not yet stored; `source` is that of a rescore."""
+    """What a request asks for, its pictures not yet stored; `source` is where they lie that it names."""
     options: dict[str, Any] = wanted.options.model_dump()
     if not isinstance(wanted, EmbeddingRequest):
         # as they are, but in one way: what means the same is the same submission, and may share a pass
         options["labels"] = [each if isinstance(each, str) else each.model_dump() for each in wanted.labels]
+    items: list[Item]
     if isinstance(wanted, RescoreRequest):
-        items: list[Item] = []
+        items = []
         options["from_job"] = wanted.input.from_job
+    elif source is not None:
+        items = []
     else:
         items = [upload.pending() for upload in uploads] or [TextItem(text) for text in wanted.input.texts]
     return Submission(
         type=JobType(wanted.type),
-        model=source.model if source else wanted.model or default_model,
+        model=source.model if isinstance(source, KeptEmbeddings) else wanted.model or default_model,
         items=items,
         options=options,
         source=source,
@@ -157,8 +174,9 @@ async def accept(
         uploads = await services.fetcher.fetch(hold, uploads)
     if submission.source is not None:
         # not before: the job of a key is found again when its source is gone
-        rescore.check_source(submission.source, services.catalog)
-    input_bytes = sum(upload.image_bytes for upload in uploads)
+        submission.source.check(services.catalog)
+    input_bytes = submission.source.input_bytes if submission.source else 0
+    input_bytes += sum(upload.image_bytes for upload in uploads)
     input_bytes += sum(image.image_bytes for image in named.values())
     try:
         admission = await _admit(services, tenant, submission, input_bytes, once)

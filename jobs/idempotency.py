@@ -82,9 +82,16 @@ def fingerprint(submission: Submission, named: Mapping[uuid.UUID, Image]) -> str
         "model": submission.model,
         "options": submission.options,
         "items": [_asked(item, named) for item in submission.items],
+        **_asked_of(submission),
         **_asked_beside(submission),
     }
     return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _asked_of(submission: Submission) -> dict[str, Any]:
+    # a rescore tells its job among its options
+    version_id = submission.source and submission.source.version_id
+    return {} if version_id is None else {"version": str(version_id)}
 
 
 def fingerprint_of(path: str, body: Any) -> str:

@@ -61,7 +61,7 @@ in `image_ids`: none is read, so none has to be kept for them.
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class KeptEmbeddings:
     """The job whose embeddings are scored, `items` of which succeeded.
 
     `outputs` and `layers` are those that it asked for, `computed` is what tells of the numbers it kept.
@@ -82,8 +82,56 @@ class Source:
         """What the job that scores them has to know of it."""
         return {"layers": self.layers, "source": {"job_id": str(self.job_id), **self.computed}}
 
+    @property
+    def input_bytes(self) -> int:
+        """None: no picture is read."""
+        return 0
 
-def find_source(session: Session, tenant: str, job_id: uuid.UUID) -> Source:
+    @property
+    def version_id(self) -> None:
+        """That of no image set."""
+        return None
+
+    def check(self, catalog: Catalog) -> None:
+        """Refuse a job that has not, or no longer, what a rescore needs.
+
+        Raises:
+            ResultsExpiredError: its results were removed, or it was.
+            EmbeddingsNotKeptError: it did not ask for embeddings, or not for those of the last layer.
+            NotEndedError: it still runs.
+            NoInputError: nothing of it succeeded.
+        """
+        if self.is_removed:
+            raise ResultsExpiredError(
+                "The embeddings of that job were removed with its results.", pointer=POINTER
+            )
+        if self.type != JobType.LOGIT_LENS or OUTPUT not in self.outputs:
+            raise EmbeddingsNotKeptError(
+                "That job kept no embeddings: submit a `logit_lens` whose options have"
+                ' `"outputs": ["pooled", "embeddings"]`, and rescore that.',
+                pointer=POINTER,
+            )
+        _check_layers(self, catalog)
+        if not self.has_ended:
+            raise NotEndedError("That job has not ended yet: poll it until it is done.", pointer=POINTER)
+        if self.items == 0:
+            raise NoInputError("Nothing of that job succeeded: there is nothing to score.", pointer=POINTER)
+
+    def store(self, session: Session, job: Job, admission: Admission) -> None:
+        """Store the items of the source as those of the job, and its waiting work.
+
+        Raises:
+            ResultsExpiredError: results were removed since the source was found.
+        """
+        stored = session.scalar(
+            STORE_INPUTS, {"job_id": job.id, "source_id": self.job_id, "unit_items": admission.unit_items}
+        )
+        if stored != self.items:
+            raise ResultsExpiredError("The results of that job are being removed.", pointer=POINTER)
+        store_work(session, job, admission)
+
+
+def find_source(session: Session, tenant: str, job_id: uuid.UUID) -> KeptEmbeddings:
     """The tenant's job of this id, whether or not it can be rescored.
 
     Raises:
@@ -105,7 +153,7 @@ def find_source(session: Session, tenant: str, job_id: uuid.UUID) -> Source:
     if row is None:
         raise UnknownJobError(pointer=POINTER)
     type_, model, succeeded, ended_at, is_removed, outputs, layers, provenance = row
-    return Source(
+    return KeptEmbeddings(
         job_id=job_id,
         type=type_,
         model=model,
@@ -118,47 +166,7 @@ def find_source(session: Session, tenant: str, job_id: uuid.UUID) -> Source:
     )
 
 
-def check_source(source: Source, catalog: Catalog) -> None:
-    """Refuse a job that has not, or no longer, what a rescore needs.
-
-    Raises:
-        ResultsExpiredError: its results were removed, or it was.
-        EmbeddingsNotKeptError: it did not ask for embeddings, or not for those of the last layer.
-        NotEndedError: it still runs.
-        NoInputError: nothing of it succeeded.
-    """
-    if source.is_removed:
-        raise ResultsExpiredError(
-            "The embeddings of that job were removed with its results.", pointer=POINTER
-        )
-    if source.type != JobType.LOGIT_LENS or OUTPUT not in source.outputs:
-        raise EmbeddingsNotKeptError(
-            "That job kept no embeddings: submit a `logit_lens` whose options have"
-            ' `"outputs": ["pooled", "embeddings"]`, and rescore that.',
-            pointer=POINTER,
-        )
-    _check_layers(source, catalog)
-    if not source.has_ended:
-        raise NotEndedError("That job has not ended yet: poll it until it is done.", pointer=POINTER)
-    if source.items == 0:
-        raise NoInputError("Nothing of that job succeeded: there is nothing to score.", pointer=POINTER)
-
-
-def store_rescored(session: Session, job: Job, source: Source, admission: Admission) -> None:
-    """Store the items of the source as those of the job, and its waiting work.
-
-    Raises:
-        ResultsExpiredError: results were removed since the source was found.
-    """
-    stored = session.scalar(
-        STORE_INPUTS, {"job_id": job.id, "source_id": source.job_id, "unit_items": admission.unit_items}
-    )
-    if stored != source.items:
-        raise ResultsExpiredError("The results of that job are being removed.", pointer=POINTER)
-    store_work(session, job, admission)
-
-
-def _check_layers(source: Source, catalog: Catalog) -> None:
+def _check_layers(source: KeptEmbeddings, catalog: Catalog) -> None:
     """Refuse layers without the last, which says what is on top."""
     sizes = catalog.find(source.model).dimensions
     if sizes is None:

@@ -185,6 +185,7 @@ def columns_of(tenant: str, submission: Submission, admission: Admission) -> dic
         "cost": admission.cost(submission.size),
         "vtime_end": admission.end(submission.size),
         "webhook_endpoint_id": submission.webhook_endpoint_id,
+        "version_id": submission.source and submission.source.version_id,
     }
 
 

@@ -4,12 +4,18 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jobs.images import Content
 from jobs.remote import Remote, Unfetched
-from jobs.rescore import Source
 from models.types import JobType, Priority
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from engine.catalog import Catalog
+    from jobs.units import Admission
+    from models.job import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +49,38 @@ class Terms:
     result_ttl: timedelta | None = None
 
 
+class Source(Protocol):
+    """Where the items of a job lie that does not bring them: another job, or a version of an image set."""
+
+    @property
+    def items(self) -> int:
+        """How many it has."""
+
+    @property
+    def input_bytes(self) -> int:
+        """What its pictures weigh, where any are read."""
+
+    @property
+    def version_id(self) -> uuid.UUID | None:
+        """The version whose items they are."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the job has to know of it."""
+
+    def check(self, catalog: "Catalog") -> None:
+        """Refuse, with a DomainError, a source that has not, or no longer, what the job needs."""
+
+    def store(self, session: "Session", job: "Job", admission: "Admission") -> None:
+        """Store its items as those of the job, and the waiting work."""
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """What a client asks for, already parsed; `options` are the resolved options of the job's type.
 
     Without a `priority`, a small job is interactive and a large one is bulk, see `jobs.admission`. A rescore
-    has a `source` in the place of items: there may be many, and none is held.
+    and a job over an image set have a `source` in the place of items: there may be many, and none is held.
     """
 
     type: JobType

@@ -30,7 +30,6 @@ from jobs.errors import (
 from jobs.images import Content
 from jobs.naming import check_names
 from jobs.pricing import stored_bytes
-from jobs.rescore import store_rescored
 from jobs.storing import columns_of, described, store_at_once
 from jobs.submission import ImageItem, Item, Submission, TextItem
 from jobs.units import Admission, store_units
@@ -62,13 +61,13 @@ def check(submission: Submission, catalog: Catalog, limits: Limits) -> None:
             or tokens that the model has not; arrays that are too large.
     """
     checkpoint = catalog.find(submission.model)
-    if submission.source is not None:
-        # whether it can be rescored is found out later, see `jobs.rescore.check_source`
+    if submission.type is JobType.RESCORE:
+        # whether its source can be rescored is found out later, see `jobs.submission.Source`
         _check_labels(submission.options["labels"], checkpoint, limits)
         return
-    if not submission.items:
+    if not submission.size:
         raise NoInputError(pointer="/input")
-    if len(submission.items) > limits.items:
+    if submission.source is None and submission.size > limits.items:
         raise TooManyInputsError(
             f"{len(submission.items)} items; one inline job takes {limits.items} at most: send several jobs.",
             pointer="/input",
@@ -128,7 +127,7 @@ def submit(
     session.add(job)
     session.flush()
     if submission.source is not None:
-        store_rescored(session, job, submission.source, admission)
+        submission.source.store(session, job, admission)
     else:
         filled = (described(index, item, rows) for index, item in enumerate(submission.items))
         store_units(session, job, filled, admission)
@@ -206,7 +205,7 @@ def _check_layers(options: dict[str, Any], checkpoint: Checkpoint) -> None:
 
 
 def _check_outputs(submission: Submission, checkpoint: Checkpoint, limits: Limits) -> None:
-    items = len(submission.items)
+    items = submission.size
     stored = stored_bytes(submission.type, submission.options, checkpoint)
     needed = items * sum(stored.values())
     if needed <= limits.output_bytes:

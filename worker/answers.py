@@ -1,6 +1,7 @@
 """The answers to a claim, gathered item by item and parted by unit at the end."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from jobs.leases import Claim, ItemResult, Returned, Unit, UnitResult
@@ -53,6 +54,19 @@ class Answers:
             self.add(
                 [unit] * len(unit.items), [ItemResult(item, error=refusal(error)) for item in unit.items]
             )
+
+    def share(self) -> None:
+        """Give items of a unit that have the same bytes as one that was answered its answer."""
+        for unit in self._claim.units:
+            known = {
+                item["sha256"]: self._found[unit.job_id, int(item["index"])]
+                for item in unit.items
+                if "sha256" in item and (unit.job_id, int(item["index"])) in self._found
+            }
+            for item in unit.items:
+                if item.get("sha256") in known:
+                    result = known[item["sha256"]]
+                    self._found.setdefault((unit.job_id, int(item["index"])), replace(result, item=item))
 
     def outcome(self, provenance: dict[str, Any]) -> Outcome:
         """What is to be told to the ledger, once every item has its answer."""

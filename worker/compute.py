@@ -3,8 +3,10 @@
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import structlog
 import torch
@@ -28,6 +30,7 @@ from worker.payloads import embedding_payloads, is_finite, lens_payloads, with_f
 from worker.rescoring import rescore
 from worker.runtime import Runtime
 from worker.steps import Steps
+from worker.tables import rows_of, store_table
 
 log = structlog.get_logger()
 
@@ -35,6 +38,7 @@ LOOK_SECONDS: Final = 0.02
 NEWER_OPTIONS: Final = ("activation_layers", "activation_tokens", "softmax", "uncalibrated")
 """Jobs of an earlier version that still wait do not name these."""
 
+Stored = TypeVar("Stored")
 Picture = tuple[Unit, DecodedItem]
 Text = tuple[Unit, dict[str, Any]]
 Key = tuple[uuid.UUID, int]
@@ -64,6 +68,7 @@ def compute(
         raise
     except EngineError as error:
         answers.refuse(error)
+    answers.share()
     return answers.outcome(provenance)
 
 
@@ -94,6 +99,9 @@ def _lens(
         most=_most_pictures(runtime, first.options),
     )
     provenance["head_deviation"] = max((lens.head_deviation or 0.0 for _, lens in steps.done), default=None)
+    for job_id, rows in rows_of(steps.done).items():
+        _keep_trying(runtime, partial(store_table, runtime, claim, job_id, rows), passage)
+    steps.done = [(part, _asked_of(lens, first.options)) for part, lens in steps.done]
     stored = _store_outputs(runtime, claim, steps, passage)
     for part, lens in steps.done:
         keys = [_key(unit.job_id, found) for unit, found in part]
@@ -105,16 +113,22 @@ def _lens(
 def _read(
     runtime: Runtime, options: dict[str, Any], directions: LabelDirections, part: Sequence[Picture]
 ) -> Lens:
+    # of items of an image set, some have the embeddings of their layers in its table
+    outputs = dict.fromkeys([*options["outputs"], *(["embeddings"] if "version" in options else [])])
     return runtime.engine.lens(
         _pixels(part),
         directions,
-        outputs=options["outputs"],
+        outputs=list(outputs),
         layers=options["layers"],
         patch_layers=options["patch_layers"],
         patch_method=options["patch_method"],
         batch_size=len(part),
         **{name: options[name] for name in NEWER_OPTIONS if name in options},
     )
+
+
+def _asked_of(lens: Lens, options: dict[str, Any]) -> Lens:
+    return lens if "embeddings" in options["outputs"] else replace(lens, embeddings=None)
 
 
 def _most_pictures(runtime: Runtime, options: dict[str, Any]) -> int | None:
@@ -188,15 +202,15 @@ def _store_outputs(
                 pictures[unit.tenant, unit.job_id].append(Pictured(found, lens, row))
     outputs = {}
     for (tenant, job_id), of_job in pictures.items():
-        stored = _keep_storing(runtime, ObjectName(tenant, job_id, claim.token), of_job, passage)
+        name = ObjectName(tenant, job_id, claim.token)
+        store = partial(store_outputs, runtime.blobs, name, of_job, runtime.engine.config)
+        stored = _keep_trying(runtime, store, passage)
         outputs.update({_key(job_id, each.found): where for each, where in zip(of_job, stored, strict=True)})
     return outputs
 
 
-def _keep_storing(
-    runtime: Runtime, name: ObjectName, pictures: Sequence[Pictured], passage: Passage
-) -> list[dict[str, Any]]:
-    """Store the arrays; while the disk is full they are kept and tried again, half as long as a lease lasts.
+def _keep_trying(runtime: Runtime, store: Callable[[], Stored], passage: Passage) -> Stored:
+    """Store arrays; while the disk is full they are kept and tried again, half as long as a lease lasts.
 
     After that there is still time to give the work back, without a loss.
     """
@@ -204,7 +218,7 @@ def _keep_storing(
     while True:
         passage.step()
         try:
-            return store_outputs(runtime.blobs, name, pictures, runtime.engine.config)
+            return store()
         except BlobStoreFullError:
             if time.monotonic() > deadline:
                 raise

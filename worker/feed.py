@@ -19,8 +19,15 @@ def begin_decoding(runtime: Runtime, claim: Claim, *, urgent: bool = False) -> l
 
 
 def pictures_of(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The items with a picture to decode: not those of which only embeddings are read."""
-    return [item for item in items if "sha256" in item]
+    """The items with a picture to decode, of those with the same bytes the first.
+
+    Not those of which only embeddings are read.
+    """
+    first: dict[str, dict[str, Any]] = {}
+    for item in items:
+        if "sha256" in item:
+            first.setdefault(item["sha256"], item)
+    return list(first.values())
 
 
 def pixel_mode(options: Mapping[str, Any]) -> str:

@@ -79,6 +79,7 @@ Tags = Annotated[
     ),
 ]
 Url = Annotated[str, Field(min_length=1, max_length=MAX_URL), AfterValidator(storable)]
+VersionId = Annotated[str, Field(max_length=MAX_JOB_ID)]
 JobId = Annotated[str, Field(max_length=MAX_JOB_ID)]
 Wait = Annotated[int, Field(ge=1, le=MAX_WAIT_S), WHOLE]
 Kept = Annotated[int, Field(ge=1, le=MAX_KEPT_S), WHOLE]
@@ -128,25 +129,35 @@ class ImageInput(Wire):
         return self
 
 
+_WORKS_ON = ("images", "texts", "image_set_version")
+
+
+def _both(*names: str) -> dict[str, Any]:
+    filled: dict[str, Any] = {"images": {"minItems": 1}, "texts": {"minItems": 1}, "image_set_version": {}}
+    return {"required": list(names), "properties": {name: filled[name] for name in names}}
+
+
 class JobInput(Wire):
-    """What a job works on: images or texts, not both."""
+    """What a job works on: images, texts, or a version of an image set; one of them."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "not": {
-                "required": ["images", "texts"],
-                "properties": {name: {"minItems": 1} for name in ("images", "texts")},
-            }
-        }
+        json_schema_extra={"not": {"anyOf": [_both(*pair) for pair in combinations(_WORKS_ON, 2)]}}
     )
 
     images: list[ImageInput] = Field(default_factory=list)
     texts: list[Text] = Field(default_factory=list)
+    image_set_version: Annotated[VersionId | SkipJsonSchema[None], GIVEN] = Field(
+        None,
+        description="A sealed version of an image set, `isv_...`: the job works on all of its items.",
+        json_schema_extra=_without_default,
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         if self.images and self.texts:
             raise ValueError("give images or texts, not both")
+        if self.image_set_version is not None and (self.images or self.texts):
+            raise ValueError("give image_set_version alone, without images or texts")
         return self
 
 

@@ -1,0 +1,106 @@
+"""Results over an image set as tables, beside the rows: what a summary of a million items reads in seconds.
+
+A worker writes one Arrow file for what a claim holds of a job, named by the lease token: one that comes back
+late writes a file that nobody reads. A table has a row for each item that succeeded:
+
+- `index` int32, the item's; `width`, `height` int32, of the picture, upright, in pixels;
+- `phash` uint64, a perceptual hash of the picture as the model reads it (imagehash.phash);
+- `vector` list<float32>[width], the final embedding, of norm 1;
+- of a lens, `cosine` list<float32>[layers x labels] by layer and then by label, `logit` list<float32>[labels]
+  of the last layer, and of sampled items `layer_vectors` list<float32>[layers x width], each of norm 1.
+
+The schema's metadata says under `lensqueue` as JSON: `layers`, `labels`, `width`.
+"""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import pyarrow as pa
+from sqlalchemy import Select, select
+
+from jobs.blobs import BlobStore
+from jobs.errors import BlobMissingError
+from jobs.objects import ObjectName
+from models.types import AttemptOutcome
+from models.work import Attempt
+
+TOLD: Final = b"lensqueue"
+SAMPLED: Final = 20_000
+"""Of so many items at most the embeddings of all layers are kept."""
+_MIXED: Final = 0x9E3779B97F4A7C15
+_WORD: Final = 2**64
+
+
+def is_sampled(index: int, items: int, most: int = SAMPLED) -> bool:
+    """Whether an item is of the sample of a set of so many: of each set the same, without looking at others.
+
+    By a hash of the index (Fibonacci hashing, then splitmix64's finish), so that about `most` are, however
+    the set is ordered.
+    """
+    mixed = (index + 1) * _MIXED % _WORD
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 % _WORD
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB % _WORD
+    return (mixed ^ (mixed >> 31)) * items < most * _WORD
+
+
+def put_table(blobs: BlobStore, name: ObjectName, columns: dict[str, Any], told: dict[str, Any]) -> None:
+    """Store a table durably.
+
+    Raises:
+        BlobStoreFullError: the disk or its quota is full.
+    """
+    table = pa.table(columns).replace_schema_metadata({TOLD: orjson.dumps(told)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    blobs.write(path_of(blobs, name), [sink.getvalue().to_pybytes()])
+
+
+def read_table(blobs: BlobStore, name: ObjectName) -> pa.Table:
+    """A table, mapped and not read: columns come into memory as they are used.
+
+    Raises:
+        BlobMissingError: there is none.
+        BlobStoreMissingError: the store is not there.
+    """
+    try:
+        source = pa.memory_map(str(path_of(blobs, name)))
+    except FileNotFoundError:
+        blobs.check()
+        raise BlobMissingError from None
+    return pa.ipc.open_file(source).read_all()
+
+
+def told_of(table: pa.Table) -> dict[str, Any]:
+    """What the metadata of a table says."""
+    told: dict[str, Any] = orjson.loads(table.schema.metadata[TOLD])
+    return told
+
+
+def path_of(blobs: BlobStore, name: ObjectName) -> Path:
+    """Where a table lies: beside the object of the same lease."""
+    return name.path(blobs).with_suffix(".arrow")
+
+
+def tables_of(job_id: uuid.UUID) -> Select[uuid.UUID]:
+    """The tokens of the tables that results of a job were stored with."""
+    return (
+        select(Attempt.lease_token)
+        .where(Attempt.job_id == job_id, Attempt.outcome == AttemptOutcome.COMPLETED)
+        .distinct()
+        .order_by(Attempt.lease_token)
+    )
+
+
+def read_tables(
+    blobs: BlobStore, tenant: str, job_id: uuid.UUID, tokens: Sequence[uuid.UUID]
+) -> Iterator[pa.Table]:
+    """The tables of these tokens, one after the other; a claim in which nothing succeeded has none."""
+    for token in tokens:
+        name = ObjectName(tenant, job_id, token)
+        if path_of(blobs, name).exists():
+            yield read_table(blobs, name)
+    blobs.check()

@@ -1,0 +1,197 @@
+"""Jobs over a version of an image set, from submit to rows and tables."""
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy.orm import Session, sessionmaker
+
+from api.schemas.ids import parse_job_id, version_id
+from engine.catalog import DEMO_MODEL
+from engine.lens import Lens
+from engine.siglip import SiglipEngine
+from jobs import image_sets, images
+from jobs.blobs import BlobStore
+from jobs.image_sets import NewItem
+from jobs.images import Content
+from jobs.sealing import seal
+from jobs.tables import read_tables, tables_of, told_of
+from tests.conftest import SAMPLES
+from tests.integration.test_bad_requests import assert_problem
+from tests.ledger import TENANT, assert_settled, scalar
+from tests.runtimes import runtime_of
+from worker import time_slice
+from worker.heartbeat import Heartbeat
+from worker.runtime import Runtime, open_decoders
+
+Sessions = sessionmaker[Session]
+
+FILES = sorted(SAMPLES.glob("*.jpg"))[:4]
+LABELS = ["a cyan ring", "a red square", "a pink arrow"]
+BROKEN = {"code": "image-unknown-format", "message": "It is no picture.", "retryable": False}
+
+
+@pytest.fixture(scope="module")
+def demo_engine() -> SiglipEngine:
+    return SiglipEngine(DEMO_MODEL, device="cpu")
+
+
+@pytest.fixture
+def runtime(demo_engine: SiglipEngine, sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat) -> Runtime:
+    runtime = runtime_of(demo_engine, sessions, blobs, heartbeat)
+    return replace(runtime, provenance=dict(demo_engine.provenance))
+
+
+def work(runtime: Runtime) -> None:
+    with open_decoders(runtime.settings, runtime.engine.provenance["pixel_path"]) as decoders:
+        time_slice.run_slice(replace(runtime, decoders=decoders))
+
+
+def sealed(
+    sessions: Sessions, blobs: BlobStore, files: Sequence[Path | None], tenant: str = TENANT
+) -> uuid.UUID:
+    """A sealed version of these pictures; None is one that is none."""
+    contents = {
+        file: Content(blobs.put(tenant, file.read_bytes()), file.stat().st_size, "image/jpeg")
+        for file in files
+        if file is not None
+    }
+    with sessions.begin() as session:
+        kept = images.keep(session, tenant, contents.values())
+        items = [
+            NewItem(None, f"broken-{place}", error=BROKEN)
+            if file is None
+            else NewItem(kept[contents[file].sha256].image.id, f"{place}-{file.name}", LABELS[0])
+            for place, file in enumerate(files)
+        ]
+        set_id = image_sets.create_set(session, tenant, "shapes").id
+        image_sets.add_items(session, tenant, set_id, items, 1_000)
+        return seal(session, tenant, set_id).id
+
+
+def submit(api: TestClient, version: uuid.UUID, **more: Any) -> Any:
+    body = {
+        "type": "logit_lens",
+        "input": {"image_set_version": version_id(version)},
+        "labels": LABELS,
+        "priority": "bulk",
+    }
+    return api.post("/v1/jobs", json=body | more)
+
+
+def results(api: TestClient, job: Any) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = api.get(job["links"]["results"]).json()["items"]
+    return items
+
+
+def test_a_job_over_a_set_has_a_result_for_each_of_its_items(
+    api: TestClient, runtime: Runtime, sessions: Sessions, blobs: BlobStore
+) -> None:
+    version = sealed(sessions, blobs, [*FILES, None])
+    answer = submit(api, version)
+    assert answer.status_code == 202, answer.text
+    work(runtime)
+    job = api.get(answer.json()["links"]["self"]).json()
+    assert (job["state"], job["progress"]["succeeded"], job["progress"]["failed"]) == ("partial", 4, 1)
+    items = results(api, job)
+    assert [item["index"] for item in items] == [0, 1, 2, 3, 4]
+    assert [item["custom_id"] for item in items] == [
+        *(f"{place}-{file.name}" for place, file in enumerate(FILES)),
+        "broken-4",
+    ]
+    assert items[4]["error"]["code"] == BROKEN["code"]
+    assert_settled(sessions)
+
+
+def test_pictures_that_are_alike_are_computed_once_and_answered_each(
+    api: TestClient, runtime: Runtime, sessions: Sessions, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = FILES[:2]
+    version = sealed(sessions, blobs, [first, second, first, first])
+    job = submit(api, version).json()
+    seen: list[int] = []
+    lens = SiglipEngine.lens
+
+    def counted(self: SiglipEngine, pictures: Any, *given: Any, **named: Any) -> Lens:
+        seen.append(len(pictures))
+        return lens(self, pictures, *given, **named)
+
+    monkeypatch.setattr(SiglipEngine, "lens", counted)
+    work(runtime)
+    assert sum(seen) == 2
+    items = results(api, job)
+    assert [item["state"] for item in items] == ["succeeded"] * 4
+    assert items[0]["pooled"] == items[2]["pooled"] == items[3]["pooled"] != items[1]["pooled"]
+    assert len({item["custom_id"] for item in items}) == 4
+
+
+def test_the_tables_of_a_job_hold_the_numbers_of_its_results(
+    api: TestClient, runtime: Runtime, sessions: Sessions, blobs: BlobStore
+) -> None:
+    version = sealed(sessions, blobs, [*FILES, None, FILES[0]])
+    job = submit(api, version, options={"outputs": ["pooled", "embeddings"]}).json()
+    work(runtime)
+    job_id = parse_job_id(job["id"])
+    with sessions() as session:
+        tokens = session.scalars(tables_of(job_id)).all()
+    (table,) = read_tables(blobs, TENANT, job_id, tokens)
+    told = told_of(table)
+    assert told["labels"] == LABELS
+    assert table["index"].to_pylist() == [0, 1, 2, 3, 5]
+    items = {item["index"]: item for item in results(api, job)}
+    shape = (len(told["layers"]), len(LABELS))
+    for row in table.to_pylist():
+        item = items[row["index"]]
+        np.testing.assert_allclose(
+            np.reshape(row["cosine"], shape), item["pooled"]["cosine"], rtol=0, atol=1e-6
+        )
+        np.testing.assert_allclose(row["logit"], item["pooled"]["final"]["logit"], rtol=1e-6)
+        layers = np.reshape(row["layer_vectors"], (shape[0], told["width"]))
+        np.testing.assert_allclose(np.linalg.norm(layers, axis=1), 1, rtol=1e-5)
+        np.testing.assert_allclose(layers[-1], row["vector"], atol=1e-5)
+    hashes = table["phash"].to_pylist()
+    assert hashes[0] == hashes[4]
+    assert len(set(hashes)) == 4
+
+
+def test_embeddings_are_kept_item_by_item_only_where_they_are_asked_for(
+    api: TestClient, runtime: Runtime, sessions: Sessions, blobs: BlobStore
+) -> None:
+    job = submit(api, sealed(sessions, blobs, FILES[:1])).json()
+    work(runtime)
+    (item,) = results(api, job)
+    assert "embeddings" not in item
+
+
+def test_a_version_that_is_open_or_of_others_is_refused(
+    api: TestClient, sessions: Sessions, blobs: BlobStore
+) -> None:
+    with sessions.begin() as session:
+        set_id = image_sets.create_set(session, TENANT, "open").id
+        opened = image_sets.open_version(session, TENANT, set_id).id
+    assert_problem(submit(api, opened), 409, "not-sealed")
+    for unknown in (sealed(sessions, blobs, FILES[:1], tenant="others"), uuid.uuid4()):
+        assert_problem(submit(api, unknown), 422, "unknown-image-set-version")
+    body = {"type": "embedding", "input": {"image_set_version": "isv_1", "texts": ["a"]}}
+    assert_problem(api.post("/v1/jobs", json=body), 422, "invalid-request")
+    assert scalar(sessions, "SELECT count(*) FROM jobs") == 0
+
+
+def test_the_same_key_finds_the_same_job_and_another_version_is_refused(
+    api: TestClient, sessions: Sessions, blobs: BlobStore
+) -> None:
+    versions = [sealed(sessions, blobs, FILES[:count]) for count in (1, 2)]
+    key = {"Idempotency-Key": hashlib.sha256(b"once").hexdigest()}
+    body = {"type": "logit_lens", "labels": LABELS}
+    answers = [
+        api.post("/v1/jobs", json=body | {"input": {"image_set_version": version_id(each)}}, headers=key)
+        for each in (versions[0], versions[0], versions[1])
+    ]
+    assert answers[0].json()["id"] == answers[1].json()["id"]
+    assert_problem(answers[2], 422, "idempotency-key-reused")
