@@ -108,6 +108,12 @@ class NotSealedError(DomainError):
     code = "not-sealed"
 
 
+class NothingToSummariseError(DomainError):
+    """Nothing of that job succeeded: there is nothing to summarise."""
+
+    code = "nothing-to-summarise"
+
+
 class ImageInUseError(DomainError):
     """A job or an image set that is kept still uses this image."""
 

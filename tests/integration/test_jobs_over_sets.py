@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
+from analysis.sets.reading import read_facts
 from api.schemas.ids import parse_job_id, version_id
 from engine.catalog import DEMO_MODEL
 from engine.lens import Lens
@@ -24,7 +25,7 @@ from jobs.sealing import seal
 from jobs.tables import read_tables, tables_of, told_of
 from tests.conftest import SAMPLES
 from tests.integration.test_bad_requests import assert_problem
-from tests.ledger import TENANT, assert_settled, scalar
+from tests.ledger import TENANT, assert_settled, read, scalar
 from tests.runtimes import runtime_of
 from worker import time_slice
 from worker.heartbeat import Heartbeat
@@ -158,6 +159,32 @@ def test_the_tables_of_a_job_hold_the_numbers_of_its_results(
     hashes = table["phash"].to_pylist()
     assert hashes[0] == hashes[4]
     assert len(set(hashes)) == 4
+
+
+def test_the_facts_of_a_job_are_gathered_from_its_tables(
+    api: TestClient, runtime: Runtime, sessions: Sessions, blobs: BlobStore, tmp_path: Path
+) -> None:
+    version = sealed(sessions, blobs, [None, *FILES, FILES[0]])
+    job = submit(api, version).json()
+    work(runtime)
+    (scratch := tmp_path / "scratch").mkdir()
+    facts = read_facts(sessions, blobs, read(sessions, parse_job_id(job["id"])), scratch)
+    items = results(api, job)
+    assert facts.index.tolist() == [1, 2, 3, 4, 5]
+    assert facts.labels == tuple(LABELS)
+    assert facts.true_label.tolist() == [0] * 5
+    assert facts.origin.model["id"] == DEMO_MODEL
+    assert [(each.index, each.code) for each in facts.failed] == [(0, BROKEN["code"])]
+    contents = facts.contents.tolist()
+    assert contents[0] == contents[4]
+    assert len(set(contents)) == 4
+    for row, index in enumerate(facts.index):
+        item = items[int(index)]
+        np.testing.assert_allclose(facts.cosine[row], item["pooled"]["cosine"], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(facts.logit[row], item["pooled"]["final"]["logit"], rtol=1e-6)
+    # of a small set, all are sampled
+    assert facts.sampled.tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(facts.layer_vectors[:, -1], facts.vectors, atol=1e-5)
 
 
 def test_embeddings_are_kept_item_by_item_only_where_they_are_asked_for(

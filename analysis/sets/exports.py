@@ -1,0 +1,226 @@
+"""What a job found over an image set as files: Parquet tables and JSON Lines, written in slices.
+
+Each Parquet file says under `lensqueue` in its metadata, as JSON, the version of its schema, what computed it,
+and the names of its labels in the order of scores. Row groups have 25,000 rows at most, so that a reader may
+take one at a time. Scores are float32: Arrow reads lists of float16 slowly.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from analysis.sets.facts import UNLABELLED, SetFacts
+
+SCHEMA_VERSION: Final = 1
+ROW_GROUP: Final = 25_000
+METADATA: Final = b"lensqueue"
+
+Columns = Mapping[str, NDArray[Any]]
+Step = Callable[[], None]
+
+
+def write_items(path: Path, facts: SetFacts, columns: Columns, step: Step = lambda: None) -> None:
+    """Write a row an item, failed ones too, by index.
+
+    `columns` are those of `analysis.sets.items` for the rows of the facts: `top_final`, `settle_layer`,
+    `settle_correct_layer`, `flips`, `dup_group`, `outlier_score`, each [row]; what is not known is negative,
+    or NaN of the score.
+    """
+    schema = pa.schema(
+        [
+            ("index", pa.int64()),
+            ("custom_id", pa.string()),
+            ("true_label", pa.string()),
+            ("state", pa.string()),
+            ("error_code", pa.string()),
+            ("top_final", pa.string()),
+            ("settle_layer", pa.int32()),
+            ("settle_correct_layer", pa.int32()),
+            ("flips", pa.int32()),
+            ("dup_group", pa.int64()),
+            ("outlier_score", pa.float32()),
+        ]
+    )
+    failed = {item.index: item for item in facts.failed}
+    rows = {int(index): row for row, index in enumerate(facts.index)}
+    order = sorted([*rows, *failed])
+    with _writer(path, schema, facts) as writer:
+        for part in _slices(order, ROW_GROUP):
+            step()
+            told = [
+                _failed_row(facts, failed[index])
+                if index in failed
+                else _item_row(facts, columns, rows[index])
+                for index in part
+            ]
+            writer.write_table(pa.Table.from_pylist(told, schema=schema))
+
+
+def write_layers(path: Path, facts: SetFacts, step: Step = lambda: None) -> None:
+    """Write a row for each item that succeeded and each layer: what is on top, margins, and all scores.
+
+    `top_margin` is the best cosine less the second, `true_margin` that of the true label less the best of the
+    others, `true_rank` its place among all, 1 the best; null where there is no true label.
+    """
+    labels, layers = len(facts.labels), len(facts.layers)
+    schema = pa.schema(
+        [
+            ("index", pa.int64()),
+            ("layer", pa.int32()),
+            ("top", pa.string()),
+            ("top_margin", pa.float32()),
+            ("true_margin", pa.float32()),
+            ("true_rank", pa.int32()),
+            ("scores", pa.list_(pa.float32(), labels)),
+        ]
+    )
+    names = pa.array(facts.labels)
+    with _writer(path, schema, facts) as writer:
+        for rows in _row_slices(len(facts.index), max(1, ROW_GROUP // layers)):
+            step()
+            cosine = np.asarray(facts.cosine[rows])
+            told = _layer_columns(cosine, facts.true_label[rows])
+            columns = [
+                pa.array(np.repeat(facts.index[rows], layers)),
+                pa.array(np.tile(np.array(facts.layers, dtype=np.int32), len(cosine))),
+                names.take(pa.array(told["top"].ravel())),
+                pa.array(told["top_margin"].ravel(), from_pandas=True),
+                pa.array(told["true_margin"].ravel(), from_pandas=True),
+                pa.array(told["true_rank"].ravel(), mask=told["true_rank"].ravel() == 0),
+                pa.FixedSizeListArray.from_arrays(pa.array(cosine.ravel()), labels),
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def write_embeddings(path: Path, facts: SetFacts, step: Step = lambda: None) -> None:
+    """Write the final embedding of each item that succeeded, and those of the other layers of sampled ones.
+
+    All are of norm 1.
+    """
+    width = facts.vectors.shape[1]
+    schema = pa.schema([("index", pa.int64()), ("layer", pa.int32()), ("vec", pa.list_(pa.float32(), width))])
+    with _writer(path, schema, facts) as writer:
+        for rows in _row_slices(len(facts.index), ROW_GROUP):
+            step()
+            _write_vectors(writer, schema, facts.index[rows], facts.layers[-1], facts.vectors[rows])
+        index = facts.index[facts.sampled]
+        for place, layer in enumerate(facts.layers[:-1]):
+            for rows in _row_slices(len(index), ROW_GROUP):
+                step()
+                _write_vectors(writer, schema, index[rows], layer, facts.layer_vectors[rows, place])
+
+
+def write_errors(path: Path, facts: SetFacts) -> None:
+    """Write a line of JSON for each item without a result: its index, custom_id, and why."""
+    with path.open("wb") as file:
+        for item in facts.failed:
+            line = {
+                "index": item.index,
+                "custom_id": item.custom_id,
+                "error": {"code": item.code, "message": item.message},
+            }
+            file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _layer_columns(cosine: NDArray[np.float32], true_label: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
+    """Of cosines [row, layer, label], by row and layer; NaN and 0 where there is nothing to tell."""
+    shape = cosine.shape[:2]
+    top = cosine.argmax(axis=2)
+    nothing = np.full(shape, np.nan, dtype=np.float32)
+    if cosine.shape[2] < 2:  # noqa: PLR2004 - a margin is between two
+        ranked_margin = nothing
+    else:
+        best = np.partition(cosine, -2, axis=2)
+        ranked_margin = best[..., -1] - best[..., -2]
+    known = true_label != UNLABELLED
+    place = np.broadcast_to(np.where(known, true_label, 0)[:, None, None], (*shape, 1))
+    true = np.take_along_axis(cosine, place, axis=2)
+    # of labels that tie, the lower index comes first
+    before = (cosine > true) | ((cosine == true) & (np.arange(cosine.shape[2]) < place))
+    others = cosine.copy()
+    np.put_along_axis(others, place, -np.inf, axis=2)
+    margin = true[..., 0] - others.max(axis=2)
+    return {
+        "top": top,
+        "top_margin": ranked_margin,
+        "true_margin": np.where(known[:, None] & np.isfinite(margin), margin, nothing),
+        "true_rank": np.where(known[:, None], before.sum(axis=2) + 1, 0).astype(np.int32),
+    }
+
+
+def _item_row(facts: SetFacts, columns: Columns, row: int) -> dict[str, Any]:
+    top, score = int(columns["top_final"][row]), float(columns["outlier_score"][row])
+    return {
+        "index": int(facts.index[row]),
+        "custom_id": facts.custom_ids[row],
+        "true_label": _name(facts, int(facts.true_label[row])),
+        "state": "succeeded",
+        "error_code": None,
+        "top_final": _name(facts, top),
+        "outlier_score": None if np.isnan(score) else score,
+        **{
+            name: _known(columns[name][row])
+            for name in ("settle_layer", "settle_correct_layer", "flips", "dup_group")
+        },
+    }
+
+
+def _failed_row(facts: SetFacts, item: Any) -> dict[str, Any]:
+    return {
+        "index": item.index,
+        "custom_id": item.custom_id,
+        "true_label": _name(facts, item.true_label),
+        "state": "failed",
+        "error_code": item.code,
+    }
+
+
+def _name(facts: SetFacts, label: int) -> str | None:
+    return None if label < 0 else facts.labels[label]
+
+
+def _known(number: Any) -> int | None:
+    return None if number < 0 else int(number)
+
+
+def _write_vectors(
+    writer: pq.ParquetWriter,
+    schema: pa.Schema,
+    index: NDArray[np.int64],
+    layer: int,
+    vectors: NDArray[np.float32],
+) -> None:
+    flat = pa.array(np.ascontiguousarray(vectors).ravel())
+    columns = [
+        pa.array(index),
+        pa.array(np.full(len(index), layer, dtype=np.int32)),
+        pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+    ]
+    writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _writer(path: Path, schema: pa.Schema, facts: SetFacts) -> pq.ParquetWriter:
+    told = {
+        "schema_version": SCHEMA_VERSION,
+        "job_id": facts.origin.job_id,
+        "version_id": facts.origin.version_id,
+        "manifest_sha256": facts.origin.manifest_sha256,
+        "model": dict(facts.origin.model),
+        "labels": list(facts.labels),
+        "layers": list(facts.layers),
+    }
+    return pq.ParquetWriter(path, schema.with_metadata({METADATA: orjson.dumps(told)}), compression="zstd")
+
+
+def _slices(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    return (items[first : first + size] for first in range(0, len(items), size))
+
+
+def _row_slices(rows: int, size: int) -> Iterator[slice]:
+    return (slice(first, min(first + size, rows)) for first in range(0, rows, size))
