@@ -1,8 +1,8 @@
 """What a job found over an image set as files: Parquet tables and JSON Lines, written in slices.
 
-Each Parquet file says under `lensqueue` in its metadata, as JSON, the version of its schema, what computed it,
-and the names of its labels in the order of scores. Row groups have 25,000 rows at most, so that a reader may
-take one at a time. Scores are float32: Arrow reads lists of float16 slowly.
+Each Parquet file says under `lensqueue` in its metadata, as JSON, the version of its schema, what computed
+it, and the names of its labels in the order of scores. Row groups have 25,000 rows at most, so that a reader
+may take one at a time. Scores are float32: Arrow reads lists of float16 slowly.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
