@@ -44,7 +44,7 @@ class Duplicates(Part):
     threshold_method: str = Field(description="How the threshold was found, in a sentence.")
     hash_bits: Count = Field(description="See above.")
     compared: Count = Field(description="Images that were compared.")
-    neighbours: Count = Field(description="Nearest images that each was compared with, at most.")
+    neighbours: Count = Field(description="Images of similar hash that each was compared with, at most.")
     groups: list[DuplicateGroup] = Field(
         description="The groups, contradicting ones first, then by size, then by first index; at most 100."
     )

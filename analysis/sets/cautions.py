@@ -1,0 +1,66 @@
+"""What the numbers of a set themselves give reason to say."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from analysis.sets.accuracy import FAILED_SHARE
+from analysis.sets.facts import SetFacts
+from analysis.sets.images import Images
+from analysis.sets.notes import Notes
+from analysis.sets.schema import Counts, LayerSummary
+
+CONCENTRATED: Final = 0.5
+"""A label on top of more than so many images, and of twice as many as are its own, is worth a warning."""
+
+
+def warn(
+    facts: SetFacts, counts: Counts, layers: Sequence[LayerSummary], images: Images, notes: Notes
+) -> None:
+    """Say what limits the numbers: failures, missing truths, and scores that are no answer."""
+    if counts.failed > FAILED_SHARE * counts.total:
+        notes.say(
+            "many-failed",
+            f"{counts.failed:,} of {counts.total:,} items failed: see the worst and the best case.",
+        )
+    _warn_of_truths(facts, images, notes)
+    if len(facts.labels) == 1:
+        notes.say("one-label", "A single label is always on top, and there are no margins.")
+    elif len(images):
+        _warn_of_scores(facts, layers, images, notes)
+
+
+def _warn_of_truths(facts: SetFacts, images: Images, notes: Notes) -> None:
+    known = len(images.labelled)
+    if not len(images):
+        notes.say("no-images", "No item has a result to summarise.")
+    elif not known:
+        notes.say(
+            "no-true-labels", "No image has a true label among the labels: nothing is said of accuracy."
+        )
+    elif known < len(images):
+        notes.say(
+            "partly-labelled", f"{known:,} of {len(images):,} images have a true label; accuracy is of these."
+        )
+    if known and len(facts.labels) > 1 and len(np.unique(images.true_label[images.labelled])) == 1:
+        notes.say("one-class", "All labelled images have the same true label.")
+
+
+def _warn_of_scores(facts: SetFacts, layers: Sequence[LayerSummary], images: Images, notes: Notes) -> None:
+    known = images.true_label[images.labelled]
+    shares = np.bincount(known, minlength=len(facts.labels)) / max(1, len(known))
+    for layer in layers:
+        if layer.mean_top_margin is None:
+            notes.say(
+                "scores-constant", f"At layer {layer.layer} all labels score the same: no margins there."
+            )
+        if layer.most_predicted is None or layer.most_predicted_share is None:
+            continue
+        own = float(shares[facts.labels.index(layer.most_predicted)])
+        if layer.most_predicted_share > max(CONCENTRATED, 2 * own):
+            notes.say(
+                "labels-concentrated",
+                f"At layer {layer.layer} {layer.most_predicted!r} is on top of "
+                f"{layer.most_predicted_share:.0%} of the images: that is the label, not the images.",
+            )

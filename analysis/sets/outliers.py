@@ -1,0 +1,103 @@
+"""Images whose final embeddings lie apart from the others."""
+# mypy: disable-error-code="import-untyped"
+
+import warnings
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.neighbors import LocalOutlierFactor
+
+from analysis.sets.facts import SetFacts
+from analysis.sets.images import Draw, Images, label_name, named, sample, slices
+from analysis.sets.notes import Notes
+from analysis.sets.schema_items import Outlier, Outliers
+from analysis.sets.scores import Scores
+
+NEIGHBOURS: Final = 20
+LEAST_IMAGES: Final = 10
+MOST_COMPARED: Final = 20_000
+"""Beyond so many images neighbours are sought in a sample, and in fewer dimensions."""
+REFERENCE: Final = 2000
+DIMENSIONS: Final = 32
+TOLD: Final = 50
+ABSURD: Final = 1e6
+"""No distances make such a factor: more vectors than there are neighbours are equal."""
+
+
+def score_outliers(
+    facts: SetFacts, images: Images, groups: NDArray[np.int64], notes: Notes
+) -> tuple[NDArray[np.float32], int]:
+    """The local outlier factor of each image, NaN where there are too few; and among how many it was sought.
+
+    Near-duplicates (equal `groups` [image]) would be each other's dense neighbourhood: the first of a group
+    stands for it.
+    """
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    if len(first) < LEAST_IMAGES:
+        notes.say("outliers-too-few", f"Outliers are not sought among fewer than {LEAST_IMAGES} images.")
+        return np.full(len(images), np.nan, dtype=np.float32), 0
+    rows = images.rows[first]
+    with warnings.catch_warnings():
+        # that equal vectors make scores too high is said to the reader, below
+        warnings.simplefilter("ignore", UserWarning)
+        if len(rows) <= MOST_COMPARED:
+            factor = LocalOutlierFactor(min(NEIGHBOURS, len(rows) - 1)).fit(facts.vectors[rows])
+            scores, reference = -factor.negative_outlier_factor_, len(rows)
+        else:
+            scores, reference = _score_by_sample(facts, rows), REFERENCE
+            notes.say(
+                "outliers-sampled",
+                f"Outlier scores are relative to {REFERENCE:,} sampled images, in {DIMENSIONS} principal "
+                "dimensions and the distance from them.",
+            )
+    if scores.max() > ABSURD:
+        notes.say(
+            "outliers-equal", "Many images have equal embeddings: outlier scores beside them are too high."
+        )
+    return np.asarray(scores, dtype=np.float32)[group], reference
+
+
+def tell_outliers(
+    facts: SetFacts, images: Images, scores: Scores, factors: NDArray[np.float32], reference: int
+) -> Outliers:
+    """The highest scores."""
+    scored = np.flatnonzero(np.isfinite(factors))
+    order = scored[np.argsort(-factors[scored], kind="stable")][:TOLD]
+    return Outliers(
+        n=len(scored),
+        reference_n=reference,
+        neighbours=min(NEIGHBOURS, reference - 1) if reference else 0,
+        median=float(np.median(factors[scored])) if len(scored) else None,
+        p99=float(np.quantile(factors[scored], 0.99)) if len(scored) else None,
+        items=[
+            Outlier(
+                **named(facts, images.rows[image]).model_dump(),
+                score=float(factors[image]),
+                true_label=label_name(facts, int(images.true_label[image])),
+                top=facts.labels[scores.top[images.rows[image], -1]],
+            )
+            for image in order
+        ],
+    )
+
+
+def _score_by_sample(facts: SetFacts, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Factors against a sample, read in slices."""
+    sampled = facts.vectors[sample(rows, REFERENCE, facts.seed, Draw.OUTLIERS)]
+    axes = PCA(min(DIMENSIONS, sampled.shape[1]), svd_solver="randomized", random_state=facts.seed).fit(
+        sampled
+    )
+    factor = LocalOutlierFactor(NEIGHBOURS, novelty=True).fit(_project(axes, sampled))
+    scores = np.empty(len(rows), dtype=np.float32)
+    for part in slices(len(rows), 4 * sampled.shape[1]):
+        scores[part] = -factor.score_samples(_project(axes, facts.vectors[rows[part]]))
+    return scores
+
+
+def _project(axes: PCA, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Coordinates along the axes, and the distance from what these span: apart there is apart too."""
+    along = axes.transform(vectors)
+    centred = ((vectors - axes.mean_) ** 2).sum(axis=1) - (along**2).sum(axis=1)
+    return np.column_stack([along, np.sqrt(np.maximum(centred, 0))]).astype(np.float32)

@@ -1,0 +1,124 @@
+"""The summary of a job over a version of an image set."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.sets.accuracy import Held, summarize_baselines, summarize_layers
+from analysis.sets.candidates import find_candidates
+from analysis.sets.cautions import warn
+from analysis.sets.classes import summarize_classes, summarize_confusion
+from analysis.sets.control import controls
+from analysis.sets.duplicates import Grouping, group_duplicates, tell_duplicates
+from analysis.sets.facts import UNLABELLED, SetFacts
+from analysis.sets.images import Images, pick_images
+from analysis.sets.notes import Notes
+from analysis.sets.outliers import score_outliers, tell_outliers
+from analysis.sets.rankings import macro_aurocs
+from analysis.sets.schema import Counts, Export, Summary, Warned
+from analysis.sets.schema_pairs import Comparison, Drift
+from analysis.sets.scores import Scores, read_scores
+from analysis.sets.settling import summarize_settling
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """What is found about the images first: the summary and the columns of items share it."""
+
+    images: Images
+    scores: Scores
+    grouping: Grouping
+    outliers: NDArray[np.float32]
+    reference_n: int
+    notes: Notes
+
+
+def study(facts: SetFacts) -> Study:
+    """Read the scores once, group the images, and look for outliers."""
+    notes = Notes()
+    scores, images = read_scores(facts, pick_images(facts), notes)
+    grouping = group_duplicates(facts, images, notes)
+    outliers, reference = score_outliers(facts, images, grouping.image_group, notes)
+    return Study(images, scores, grouping, outliers, reference, notes)
+
+
+def summarize(
+    facts: SetFacts,
+    studied: Study | None = None,
+    *,
+    comparison: Comparison | None = None,
+    drift: Drift | None = None,
+    exports: Sequence[Export] = (),
+    warnings: Sequence[Warned] = (),
+) -> Summary:
+    """Everything that summary.json says; `studied` spares a second look where there was one.
+
+    Comparison and drift come from their own modules; `warnings` are told after those of the set.
+    """
+    studied = studied or study(facts)
+    images, scores, grouping = studied.images, studied.scores, studied.grouping
+    notes = Notes()
+    for said in studied.notes.said:
+        notes.say(said.code, said.message)
+    groups = grouping.image_group
+    layers = summarize_layers(facts, images, scores, grouping, _held(facts, images, groups, notes))
+    counts = _count(facts, images)
+    warn(facts, counts, layers, images, notes)
+    summary = Summary(
+        job_id=facts.origin.job_id,
+        version_id=facts.origin.version_id,
+        manifest_sha256=facts.origin.manifest_sha256,
+        model=dict(facts.origin.model),
+        labels=list(facts.labels),
+        counts=counts,
+        layers=layers,
+        baselines=summarize_baselines(facts, images),
+        classes=summarize_classes(facts, images, scores, notes),
+        confusion=summarize_confusion(facts, images, scores, notes),
+        settle=summarize_settling(facts, images, scores),
+        duplicates=tell_duplicates(facts, images, grouping, notes),
+        outliers=tell_outliers(facts, images, scores, studied.outliers, studied.reference_n),
+        label_candidates=find_candidates(facts, images, scores, groups, notes),
+        comparison=comparison,
+        drift=drift,
+        warnings=[],
+        seed=facts.seed,
+        exports=list(exports),
+    )
+    return summary.model_copy(update={"warnings": [*notes.said, *warnings]})
+
+
+def _held(facts: SetFacts, images: Images, groups: NDArray[np.int64], notes: Notes) -> list[Held]:
+    control, control_n = controls(facts, images, groups)
+    auroc, auroc_n = macro_aurocs(facts, images)
+    if len(images.labelled):
+        if None in control:
+            notes.say(
+                "control-none",
+                "The control needs sampled embeddings that differ, of two labels in two groups each at "
+                "least.",
+            )
+        if None in auroc:
+            notes.say("auroc-none", "AUROC needs images of two labels at least.")
+        if auroc_n < len(images.labelled):
+            notes.say("auroc-sampled", f"AUROC is of {auroc_n:,} sampled images.")
+    return [
+        Held(held, control_n, area, auroc_n if area is not None else 0)
+        for held, area in zip(control, auroc, strict=True)
+    ]
+
+
+def _count(facts: SetFacts, images: Images) -> Counts:
+    errors = Counter(item.code for item in facts.failed)
+    return Counts(
+        total=len(facts.index) + len(facts.failed),
+        unique=len(np.unique(facts.contents)),
+        succeeded=len(facts.index),
+        failed=len(facts.failed),
+        by_error=dict(sorted(errors.items(), key=lambda error: (-error[1], error[0]))),
+        labelled=int((facts.true_label != UNLABELLED).sum())
+        + sum(item.true_label != UNLABELLED for item in facts.failed),
+    )
