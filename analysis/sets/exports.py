@@ -5,7 +5,7 @@ it, and the names of its labels in the order of scores. Row groups have 25,000 r
 may take one at a time. Scores are float32: Arrow reads lists of float16 slowly.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,51 +15,45 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from analysis.sets.facts import UNLABELLED, SetFacts
+from analysis.sets.facts import UNLABELLED, FailedItem, SetFacts
+from analysis.sets.items import ITEM_COLUMNS
 
 SCHEMA_VERSION: Final = 1
 ROW_GROUP: Final = 25_000
 METADATA: Final = b"lensqueue"
 
-Columns = Mapping[str, NDArray[Any]]
 Step = Callable[[], None]
 
 
-def write_items(path: Path, facts: SetFacts, columns: Columns, step: Step = lambda: None) -> None:
-    """Write a row an item, failed ones too, by index.
+ITEMS: Final = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("custom_id", pa.string()),
+        ("true_label", pa.string()),
+        ("state", pa.string()),
+        ("error_code", pa.string()),
+        *(ITEM_COLUMNS.field(place) for place in range(1, len(ITEM_COLUMNS))),
+    ]
+)
 
-    `columns` are those of `analysis.sets.items` for the rows of the facts: `top_final`, `settle_layer`,
-    `settle_correct_layer`, `flips`, `dup_group`, `outlier_score`, each [row]; what is not known is negative,
-    or NaN of the score.
-    """
-    schema = pa.schema(
-        [
-            ("index", pa.int64()),
-            ("custom_id", pa.string()),
-            ("true_label", pa.string()),
-            ("state", pa.string()),
-            ("error_code", pa.string()),
-            ("top_final", pa.string()),
-            ("settle_layer", pa.int32()),
-            ("settle_correct_layer", pa.int32()),
-            ("flips", pa.int32()),
-            ("dup_group", pa.int64()),
-            ("outlier_score", pa.float32()),
-        ]
-    )
-    failed = {item.index: item for item in facts.failed}
-    rows = {int(index): row for row, index in enumerate(facts.index)}
-    order = sorted([*rows, *failed])
-    with _writer(path, schema, facts) as writer:
-        for part in _slices(order, ROW_GROUP):
+
+def write_items(
+    path: Path, facts: SetFacts, columns: Iterable[pa.RecordBatch], step: Step = lambda: None
+) -> None:
+    """Write a row an item, failed ones too, by index; `columns` are those of `analysis.sets.items`."""
+    failed, done, row = sorted(facts.failed, key=lambda item: item.index), 0, 0
+    with _writer(path, ITEMS, facts) as writer:
+        for batch in columns:
             step()
-            told = [
-                _failed_row(facts, failed[index])
-                if index in failed
-                else _item_row(facts, columns, rows[index])
-                for index in part
-            ]
-            writer.write_table(pa.Table.from_pylist(told, schema=schema))
+            rows = range(row, row := row + len(batch))
+            last = int(facts.index[rows[-1]])
+            before = done
+            while done < len(failed) and failed[done].index < last:
+                done += 1
+            part = pa.concat_tables([_succeeded(facts, rows, batch), _failed(facts, failed[before:done])])
+            writer.write_table(part.sort_by("index"), row_group_size=ROW_GROUP)
+        if done < len(failed):
+            writer.write_table(_failed(facts, failed[done:]), row_group_size=ROW_GROUP)
 
 
 def write_layers(path: Path, facts: SetFacts, step: Step = lambda: None) -> None:
@@ -154,39 +148,34 @@ def _layer_columns(cosine: NDArray[np.float32], true_label: NDArray[np.int32]) -
     }
 
 
-def _item_row(facts: SetFacts, columns: Columns, row: int) -> dict[str, Any]:
-    top, score = int(columns["top_final"][row]), float(columns["outlier_score"][row])
-    return {
-        "index": int(facts.index[row]),
-        "custom_id": facts.custom_ids[row],
-        "true_label": _name(facts, int(facts.true_label[row])),
-        "state": "succeeded",
-        "error_code": None,
-        "top_final": _name(facts, top),
-        "outlier_score": None if np.isnan(score) else score,
-        **{
-            name: _known(columns[name][row])
-            for name in ("settle_layer", "settle_correct_layer", "flips", "dup_group")
-        },
+def _succeeded(facts: SetFacts, rows: range, batch: pa.RecordBatch) -> pa.Table:
+    true = [_name(facts, int(label)) for label in facts.true_label[rows.start : rows.stop]]
+    told = {
+        "custom_id": pa.array(facts.custom_ids[rows.start : rows.stop], pa.string()),
+        "true_label": pa.array(true, pa.string()),
+        "state": pa.array(["succeeded"] * len(rows)),
+        "error_code": pa.nulls(len(rows), pa.string()),
     }
+    found = {name: batch.column(name) for name in batch.schema.names}
+    return pa.table({**found, **told}).select(ITEMS.names)
 
 
-def _failed_row(facts: SetFacts, item: Any) -> dict[str, Any]:
-    return {
-        "index": item.index,
-        "custom_id": item.custom_id,
-        "true_label": _name(facts, item.true_label),
-        "state": "failed",
-        "error_code": item.code,
-    }
+def _failed(facts: SetFacts, items: Sequence[FailedItem]) -> pa.Table:
+    rows = [
+        {
+            "index": item.index,
+            "custom_id": item.custom_id,
+            "true_label": _name(facts, item.true_label),
+            "state": "failed",
+            "error_code": item.code,
+        }
+        for item in items
+    ]
+    return pa.Table.from_pylist(rows, schema=ITEMS)
 
 
 def _name(facts: SetFacts, label: int) -> str | None:
-    return None if label < 0 else facts.labels[label]
-
-
-def _known(number: Any) -> int | None:
-    return None if number < 0 else int(number)
+    return None if label == UNLABELLED else facts.labels[label]
 
 
 def _write_vectors(
@@ -216,10 +205,6 @@ def _writer(path: Path, schema: pa.Schema, facts: SetFacts) -> pq.ParquetWriter:
         "layers": list(facts.layers),
     }
     return pq.ParquetWriter(path, schema.with_metadata({METADATA: orjson.dumps(told)}), compression="zstd")
-
-
-def _slices(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    return (items[first : first + size] for first in range(0, len(items), size))
 
 
 def _row_slices(rows: int, size: int) -> Iterator[slice]:

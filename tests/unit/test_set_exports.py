@@ -1,7 +1,7 @@
 """The files of a set: opened by the readers that people have, and held against the arrays they come from."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -19,6 +19,8 @@ from analysis.sets.exports import (
     write_layers,
 )
 from analysis.sets.facts import UNLABELLED, FailedItem, Origin, SetFacts
+from analysis.sets.items import item_columns
+from analysis.sets.summary import study
 
 LAYERS = (0, 1, 2)
 LABELS = ("ring", "square", "arrow", "star")
@@ -50,31 +52,31 @@ def make_facts(items: int, labels: tuple[str, ...] = LABELS) -> SetFacts:
     )
 
 
-def columns_of(facts: SetFacts) -> dict[str, Any]:
-    rows = len(facts.index)
-    return {
-        "top_final": facts.cosine[:, -1].argmax(axis=1),
-        "settle_layer": np.full(rows, 2),
-        "settle_correct_layer": np.where(np.arange(rows) % 2, 1, -1),
-        "flips": np.zeros(rows, dtype=np.int32),
-        "dup_group": np.full(rows, -1),
-        "outlier_score": np.where(np.arange(rows) % 2, 1.5, np.nan),
-    }
-
-
 def test_every_item_has_a_row_also_those_that_failed(tmp_path: Path) -> None:
     facts = make_facts(6)
-    write_items(tmp_path / "items.parquet", facts, columns_of(facts))
+    write_items(tmp_path / "items.parquet", facts, item_columns(facts, study(facts)))
     rows = pd.read_parquet(tmp_path / "items.parquet")
     assert rows["index"].tolist() == list(range(7))
     assert rows["state"].tolist() == ["succeeded"] * 6 + ["failed"]
     assert rows["error_code"].tolist()[-1] == "image-truncated"
+    assert rows["custom_id"].tolist()[-2:] == ["picture-5", "broken"]
     assert rows["true_label"].tolist()[-1] == "square"
     assert rows["true_label"].isna().tolist() == [True, False, False, True, False, False, False]
-    expected = [LABELS[label] for label in facts.cosine[:, -1].argmax(axis=1)]
-    assert rows["top_final"].tolist()[:6] == expected
-    assert rows["settle_correct_layer"].isna().tolist() == [True, False, True, False, True, False, True]
-    assert rows["dup_group"].isna().all()
+    tops = facts.cosine.argmax(axis=2)
+    assert rows["top_final"].tolist()[:6] == [LABELS[label] for label in tops[:, -1]]
+    assert rows["flips"].tolist()[:6] == [int((np.diff(top) != 0).sum()) for top in tops]
+    right = tops[:, -1] == facts.true_label
+    assert rows["settle_correct_layer"].isna().tolist()[:6] == (~right).tolist()
+
+
+def test_failed_items_lie_at_their_places(tmp_path: Path) -> None:
+    facts = make_facts(4)
+    failed = [FailedItem(index, None, UNLABELLED, "image-truncated", "") for index in (6, 0, 3, 7)]
+    facts = replace(facts, index=np.array([1, 2, 4, 5]), failed=failed)
+    write_items(tmp_path / "items.parquet", facts, item_columns(facts, study(facts)))
+    rows = pd.read_parquet(tmp_path / "items.parquet")
+    assert rows["index"].tolist() == list(range(8))
+    assert rows["index"][rows["state"] == "failed"].tolist() == [0, 3, 6, 7]
 
 
 def test_layers_tell_tops_margins_and_ranks_by_layer(tmp_path: Path) -> None:
