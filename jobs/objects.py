@@ -7,9 +7,10 @@ whatever it left behind goes with the folder of the job.
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -58,6 +59,25 @@ def put_object(blobs: BlobStore, name: ObjectName, parts: Iterable[bytes]) -> li
             yield part
 
     blobs.write(name.path(blobs), measured())
+    return spans
+
+
+def put_files(blobs: BlobStore, name: ObjectName, files: Sequence[Path]) -> list[Span]:
+    """Store whole files, end to end, as one object; read piece by piece, and durable when this returns.
+
+    Raises:
+        BlobStoreFullError: the disk or its quota is full.
+    """
+    ends = list(accumulate(file.stat().st_size for file in files))
+    spans = [
+        Span(end - file.stat().st_size, file.stat().st_size) for file, end in zip(files, ends, strict=True)
+    ]
+
+    def pieces() -> Iterator[bytes]:
+        for file, span in zip(files, spans, strict=True):
+            yield from _pieces(file.open("rb"), Span(0, span.length))
+
+    blobs.write(name.path(blobs), pieces())
     return spans
 
 

@@ -1,0 +1,62 @@
+"""What is found about a set, as files in a folder: its summary, and the rows behind it."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pyarrow.parquet as pq
+
+from analysis.sets.exports import write_embeddings, write_errors, write_items, write_layers
+from analysis.sets.facts import SetFacts
+from analysis.sets.items import item_columns
+from analysis.sets.schema import Export, Summary
+from analysis.sets.summary import study, summarize
+
+PIECE_BYTES: Final = 2**20
+SUMMARY: Final = "summary.json"
+ITEMS: Final = "items.parquet"
+LAYERS: Final = "layers.parquet"
+EMBEDDINGS: Final = "embeddings.parquet"
+ERRORS: Final = "errors.jsonl"
+MEDIA_TYPES: Final = {
+    SUMMARY: "application/json",
+    ITEMS: "application/vnd.apache.parquet",
+    LAYERS: "application/vnd.apache.parquet",
+    EMBEDDINGS: "application/vnd.apache.parquet",
+    ERRORS: "application/x-ndjson",
+}
+
+
+def write_findings(facts: SetFacts, folder: Path, step: Callable[[], None] = lambda: None) -> Summary:
+    """Write the files of MEDIA_TYPES into a folder, the summary last; returns that.
+
+    `step` is called between slices of rows, and may raise to end it.
+    """
+    studied = study(facts)
+    step()
+    write_items(folder / ITEMS, facts, item_columns(facts, studied), step)
+    write_layers(folder / LAYERS, facts, step)
+    write_embeddings(folder / EMBEDDINGS, facts, step)
+    write_errors(folder / ERRORS, facts)
+    told = [_export(folder / name) for name in (ITEMS, LAYERS, EMBEDDINGS, ERRORS)]
+    step()
+    summary = summarize(facts, studied, exports=told)
+    (folder / SUMMARY).write_text(summary.model_dump_json(indent=1), encoding="utf-8")
+    return summary
+
+
+def _export(path: Path) -> Export:
+    hashed = hashlib.sha256()
+    lines = 0
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            hashed.update(piece)
+            lines += piece.count(b"\n")
+    return Export(
+        name=path.name,
+        media_type=MEDIA_TYPES[path.name],
+        rows=pq.read_metadata(path).num_rows if path.suffix == ".parquet" else lines,
+        size_bytes=path.stat().st_size,
+        sha256=hashed.hexdigest(),
+    )
