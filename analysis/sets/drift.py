@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from analysis.sets.comparison import IncomparableError
 from analysis.sets.facts import SetFacts
-from analysis.sets.images import Draw, Images, generator, pick_images, sample
+from analysis.sets.images import Draw, Images, generator, pick_images, random_state, sample
 from analysis.sets.notes import Notes
 from analysis.sets.schema_pairs import ClassifierDrift, ClassMix, ClassShare, Drift, SameSet
 
@@ -134,7 +134,7 @@ def _classify(
         vectors,
         version,
         groups=groups,
-        cv=StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed),
+        cv=StratifiedGroupKFold(FOLDS, shuffle=True, random_state=random_state(seed, Draw.FOLDS)),
         method="decision_function",
     )
     return ClassifierDrift(auroc=float(roc_auc_score(version, told)), folds=FOLDS)
