@@ -57,8 +57,8 @@ def find_candidates(
                 **named(facts, images.rows[judged[place]]).model_dump(),
                 true_label=facts.labels[classes[true[place]]],
                 suggested=facts.labels[classes[guess[place]]],
-                true_probability=float(probability[place, true[place]]),
-                suggested_probability=float(probability[place, guess[place]]),
+                true_probability=min(1.0, float(probability[place, true[place]])),
+                suggested_probability=min(1.0, float(probability[place, guess[place]])),
                 top=facts.labels[scores.top[images.rows[judged[place]], -1]],
             )
             for place in found[:TOLD]

@@ -9,7 +9,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.neighbors import NearestCentroid
 
 from analysis.sets.facts import UNLABELLED, SetFacts
-from analysis.sets.images import Draw, Images
+from analysis.sets.images import Draw, Images, random_state
 
 FOLDS: Final = 5
 
@@ -33,7 +33,9 @@ def controls(facts: SetFacts, images: Images, groups: NDArray[np.int64]) -> tupl
 
 def split(groups: NDArray[np.int64], seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """At most five folds (training, test) that keep groups together."""
-    folds = GroupKFold(min(FOLDS, len(np.unique(groups))), shuffle=True, random_state=seed + Draw.FOLDS)
+    folds = GroupKFold(
+        min(FOLDS, len(np.unique(groups))), shuffle=True, random_state=random_state(seed, Draw.FOLDS)
+    )
     return list(folds.split(groups, groups=groups))
 
 
@@ -62,6 +64,8 @@ def _nearest_centroid(
     for training, test in folds:
         if len(np.unique(true[training])) < 2 or np.ptp(vectors[training], axis=0).max() == 0:  # noqa: PLR2004 - one class is nothing to tell apart
             return None
-        found = NearestCentroid().fit(vectors[training], true[training]).predict(vectors[test])
+        # deviations within classes, which only a shrinking classifier needs, are undefined for single images
+        with np.errstate(invalid="ignore"):
+            found = NearestCentroid().fit(vectors[training], true[training]).predict(vectors[test])
         hits += int((found == true[test]).sum())
     return hits / len(true)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 
 from analysis.sets.facts import UNLABELLED, SetFacts
-from analysis.sets.images import Draw, Images, named, sample
+from analysis.sets.images import Draw, Images, named, random_state, sample
 from analysis.sets.lookalikes import (
     HASH_BITS,
     SAMPLED,
@@ -99,7 +99,9 @@ def _widest(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     if vectors.shape[1] == 1 or not np.ptp(vectors, axis=0).any():
         return np.ones(vectors.shape[1], dtype=np.float32)
     return np.asarray(
-        TruncatedSVD(1, random_state=seed).fit(vectors - vectors.mean(axis=0)).components_[0],
+        TruncatedSVD(1, random_state=random_state(seed, Draw.AXES))
+        .fit(vectors - vectors.mean(axis=0))
+        .components_[0],
         dtype=np.float32,
     )
 

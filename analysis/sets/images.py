@@ -26,6 +26,7 @@ class Draw(IntEnum):
     COMPARISON = 8
     DRIFT = 9
     PERMUTATIONS = 10
+    AXES = 11
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +70,12 @@ def leave_out(facts: SetFacts, images: Images, kept: NDArray[np.bool_]) -> Image
 
 def generator(seed: int, draw: Draw) -> np.random.Generator:
     """Chance that the seed and the purpose decide."""
-    return np.random.default_rng([seed, draw])
+    return np.random.default_rng([seed % 2**64, draw])
+
+
+def random_state(seed: int, draw: Draw) -> int:
+    """The same for scikit-learn, which takes 32 bits."""
+    return int(generator(seed, draw).integers(2**32))
 
 
 def sample(among: NDArray[np.int64], most: int, seed: int, draw: Draw) -> NDArray[np.int64]:

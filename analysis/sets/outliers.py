@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import LocalOutlierFactor
 
 from analysis.sets.facts import SetFacts
-from analysis.sets.images import Draw, Images, label_name, named, sample, slices
+from analysis.sets.images import Draw, Images, label_name, named, random_state, sample, slices
 from analysis.sets.notes import Notes
 from analysis.sets.schema_items import Outlier, Outliers
 from analysis.sets.scores import Scores
@@ -86,9 +86,8 @@ def tell_outliers(
 def _score_by_sample(facts: SetFacts, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Factors against a sample, read in slices."""
     sampled = facts.vectors[sample(rows, REFERENCE, facts.seed, Draw.OUTLIERS)]
-    axes = PCA(min(DIMENSIONS, sampled.shape[1]), svd_solver="randomized", random_state=facts.seed).fit(
-        sampled
-    )
+    state = random_state(facts.seed, Draw.AXES)
+    axes = PCA(min(DIMENSIONS, sampled.shape[1]), svd_solver="randomized", random_state=state).fit(sampled)
     factor = LocalOutlierFactor(NEIGHBOURS, novelty=True).fit(_project(axes, sampled))
     scores = np.empty(len(rows), dtype=np.float32)
     for part in slices(len(rows), 4 * sampled.shape[1]):
@@ -99,5 +98,6 @@ def _score_by_sample(facts: SetFacts, rows: NDArray[np.int64]) -> NDArray[np.flo
 def _project(axes: PCA, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Coordinates along the axes, and the distance from what these span: apart there is apart too."""
     along = axes.transform(vectors)
-    centred = ((vectors - axes.mean_) ** 2).sum(axis=1) - (along**2).sum(axis=1)
-    return np.column_stack([along, np.sqrt(np.maximum(centred, 0))]).astype(np.float32)
+    # of vectors of norm 1 the squared distance from the mean takes one product
+    apart = 1 - 2 * (vectors @ axes.mean_) + axes.mean_ @ axes.mean_ - (along**2).sum(axis=1)
+    return np.column_stack([along, np.sqrt(np.maximum(apart, 0))]).astype(np.float32)

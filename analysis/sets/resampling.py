@@ -47,7 +47,8 @@ def resample_means(
                 for start in range(0, RESAMPLES, step)
             ]
         ).astype(np.float64)
-    return np.asarray(sums[:, 1:] / sums[:, :1])
+    # the limit knows no bounds
+    return np.clip(sums[:, 1:] / sums[:, :1], 0, 1)
 
 
 def _draw_limit(table: NDArray[np.int32], chance: np.random.Generator) -> NDArray[np.float64]:

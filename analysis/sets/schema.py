@@ -3,8 +3,9 @@
 Said once for all of it:
 
 - A share lies in 0..1; an interval (`ci_low`, `ci_high`) covers 95 %.
-- An image is counted once however many items hold its bytes: the first item with the bytes stands for all.
-  Only `counts` counts items. Images with a score that is not a number are left out, see `warnings`.
+- An image is counted once however many items hold its bytes: the first of them that is labelled, or else the
+  first, stands for all. Only `counts` counts items. Images with a score that is not a number are left out,
+  see `warnings`.
 - A number that cannot be told from the set is null, and `warnings` says why.
 - An item is named by its `index` in the version, a layer by its number, a label by its name.
 - "Labelled" is an image whose true label is one of the job's labels. The top label is the one with the
@@ -161,7 +162,7 @@ class Confusion(Part):
     n: Count = Field(description="Labelled images.")
     matrix: list[list[int]] = Field(
         description="Counts [true label, top label], both in the order of `labels`; empty when no image is "
-        "labelled."
+        "labelled, and beyond 500 labels."
     )
     pairs: list[Confused] = Field(
         description="The most frequent confusions, most frequent first; at most 30."
@@ -210,9 +211,22 @@ class Settle(Part):
 
 
 class Warned(Part):
-    """What a reader of the numbers should know."""
+    """What a reader of the numbers should know.
 
-    code: str = Field(description="Stable, of small letters and hyphens.")
+    Codes, which are stable:
+
+    - of the items: `no-images`, `many-failed` (above 1 %), `scores-not-finite`;
+    - of the truths: `no-true-labels`, `partly-labelled`, `one-class`, `small-classes` (below 20 images),
+      `copies-contradict` (items with the same bytes have different true labels);
+    - of the scores: `one-label`, `scores-constant`, `labels-concentrated` (one label tops most images);
+    - of what is missing: `control-none`, `auroc-none`, `outliers-too-few`, `candidates-none`,
+      `candidates-small-classes`, `confusion-too-large`, `drift-too-few`;
+    - of what was cut short: `auroc-sampled`, `outliers-sampled`, `outliers-equal`, `candidates-sampled`,
+      `duplicates-cut`;
+    - of the other side: `comparison-left-out`, `class-mix-changed`, `drift-no-spread`.
+    """
+
+    code: str = Field(description="One of the above.")
     message: str
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analysis.sets.facts import UNLABELLED, SetFacts
 from analysis.sets.items import ITEM_COLUMNS, item_columns
@@ -199,3 +201,46 @@ def test_no_copy_of_the_scores_is_held(tmp_path: Path, monkeypatch: pytest.Monke
     assert mapped.nbytes == 96_000_000
     # slices of 16 MiB and the columns of 50,000 items
     assert peak < mapped.nbytes, peak
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_whatever_the_set_there_is_a_summary(data: st.DataObject) -> None:
+    images = data.draw(st.integers(1, 40), "images")
+    labels = data.draw(st.integers(1, 12), "labels")
+    facts = make_facts(
+        images,
+        labels=labels,
+        layers=data.draw(st.sampled_from([(0,), (6,), (0, 3), (1, 2, 12)]), "layers"),
+        unlabelled=data.draw(st.sampled_from([0, 0.5, 1]), "unlabelled"),
+        seed=data.draw(st.sampled_from([0, 2**40]), "seed"),
+        failed=[
+            failure(n, data.draw(st.integers(-1, labels - 1))) for n in range(data.draw(st.integers(0, 2)))
+        ],
+    )
+    row = st.tuples(st.integers(0, images - 1), st.integers(0, images - 1))
+    facts = repeat(
+        facts, exact=data.draw(st.lists(row, max_size=20)), near=data.draw(st.lists(row, max_size=20))
+    )
+    coarse = data.draw(st.sampled_from([1, 0.1, 1000]), "coarse")
+    kept = data.draw(st.integers(0, images), "sampled")
+    facts = dataclasses.replace(
+        facts,
+        cosine=np.round(facts.cosine / np.float32(coarse)).astype(np.float32),
+        sampled=facts.sampled[:kept],
+        layer_vectors=facts.layer_vectors[:kept],
+    )
+    studied = study(facts)
+    told = summarize(facts, studied)
+    assert Summary.model_validate_json(told.model_dump_json()) == told
+    assert len(told.layers) == len(facts.layers)
+    assert sum(batch.num_rows for batch in item_columns(facts, studied)) == images
+    for layer in told.layers:
+        assert (layer.top1 is None) == (layer.n == 0)
+        if layer.top1 is not None:
+            assert layer.ci_low is not None
+            assert layer.ci_high is not None
+            assert layer.ci_low - 1e-9 <= layer.top1 <= layer.ci_high + 1e-9
+        # what is null is explained
+        if layer.top1 is None or layer.control is None or layer.macro_auroc is None:
+            assert codes(told) & {"no-true-labels", "control-none", "auroc-none"}
