@@ -1,0 +1,66 @@
+"""The work of a summary: from the tables of a job over a set to files that are kept, and a headline."""
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from analysis.sets.findings import MEDIA_TYPES, PIECE_BYTES, write_findings
+from analysis.sets.reading import read_facts
+from analysis.sets.schema import Summary
+from jobs.blobs import BlobStore
+from jobs.files import MadeFile, keep_files
+from jobs.objects import ObjectName
+from models.job import Job
+
+PREFIX: Final = "lensqueue-summary-"
+
+
+def summarise(
+    sessions: sessionmaker[Session],
+    blobs: BlobStore,
+    job: Job,
+    name: ObjectName,
+    step: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Summarise a job over a set; returns the payload of the summary's item: its files, and what counts most.
+
+    `step` is called now and then, and may raise to end it: nothing is kept then.
+
+    Raises:
+        NothingToSummariseError: nothing of the job succeeded.
+        BlobMissingError: results of the job were removed.
+        BlobStoreFullError: the disk or its quota is full.
+    """
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as scratch:
+        arrays, made = Path(scratch) / "arrays", Path(scratch) / "made"
+        arrays.mkdir()
+        made.mkdir()
+        summary = write_findings(read_facts(sessions, blobs, job, arrays, step), made, step)
+        files = [MadeFile(made / each, type_, _sha256(made / each)) for each, type_ in MEDIA_TYPES.items()]
+        step()
+        return {"files": keep_files(blobs, name, files), "headline": _headline(summary)}
+
+
+def _headline(summary: Summary) -> dict[str, Any]:
+    last = summary.layers[-1]
+    return {
+        "items": summary.counts.total,
+        "failed": summary.counts.failed,
+        "labelled": last.n,
+        "top1": last.top1,
+        "ci_low": last.ci_low,
+        "ci_high": last.ci_high,
+        "warnings": len(summary.warnings),
+    }
+
+
+def _sha256(path: Path) -> str:
+    hashed = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            hashed.update(piece)
+    return hashed.hexdigest()
