@@ -15,6 +15,8 @@ _PREFIXES = {
     "key_id": "key",
     "endpoint_id": "whe",
     "delivery_id": "msg",
+    "set_id": "ims",
+    "version_id": "isv",
 }
 PATTERNS = {name: f"^{prefix}_[0-9a-f]{{32}}$" for name, prefix in _PREFIXES.items()}
 """What a parameter that is an id looks like; one that does not is answered as unknown."""
@@ -53,6 +55,16 @@ def endpoint_id(value: uuid.UUID) -> str:
 def message_id(value: uuid.UUID) -> str:
     """`msg_` and the digits."""
     return f"msg_{value.hex}"
+
+
+def set_id(value: uuid.UUID) -> str:
+    """`ims_` and the digits."""
+    return f"ims_{value.hex}"
+
+
+def version_id(value: uuid.UUID) -> str:
+    """`isv_` and the digits."""
+    return f"isv_{value.hex}"
 
 
 def parse_job_id(value: str) -> uuid.UUID:
@@ -116,6 +128,24 @@ def parse_message_id(value: str) -> uuid.UUID:
         NotFoundError: it is not the id of any message; answered exactly as an id that nobody has.
     """
     return _parse("msg", value)
+
+
+def parse_set_id(value: str) -> uuid.UUID:
+    """The uuid of an `ims_...` id.
+
+    Raises:
+        NotFoundError: it is not the id of any image set; answered exactly as an id that nobody has.
+    """
+    return _parse("ims", value)
+
+
+def parse_version_id(value: str) -> uuid.UUID:
+    """The uuid of an `isv_...` id.
+
+    Raises:
+        NotFoundError: it is not the id of any version; answered exactly as an id that nobody has.
+    """
+    return _parse("isv", value)
 
 
 def _parse(expected: str, value: str) -> uuid.UUID:
