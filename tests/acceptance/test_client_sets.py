@@ -14,6 +14,7 @@ from lensqueue_client import (
     InvalidRequestError,
     NewItem,
     NotFoundError,
+    Picture,
     UnreachableError,
 )
 from tests.acceptance.clients import PATHS, QUICK, Faulty
@@ -66,7 +67,7 @@ def test_a_set_is_made_once_by_its_key(client: Client) -> None:
 def test_pictures_are_added_by_id_and_as_files_in_their_order(client: Client, tmp_path: Path) -> None:
     made = client.create_set("shapes")
     (image_id,) = client.upload(PATHS[0])
-    items = [
+    items: list[NewItem | Picture] = [
         NewItem(image_id, "first", true_label="ring", split="test"),
         PATHS[1],
         ("third", PATHS[1].read_bytes()),
