@@ -23,6 +23,8 @@ from api.routes import (
     docs,
     events,
     health,
+    image_set_versions,
+    image_sets,
     images,
     items,
     job_actions,
@@ -145,8 +147,9 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(RequestId)
     errors.install(app)
     of_jobs = (jobs, job_lists, job_requests, job_actions, retries, events, results, items)
+    of_images = (images, image_sets, image_set_versions)
     of_tenants = (api_keys, usage, webhooks)
-    for routes in (health, docs, images, *of_jobs, models, queues, workers, *of_tenants):
+    for routes in (health, docs, *of_images, *of_jobs, models, queues, workers, *of_tenants):
         app.include_router(routes.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app

@@ -36,8 +36,8 @@ from jobs.errors import (
 from jobs.remote import Remote
 from pictures.errors import ImageTooLargeError
 
-MAX_JOB_PART_BYTES = 16 * 1024 * 1024
-"""The `job` part of a multipart body: JSON, held in memory."""
+MAX_JSON_PART_BYTES = 16 * 1024 * 1024
+"""A part of a multipart body that is JSON, held in memory: the `job`, for one."""
 
 MAX_SMALL_BYTES = 64 * 1024
 """Of a body that holds some settings and no content."""
@@ -72,7 +72,7 @@ async def read_job(request: Request, limits: BodyLimits) -> tuple[AnyRequest, li
     Raises:
         UnsupportedMediaTypeError, MalformedBodyError, InvalidRequestError: the body is not such a job.
     """
-    media_type = _media_type(request)
+    media_type = media_type_of(request)
     if media_type == "application/json":
         return await _parse(await _read_job(request, limits.json_bytes), limits)
     if media_type == "multipart/form-data":
@@ -87,10 +87,10 @@ async def read_small(request: Request, shape: type[Shape]) -> Shape:
         UnsupportedMediaTypeError, MalformedBodyError, BodyTooLargeError: the body is no small JSON.
         ValidationError: it is no such object.
     """
-    if _media_type(request) != "application/json":
+    if media_type_of(request) != "application/json":
         raise UnsupportedMediaTypeError("Send `application/json`.")
-    body = await _read(request, MAX_SMALL_BYTES, f"This body may have {MAX_SMALL_BYTES} bytes.")
-    return shape.model_validate(_json(body))
+    body = await read_whole(request, MAX_SMALL_BYTES, f"This body may have {MAX_SMALL_BYTES} bytes.")
+    return shape.model_validate(from_json(body))
 
 
 async def read_images(request: Request, limits: BodyLimits) -> tuple[list[Upload], list[str]]:
@@ -100,12 +100,12 @@ async def read_images(request: Request, limits: BodyLimits) -> tuple[list[Upload
         UnsupportedMediaTypeError, MalformedBodyError, InvalidRequestError: the body is no such upload.
         ImageTooLargeError: the body itself is a picture that is too large.
     """
-    media_type = _media_type(request)
+    media_type = media_type_of(request)
     if media_type == "multipart/form-data":
-        form = await _read_form(request, limits.items, "/images")
+        form = await read_form(request, limits.items, "/images")
         if unknown := set(form) - {"images"}:
-            raise InvalidRequestError(f"Unknown parts: {_names(unknown)}; send parts `images`.")
-        uploads = _file_parts(form)
+            raise InvalidRequestError(f"Unknown parts: {names(unknown)}; send parts `images`.")
+        uploads = files_of(form)
         if not uploads:
             raise NoInputError("Send at least one picture as a part `images`.", pointer="/images")
         if len(uploads) > limits.items:
@@ -120,7 +120,8 @@ async def read_images(request: Request, limits: BodyLimits) -> tuple[list[Upload
     )
 
 
-def _media_type(request: Request) -> str:
+def media_type_of(request: Request) -> str:
+    """What the body says that it is, without parameters; empty where it says nothing."""
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
@@ -135,10 +136,15 @@ async def _spool(request: Request, limit_bytes: int) -> UploadFile:
 
 async def _read_job(request: Request, limit_bytes: int) -> bytes:
     advice = f"A JSON body may have {limit_bytes} bytes: send the pictures as multipart/form-data."
-    return await _read(request, limit_bytes, advice)
+    return await read_whole(request, limit_bytes, advice)
 
 
-async def _read(request: Request, limit_bytes: int, advice: str) -> bytes:
+async def read_whole(request: Request, limit_bytes: int, advice: str) -> bytes:
+    """A body that is held in memory.
+
+    Raises:
+        BodyTooLargeError: it has more than `limit_bytes`; that says the `advice`.
+    """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -155,7 +161,7 @@ async def _parse(body: bytes, limits: BodyLimits) -> tuple[AnyRequest, list[Uplo
 
 
 def _parse_json(body: bytes, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
-    raw = _json(body)
+    raw = from_json(body)
     _check_counts(raw, limits)
     job = JOB_REQUEST.validate_python(raw)
     if isinstance(job, RescoreRequest):
@@ -203,7 +209,7 @@ def _upload(index: int, image: ImageInput, limits: BodyLimits) -> Upload:
 
 
 async def _read_multipart(request: Request, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
-    form = await _read_form(request, limits.items, "/input")
+    form = await read_form(request, limits.items, "/input")
     job, named = await _parse(await _job_part(form), limits)
     if named and "images" in form:
         raise InvalidRequestError(
@@ -215,13 +221,18 @@ async def _read_multipart(request: Request, limits: BodyLimits) -> tuple[AnyRequ
     if not isinstance(job, RescoreRequest) and "images" in form and _has_input(job):
         raise InvalidRequestError("Give images, texts or an image set, one of them.", pointer="/input")
     if unknown := set(form) - {"job", "images"}:
-        raise InvalidRequestError(f"Unknown parts: {_names(unknown)}; send `job` and `images`.")
-    return job, named or _file_parts(form)
+        raise InvalidRequestError(f"Unknown parts: {names(unknown)}; send `job` and `images`.")
+    return job, named or files_of(form)
 
 
-async def _read_form(request: Request, max_files: int, pointer: str) -> FormData:
+async def read_form(request: Request, max_files: int, pointer: str) -> FormData:
+    """A multipart body with one file more than it may have, its files spooled.
+
+    Raises:
+        MalformedBodyError, TooManyInputsError: it cannot be parsed, or has more files than that.
+    """
     try:
-        return await request.form(max_files=max_files + 1, max_fields=8, max_part_size=MAX_JOB_PART_BYTES)
+        return await request.form(max_files=max_files + 1, max_fields=8, max_part_size=MAX_JSON_PART_BYTES)
     except (UnicodeError, LookupError):
         raise MalformedBodyError("The body's charset cannot be read; send UTF-8.") from None
     except HTTPException as error:
@@ -239,11 +250,17 @@ def _too_many(most: int, pointer: str) -> TooManyInputsError:
     return TooManyInputsError(f"More than {most} images: send several requests.", pointer=pointer)
 
 
-def _names(parts: set[str]) -> str:
+def names(parts: set[str]) -> str:
+    """Names of parts for a message, cut where they are too many."""
     return ", ".join(sorted(parts))[:MAX_NAMES]
 
 
-def _file_parts(form: FormData) -> list[Upload]:
+def files_of(form: FormData) -> list[Upload]:
+    """The pictures that were sent as parts `images`, with the names of their files.
+
+    Raises:
+        InvalidRequestError: one of them is no file.
+    """
     uploads: list[Upload] = []
     for index, part in enumerate(form.getlist("images")):
         if not isinstance(part, UploadFile):
@@ -255,23 +272,40 @@ def _file_parts(form: FormData) -> list[Upload]:
 
 
 async def _job_part(form: FormData) -> bytes:
-    parts = form.getlist("job")
-    if len(parts) != 1:
+    body = await json_part(form, "job")
+    if body is None:
         raise InvalidRequestError("A multipart body needs exactly one part `job` that holds the job as JSON.")
+    return body
+
+
+async def json_part(form: FormData, name: str) -> bytes | None:
+    """The one part of this name, as it was sent; None where there are none or several.
+
+    Raises:
+        BodyTooLargeError, MalformedBodyError: it is too large to be held in memory, or no text.
+    """
+    parts = form.getlist(name)
+    if len(parts) != 1:
+        return None
     part = parts[0]
     if isinstance(part, UploadFile):
-        if (part.size or 0) > MAX_JOB_PART_BYTES:
+        if (part.size or 0) > MAX_JSON_PART_BYTES:
             raise BodyTooLargeError(
-                f"The part `job` may have {MAX_JOB_PART_BYTES} bytes: send pictures as parts `images`."
+                f"The part `{name}` may have {MAX_JSON_PART_BYTES} bytes: send pictures as parts `images`."
             )
         return await part.read()
     try:
         return part.encode()
     except UnicodeError:
-        raise MalformedBodyError("The part `job` is not text; send it as UTF-8.") from None
+        raise MalformedBodyError(f"The part `{name}` is not text; send it as UTF-8.") from None
 
 
-def _json(body: bytes) -> Any:
+def from_json(body: bytes) -> Any:
+    """What a body says.
+
+    Raises:
+        MalformedBodyError: it is no JSON.
+    """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

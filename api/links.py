@@ -18,6 +18,9 @@ _SAME_ITEM = {**_SAME_JOB, "index": f"{_HERE}index"}
 _KEY = {"key_id": _ID}
 _ENDPOINT = {"endpoint_id": _ID}
 _SAME_ENDPOINT = {"endpoint_id": f"{_HERE}endpoint_id"}
+_SET = {"set_id": _ID}
+_VERSION = {"version_id": _ID}
+_SAME_VERSION = {"version_id": f"{_HERE}version_id"}
 _IMAGE = {"image_id": _FIRST}
 
 
@@ -41,6 +44,25 @@ def _of_endpoint(given: Mapping[str, str]) -> Leads:
         "rotate_secret": ("rotate_webhook_secret", given),
         "deliveries": ("list_webhook_deliveries", given),
         "delete": ("delete_webhook_endpoint", given),
+    }
+
+
+def _of_set(given: Mapping[str, str]) -> Leads:
+    return {
+        "look": ("read_image_set", given),
+        "change": ("change_image_set", given),
+        "add": ("add_set_items", given),
+        "seal": ("seal_image_set", given),
+        "first_version": ("read_numbered_version", {**given, "number": "1"}),
+        "delete": ("delete_image_set", given),
+    }
+
+
+def _of_version(given: Mapping[str, str]) -> Leads:
+    return {
+        "look": ("read_set_version", given),
+        "items": ("list_set_items", given),
+        "manifest": ("fetch_manifest", given),
     }
 
 
@@ -70,6 +92,12 @@ LINKS: Mapping[str, Mapping[str, Leads]] = {
     "create_action": {"202": {"look": ("read_action", {"action_id": _ID})}},
     "create_images": {"200": _of_image(_IMAGE), "201": _of_image(_IMAGE)},
     "read_image": {"200": _of_image({"image_id": f"{_HERE}image_id"})},
+    "create_image_set": {"201": _of_set(_SET)},
+    "read_image_set": {"200": _of_set({"set_id": f"{_HERE}set_id"})},
+    "add_set_items": {"201": _of_version({"version_id": "$response.body#/version_id"})},
+    "seal_image_set": {"200": _of_version(_VERSION)},
+    "read_numbered_version": {"200": _of_version(_VERSION)},
+    "read_set_version": {"200": _of_version(_SAME_VERSION)},
     "create_key": {"201": {"look": ("read_key", _KEY), "revoke": ("revoke_key", _KEY)}},
     "create_webhook_endpoint": {"201": _of_endpoint(_ENDPOINT)},
     "read_webhook_endpoint": {"200": _of_endpoint(_SAME_ENDPOINT)},

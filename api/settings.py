@@ -37,6 +37,10 @@ class ApiSettings(ServiceSettings):
     """Pictures in one `POST /v1/images`."""
     max_image_bytes: int = 32 * 1024 * 1024
     """Of one picture sent to `/v1/images`; the workers have it too, for the pictures of jobs."""
+    max_set_items: int = Field(2_000_000, gt=0)
+    """Items of one image set."""
+    max_request_set_items: int = Field(1_000, gt=0)
+    """Items that one request adds to an image set."""
     max_job_items: int = Limits().items
     """Images or texts in one inline job."""
     max_job_labels: int = Limits().labels

@@ -7,7 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 from starlette.datastructures import UploadFile
 
@@ -47,6 +47,18 @@ class Upload:
         return ImageItem(self.source if isinstance(self.source, Elsewhere) else Content("", 0), self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a picture cannot be taken."""
+
+    code: str
+    message: str
+
+    def error(self) -> dict[str, Any]:
+        """The same as an item's error: the bytes are at fault, and will be."""
+        return {"code": self.code, "message": self.message, "retryable": False}
+
+
 def open_spool() -> UploadFile:
     """A file for a picture that is still coming in: large ones go to disk; whoever stores it closes it."""
     file = tempfile.SpooledTemporaryFile(SPOOLED_IN_MEMORY_BYTES)  # noqa: SIM115 - see above
@@ -77,6 +89,30 @@ async def store_pictures(
     return items
 
 
+async def store_readable(
+    blobs: BlobStore, tenant: str, uploads: Sequence[Upload], limit_bytes: int
+) -> list[Content | Elsewhere | Refused]:
+    """Put every picture that can be taken into the blob store, one after the other; of the others, why not.
+
+    They are judged by their bytes, and none is decoded.
+    """
+
+    def put(data: bytes) -> Content:
+        media_type = inspect(data, limit_bytes)
+        return Content(blobs.put(tenant, data), len(data), media_type)
+
+    found: list[Content | Elsewhere | Refused] = []
+    for upload in uploads:
+        try:
+            _refuse_large(upload, limit_bytes)
+            found.append(await _contained(upload, put, limit_bytes))
+        except PictureError as error:
+            found.append(Refused(error.code, str(error)))
+        if isinstance(upload.source, UploadFile):
+            await upload.source.close()
+    return found
+
+
 async def check_pictures(uploads: Sequence[Upload], limit_bytes: int, pointers: Sequence[str]) -> None:
     """Refuse an upload with any picture that cannot be taken, judged by its bytes and decoding none.
 
@@ -94,14 +130,18 @@ async def check_pictures(uploads: Sequence[Upload], limit_bytes: int, pointers: 
 
 
 async def _check(upload: Upload, limit_bytes: int) -> None:
-    # by its size first: what is too large is not read into memory
-    if isinstance(upload.source, UploadFile) and (upload.source.size or 0) > limit_bytes:
-        raise ImageTooLargeError(f"It has {upload.source.size} bytes, the limit is {limit_bytes}.")
+    _refuse_large(upload, limit_bytes)
 
     def judge(data: bytes) -> Content:
         return Content("", len(data), inspect(data, limit_bytes))
 
     await _contained(upload, judge, limit_bytes)
+
+
+def _refuse_large(upload: Upload, limit_bytes: int) -> None:
+    # by its size first: what is too large is not read into memory
+    if isinstance(upload.source, UploadFile) and (upload.source.size or 0) > limit_bytes:
+        raise ImageTooLargeError(f"It has {upload.source.size} bytes, the limit is {limit_bytes}.")
 
 
 async def _contained(

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from cli import job_commands, many_jobs, results, service_commands, submission
+from cli import job_commands, many_jobs, results, service_commands, sets, submission
 from cli.connection import EXITS, Connection
 from cli.ending import EndingGroup
 from jobs import logs
@@ -68,6 +68,7 @@ for of_job in (
     app.command(rich_help_panel=JOBS, epilog=EXITS)(of_job)
 for to_look in (service_commands.models, job_commands.usage):
     app.command(rich_help_panel=LOOK, epilog=EXITS)(to_look)
+app.add_typer(sets.sets, name="sets", rich_help_panel=JOBS)
 app.add_typer(many_jobs.jobs, name="jobs", rich_help_panel=LOOK)
 app.add_typer(service_commands.workers, name="workers", rich_help_panel=LOOK)
 app.add_typer(service_commands.queues, name="queues", rich_help_panel=LOOK)

@@ -6,11 +6,12 @@ names them, see `jobs.images`.
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import orjson
 from sqlalchemy import Select, Uuid, bindparam, func, select, text, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from jobs import images
@@ -55,6 +56,16 @@ class NewItem:
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """What is to be different about a set; None stays as it is."""
+
+    name: str | None = None
+    source: str | None = None
+    licence: str | None = None
+    notes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Added:
     """The open version after items were added; `first` is the index of the first of them."""
 
@@ -64,10 +75,17 @@ class Added:
 
 
 def create_set(
-    session: Session, tenant: str, name: str, source: str = "", licence: str = "", notes: str = ""
+    session: Session,
+    tenant: str,
+    name: str,
+    source: str = "",
+    licence: str = "",
+    notes: str = "",
+    *,
+    set_id: uuid.UUID | None = None,
 ) -> ImageSet:
     """Make a set with its first version, which is open and empty."""
-    made = ImageSet(tenant=tenant, name=name, source=source, licence=licence, notes=notes)
+    made = ImageSet(id=set_id, tenant=tenant, name=name, source=source, licence=licence, notes=notes)
     session.add(made)
     session.flush()
     session.add(ImageSetVersion(set_id=made.id, number=1))
@@ -90,22 +108,34 @@ def sets_page(tenant: str, *, before: uuid.UUID | None, limit: int) -> Select[Im
     return page.order_by(ImageSet.id.desc()).limit(limit + 1)
 
 
-def versions_of(set_ids: Sequence[uuid.UUID]) -> Select[ImageSetVersion]:
-    """All versions of some sets, each set's newest first."""
+def versions_of(set_id: uuid.UUID, limit: int) -> Select[ImageSetVersion]:
+    """The newest versions of a set, the last one first."""
+    return (
+        select(ImageSetVersion)
+        .where(ImageSetVersion.set_id == set_id)
+        .order_by(ImageSetVersion.number.desc())
+        .limit(limit)
+    )
+
+
+def last_versions(set_ids: Sequence[uuid.UUID]) -> Select[ImageSetVersion]:
+    """The last version of each of some sets."""
     return (
         select(ImageSetVersion)
         .where(ImageSetVersion.set_id.in_(set_ids))
+        .ext(distinct_on(ImageSetVersion.set_id))
         .order_by(ImageSetVersion.set_id, ImageSetVersion.number.desc())
     )
 
 
+def numbered_version(tenant: str, set_id: uuid.UUID, number: int) -> Select[ImageSetVersion]:
+    """A version by its number in its set, if that is the tenant's and not deleted."""
+    return _alive_versions(tenant).where(ImageSetVersion.set_id == set_id, ImageSetVersion.number == number)
+
+
 def version_of(tenant: str, version_id: uuid.UUID) -> Select[ImageSetVersion]:
     """A version, if it is of a set of the tenant's that is not deleted."""
-    return (
-        select(ImageSetVersion)
-        .join(ImageSet, ImageSet.id == ImageSetVersion.set_id)
-        .where(ImageSetVersion.id == version_id, ImageSet.tenant == tenant, ImageSet.deleted_at.is_(None))
-    )
+    return _alive_versions(tenant).where(ImageSetVersion.id == version_id)
 
 
 def items_page(
@@ -131,10 +161,7 @@ def add_items(session: Session, tenant: str, set_id: uuid.UUID, items: Sequence[
         TooManyItemsError: the version would have more than `most`.
     """
     version = open_version(session, tenant, set_id)
-    if version.items + len(items) > most:
-        raise TooManyItemsError(
-            f"The set has {version.items} items, these are {len(items)}, and a set takes {most}."
-        )
+    _check_room(version, len(items), most)
     held = images.hold(session, tenant, (item.image_id for item in items if item.image_id is not None))
     unknown = [
         f"/items/{place}/image_id"
@@ -147,17 +174,35 @@ def add_items(session: Session, tenant: str, set_id: uuid.UUID, items: Sequence[
     told = [_told(index, item, held) for index, item in enumerate(items, start=first)]
     values = {"version_id": version.id, "items": orjson.dumps(told).decode()}
     stored = set(session.scalars(INSERT, values))
-    if refused := [place for place in range(len(items)) if first + place not in stored]:
-        raise DuplicateCustomIdError(
-            f"The custom_id {items[refused[0]].custom_id!r} is in the set already: each names one item.",
-            pointers=[f"/items/{place}/custom_id" for place in refused[:POINTERS]],
-        )
+    _refuse_known({place: item.custom_id for place, item in enumerate(items) if first + place not in stored})
     version.items += len(items)
     version.failed += sum(item.error is not None for item in items)
     version.labelled += sum(item.true_label is not None for item in items)
     version.image_bytes += sum(held[item.image_id].image_bytes for item in items if item.image_id)
     session.flush()
     return Added(version, first, len(items))
+
+
+def check_addable(
+    session: Session, tenant: str, set_id: uuid.UUID, custom_ids: Sequence[str | None], most: int
+) -> None:
+    """Refuse early what `add_items` would refuse later: before pictures are stored that nothing names.
+
+    Raises:
+        NotFoundError, DuplicateCustomIdError, TooManyItemsError: as there.
+    """
+    if session.scalar(set_of(tenant, set_id)) is None:
+        raise NotFoundError
+    last = session.scalars(versions_of(set_id, limit=1)).one()
+    _check_room(last, len(custom_ids), most)
+    taken = known_custom_ids(session, last.id, (name for name in custom_ids if name is not None))
+    refused = {}
+    for place, name in enumerate(custom_ids):
+        if name in taken:
+            refused[place] = name
+        elif name is not None:
+            taken.add(name)
+    _refuse_known(refused)
 
 
 def open_version(session: Session, tenant: str, set_id: uuid.UUID) -> ImageSetVersion:
@@ -193,6 +238,22 @@ def open_version(session: Session, tenant: str, set_id: uuid.UUID) -> ImageSetVe
     return version
 
 
+def change_set(session: Session, tenant: str, set_id: uuid.UUID, changes: Changes) -> ImageSet:
+    """Change what is said of a set; its items stay as they are.
+
+    Raises:
+        NotFoundError: the tenant has no such set.
+    """
+    found = session.scalar(set_of(tenant, set_id).with_for_update())
+    if found is None:
+        raise NotFoundError
+    for name, value in asdict(changes).items():
+        if value is not None:
+            setattr(found, name, value)
+    session.flush()
+    return found
+
+
 def delete_set(session: Session, tenant: str, set_id: uuid.UUID) -> None:
     """Delete a set with all its versions: unknown from the commit on; jobs over it stay.
 
@@ -212,6 +273,30 @@ def known_custom_ids(session: Session, version_id: uuid.UUID, names: Iterable[st
         ImageSetItem.version_id == version_id, ImageSetItem.custom_id.in_(wanted)
     )
     return {name for name in session.scalars(found) if name is not None}
+
+
+def _check_room(version: ImageSetVersion, more: int, most: int) -> None:
+    if version.items + more > most:
+        raise TooManyItemsError(
+            f"The set has {version.items} items, these are {more}, and a set takes {most}."
+        )
+
+
+def _refuse_known(refused: Mapping[int, str | None]) -> None:
+    """Refuse items by their places, if there are any whose custom_ids name others already."""
+    if refused:
+        raise DuplicateCustomIdError(
+            f"The custom_id {next(iter(refused.values()))!r} is in the set already: each names one item.",
+            pointers=[f"/items/{place}/custom_id" for place in list(refused)[:POINTERS]],
+        )
+
+
+def _alive_versions(tenant: str) -> Select[ImageSetVersion]:
+    return (
+        select(ImageSetVersion)
+        .join(ImageSet, ImageSet.id == ImageSetVersion.set_id)
+        .where(ImageSet.tenant == tenant, ImageSet.deleted_at.is_(None))
+    )
 
 
 def _told(index: int, item: NewItem, held: Mapping[uuid.UUID, Image]) -> dict[str, Any]:

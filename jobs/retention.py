@@ -1,4 +1,4 @@
-"""The duties that let go of what is past its time: results, objects, drafts, deleted jobs, workers, usage."""
+"""The duties that let go of what is past its time: results, drafts, deleted jobs and sets, usage."""
 
 import uuid
 from datetime import timedelta
@@ -12,6 +12,7 @@ from jobs.blobs import BlobStore
 from jobs.copies import remove_copies
 from jobs.objects import remove_objects
 from models.api_key import KeyUsage
+from models.image_set import ImageSet, ImageSetItem, ImageSetVersion
 from models.job import Job, JobEvent, Result
 from models.work import Attempt
 from models.worker import Worker
@@ -86,6 +87,43 @@ def forget_deleted(session: Session, kept: timedelta) -> int:
     )
     gone = delete(Job).where(Job.id.in_(over)).returning(Job.id)
     return len(session.execute(gone.execution_options(synchronize_session=False)).all())
+
+
+def forget_sets(session: Session) -> int:
+    """Remove the rows of a deleted image set, a slice of one version: from then on its pictures can go too.
+
+    A version that a job is still at, computing over it or adding to it, is left until that has ended.
+    """
+    at_it = select(Job.id).where(Job.version_id == ImageSetVersion.id, Job.ended_at.is_(None))
+    version_id = session.scalar(
+        select(ImageSetVersion.id)
+        .join(ImageSet, ImageSet.id == ImageSetVersion.set_id)
+        .where(ImageSet.deleted_at.is_not(None), ~at_it.exists())
+        .order_by(ImageSet.deleted_at)
+        .limit(1)
+    )
+    if version_id is not None:
+        return _remove_items(session, version_id) or _remove_version(session, version_id)
+    left = select(ImageSetVersion.id).where(ImageSetVersion.set_id == ImageSet.id)
+    over = select(ImageSet.id).where(ImageSet.deleted_at.is_not(None), ~left.exists()).limit(ROWS_AT_ONCE)
+    gone = delete(ImageSet).where(ImageSet.id.in_(over)).returning(ImageSet.id)
+    return len(session.execute(gone.execution_options(synchronize_session=False)).all())
+
+
+def _remove_items(session: Session, version_id: uuid.UUID) -> int:
+    of_version = ImageSetItem.version_id == version_id
+    some = select(ImageSetItem.index).where(of_version).order_by(ImageSetItem.index).limit(ROWS_AT_ONCE)
+    removed = delete(ImageSetItem).where(of_version, ImageSetItem.index.in_(some))
+    found = session.execute(
+        removed.returning(ImageSetItem.index).execution_options(synchronize_session=False)
+    )
+    return len(found.all())
+
+
+def _remove_version(session: Session, version_id: uuid.UUID) -> int:
+    session.execute(delete(ImageSetVersion).where(ImageSetVersion.id == version_id))
+    log.info("image_set_version.removed", version_id=str(version_id))
+    return 1
 
 
 def forget_workers(session: Session) -> int:

@@ -65,31 +65,44 @@ def hash_manifest(session: Session, version_id: uuid.UUID) -> str:
 
 def manifest(session: Session, version_id: uuid.UUID) -> Iterator[bytes]:
     """The lines of a version's manifest."""
-    after = -1
-    while True:
-        rows = session.execute(
-            select(
-                ImageSetItem.index,
-                ImageSetItem.custom_id,
-                ImageSetItem.sha256,
-                ImageSetItem.true_label,
-                ImageSetItem.split,
-                ImageSetItem.error["code"].astext,
-            )
-            .where(ImageSetItem.version_id == version_id, ImageSetItem.index > after)
-            .order_by(ImageSetItem.index)
-            .limit(ROWS_AT_ONCE)
-        ).all()
-        for index, custom_id, sha256, true_label, split, code in rows:
-            line = {
-                "custom_id": custom_id,
-                "error": code,
-                "index": index,
-                "sha256": sha256,
-                "split": split,
-                "true_label": true_label,
-            }
-            yield orjson.dumps(line, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
-        if len(rows) < ROWS_AT_ONCE:
-            return
-        after = rows[-1][0]
+    first = 0
+    while lines := manifest_lines(session, version_id, first, ROWS_AT_ONCE):
+        yield from lines
+        first += len(lines)
+
+
+def manifest_lines(session: Session, version_id: uuid.UUID, first: int, limit: int) -> list[bytes]:
+    """Some lines of a version's manifest, from that of the index `first`; none behind the last item."""
+    rows = session.execute(
+        select(
+            ImageSetItem.index,
+            ImageSetItem.custom_id,
+            ImageSetItem.sha256,
+            ImageSetItem.true_label,
+            ImageSetItem.split,
+            ImageSetItem.error["code"].astext,
+        )
+        .where(ImageSetItem.version_id == version_id, ImageSetItem.index >= first)
+        .order_by(ImageSetItem.index)
+        .limit(limit)
+    )
+    return [_line(*row) for row in rows]
+
+
+def _line(
+    index: int,
+    custom_id: str | None,
+    sha256: str | None,
+    true_label: str | None,
+    split: str | None,
+    code: str | None,
+) -> bytes:
+    told = {
+        "custom_id": custom_id,
+        "error": code,
+        "index": index,
+        "sha256": sha256,
+        "split": split,
+        "true_label": true_label,
+    }
+    return orjson.dumps(told, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)

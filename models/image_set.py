@@ -19,6 +19,7 @@ class ImageSet(Base):
         Index(
             "ix_image_sets_tenant_id", "tenant", text("id DESC"), postgresql_where=text("deleted_at IS NULL")
         ),
+        Index("ix_image_sets_deleted_at", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
     id: Mapped[Uuid7Key]

@@ -100,6 +100,7 @@ class Made(StrEnum):
     KEY = "api_key"
     ENDPOINT = "webhook_endpoint"
     ACTION = "job_action"
+    IMAGE_SET = "image_set"
 
 
 class EndpointState(StrEnum):

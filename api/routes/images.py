@@ -90,10 +90,10 @@ async def read_image(image_id: str, caller: Reader, session: ReadingDep) -> sche
     "/{image_id}",
     status_code=204,
     summary="Delete an image",
-    responses={409: {"description": "A job that is kept names it (`image-in-use`)."}},
+    responses={409: {"description": "A job or an image set that is kept names it (`image-in-use`)."}},
 )
 async def delete_image(image_id: str, caller: Submitter, services: ServicesDep) -> None:
-    """Forget an image that no job names: unknown at once, its bytes are removed an hour later."""
+    """Forget an image that no job and no set names: unknown at once, its bytes are removed an hour later."""
     wanted = parse_image_id(image_id)
     async with writing(services, services.slow, caller.tenant) as session:
         await session.run_sync(images.delete_image, caller.tenant, wanted)

@@ -9,6 +9,8 @@ down_revision = "0005"
 
 TYPES = ("embedding", "logit_lens", "rescore")
 NEW_TYPES = (*TYPES, "ingest", "summary")
+MADE = ("job", "api_key", "webhook_endpoint", "job_action")
+NEW_MADE = (*MADE, "image_set")
 
 
 def upgrade() -> None:
@@ -30,6 +32,13 @@ def upgrade() -> None:
         ["tenant", sa.text("id DESC")],
         unique=False,
         postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_index(
+        "ix_image_sets_deleted_at",
+        "image_sets",
+        ["deleted_at"],
+        unique=False,
+        postgresql_where=sa.text("deleted_at IS NOT NULL"),
     )
     op.create_table(
         "image_set_versions",
@@ -106,13 +115,16 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("version_id IS NOT NULL"),
     )
-    _allow(NEW_TYPES)
+    _allow("jobs", "type", NEW_TYPES)
+    _allow("idempotency_keys", "made", NEW_MADE)
 
 
 def downgrade() -> None:
     # jobs that the version before does not know end with it
     op.execute("DELETE FROM jobs WHERE type IN ('ingest', 'summary')")
-    _allow(TYPES)
+    _allow("jobs", "type", TYPES)
+    op.execute("DELETE FROM idempotency_keys WHERE made = 'image_set'")
+    _allow("idempotency_keys", "made", MADE)
     op.drop_index("ix_jobs_version_id", table_name="jobs")
     op.drop_column("jobs", "version_id")
     op.drop_table("image_set_items")
@@ -120,7 +132,8 @@ def downgrade() -> None:
     op.drop_table("image_sets")
 
 
-def _allow(types: tuple[str, ...]) -> None:
-    op.drop_constraint(op.f("ck_jobs_type_known"), "jobs", type_="check")
-    known = ", ".join(f"'{name}'" for name in types)
-    op.create_check_constraint(op.f("ck_jobs_type_known"), "jobs", f"type IN ({known})")
+def _allow(table: str, column: str, values: tuple[str, ...]) -> None:
+    name = op.f(f"ck_{table}_{column}_known")
+    op.drop_constraint(name, table, type_="check")
+    known = ", ".join(f"'{value}'" for value in values)
+    op.create_check_constraint(name, table, f"{column} IN ({known})")

@@ -29,10 +29,12 @@ from lensqueue_client.jobs import ItemError, Job, Obstacle, Progress
 from lensqueue_client.models import Dimensions, Model, Queue, Worker
 from lensqueue_client.pictures import Picture
 from lensqueue_client.reproduction import Reproduction
+from lensqueue_client.sets import Added, FolderAdded, ImageSet, ImageSetVersion, NewItem, SetItem
 
 __all__ = [
     "Action",
     "ActionTimeoutError",
+    "Added",
     "AsyncClient",
     "AuthenticationError",
     "Client",
@@ -40,7 +42,10 @@ __all__ = [
     "ConflictError",
     "Dimensions",
     "Event",
+    "FolderAdded",
     "GoneError",
+    "ImageSet",
+    "ImageSetVersion",
     "InvalidRequestError",
     "Item",
     "ItemError",
@@ -49,6 +54,7 @@ __all__ = [
     "JobFailedError",
     "LensqueueError",
     "Model",
+    "NewItem",
     "NotFoundError",
     "Obstacle",
     "PermissionDeniedError",
@@ -60,6 +66,7 @@ __all__ = [
     "Reproduction",
     "Retries",
     "ServiceError",
+    "SetItem",
     "Top",
     "UnavailableError",
     "UnreachableError",

@@ -10,6 +10,7 @@ import httpx
 
 from lensqueue_client import calls, flows, reproduction, submissions
 from lensqueue_client.arrays import Rows, labelled
+from lensqueue_client.async_set_methods import AsyncSetMethods
 from lensqueue_client.configuration import configure
 from lensqueue_client.downloads import Download
 from lensqueue_client.errors import unreachable
@@ -41,7 +42,7 @@ TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 PAGE_ITEMS = 100
 
 
-class AsyncClient:
+class AsyncClient(AsyncSetMethods):
     """Submit, wait, fetch. Address and key are given, or found as `configure` says.
 
     `on_retry` hears why something is about to be sent again, and in how many seconds.

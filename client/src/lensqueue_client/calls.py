@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote
@@ -40,6 +40,8 @@ class Call(Generic[Answer]):
     """Whether the answer's body is left to be read by whoever asked."""
     gone_is_done: bool = False
     """Of a deletion that is sent again: that there is nothing any more is what was wanted."""
+    adds: bool = False
+    """Whether sent again it may be done twice: what became of it has to be looked at first."""
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """The request, as the client sends it: files are read from their start."""
@@ -118,7 +120,7 @@ def create_job(
         params or {},
         headers,
         data={"job": json.dumps(body)},
-        files=_files(parts),
+        files=files_of(parts),
     )
 
 
@@ -130,12 +132,12 @@ def get_job(job: Job | str, headers: Mapping[str, str] | None = None) -> Call[Jo
 def list_jobs(filters: Mapping[str, Any], token: str | None) -> Call[Page[Job]]:
     """A page of jobs."""
     params = {name: value for name, value in filters.items() if value is not None}
-    return _page("/v1/jobs", params, token, job_of)
+    return page_of("/v1/jobs", params, token, job_of)
 
 
 def list_results(job: Job | str, limit: int, token: str | None) -> Call[Page[Item]]:
     """A page of results."""
-    return _page(job_path(job, "/results"), {"limit": limit}, token, item_of)
+    return page_of(job_path(job, "/results"), {"limit": limit}, token, item_of)
 
 
 def get_item(job: Job | str, index: int) -> Call[Item]:
@@ -185,7 +187,7 @@ def get_action(action: Action | str) -> Call[Action]:
 
 def list_actions(limit: int, token: str | None) -> Call[Page[Action]]:
     """A page of actions."""
-    return _page("/v1/job-actions", {"limit": limit}, token, action_of)
+    return page_of("/v1/job-actions", {"limit": limit}, token, action_of)
 
 
 def read_action(response: httpx.Response) -> Action:
@@ -204,7 +206,7 @@ def upload_images(parts: list[Part]) -> Call[list[str]]:
         "POST",
         "/v1/images",
         lambda response: [item["id"] for item in read_json(response)["items"]],
-        files=_files(parts),
+        files=files_of(parts),
     )
 
 
@@ -294,9 +296,11 @@ def output_path(item: Item, name: str) -> str:
     raise LookupError(f"item {item.index} has no array {name!r}: it failed, or its job did not ask for it")
 
 
-def _page(
+def page_of(
     path: str, params: Mapping[str, Any], token: str | None, read: Callable[[Mapping[str, Any]], Made]
 ) -> Call[Page[Made]]:
+    """A page of a list, whose things are read so."""
+
     def read_page(response: httpx.Response) -> Page[Made]:
         told = read_json(response)
         return Page([read(each) for each in told["items"]], told.get("next_page_token"))
@@ -304,5 +308,6 @@ def _page(
     return Call("GET", path, read_page, {**params, **({"page_token": token} if token else {})})
 
 
-def _files(parts: list[Part]) -> tuple[tuple[str, tuple[str | None, Any, str]], ...]:
+def files_of(parts: Sequence[Part]) -> tuple[tuple[str, tuple[str | None, Any, str]], ...]:
+    """Pictures as the files of a multipart body."""
     return tuple(("images", (part.name, part.file, "application/octet-stream")) for part in parts)

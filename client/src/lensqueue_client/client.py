@@ -17,6 +17,7 @@ from lensqueue_client.events import Event, EventReader
 from lensqueue_client.flows import Flow, Retries
 from lensqueue_client.numbers import read_npy
 from lensqueue_client.pictures import Picture, parts_of
+from lensqueue_client.set_methods import SetMethods
 
 if TYPE_CHECKING:
     import os
@@ -41,7 +42,7 @@ TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 PAGE_ITEMS = 100
 
 
-class Client:
+class Client(SetMethods):
     """Submit, wait, fetch. Address and key are given, or found as `configure` says.
 
     `on_retry` hears why something is about to be sent again, and in how many seconds.

@@ -105,9 +105,9 @@ def _part(index: int, picture: Picture) -> Part:
         return Part(name, image_id=source)
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        return Part(name or _readable(path.name), LazyFile(path))
+        return Part(name or readable(path.name), LazyFile(path))
     # a part without a file name would be no file to the service
-    name = name or _readable(Path(str(getattr(source, "filename", "") or getattr(source, "name", ""))).name)
+    name = name or readable(Path(str(getattr(source, "filename", "") or getattr(source, "name", ""))).name)
     name = name or str(index)
     if isinstance(source, bytes):
         return Part(name, io.BytesIO(source))
@@ -134,6 +134,7 @@ def _is_seekable(source: Any) -> bool:
     return bool(seekable and seekable())
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
+    """A file's name as text."""
     # a name on disk is bytes, and what is no UTF-8 is escaped
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,0 +1,121 @@
+"""The requests about image sets, each as data. No I/O."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+from uuid import uuid4
+
+from lensqueue_client.calls import Call, Page, files_of, id_of, page_of, read_json, read_nothing, read_stream
+from lensqueue_client.sets import (
+    Added,
+    ImageSet,
+    ImageSetVersion,
+    SetItem,
+    added_of,
+    set_item_of,
+    set_of,
+    version_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import httpx
+
+    from lensqueue_client.pictures import Part
+
+
+def create_set(said: Mapping[str, str], key: str | None) -> Call[ImageSet]:
+    """Make a set; never twice, by a key of its own if none is given."""
+    headers = {"Idempotency-Key": key or str(uuid4())}
+    return Call("POST", "/v1/image-sets", _read_set, headers=headers, json=dict(said))
+
+
+def list_sets(limit: int, token: str | None) -> Call[Page[ImageSet]]:
+    """A page of sets."""
+    return page_of("/v1/image-sets", {"limit": limit}, token, set_of)
+
+
+def get_set(image_set: ImageSet | str) -> Call[ImageSet]:
+    """Look at a set."""
+    return Call("GET", _set_path(image_set), _read_set)
+
+
+def change_set(image_set: ImageSet | str, changes: Mapping[str, str | None]) -> Call[ImageSet]:
+    """Change what is said of a set; None leaves it as it is."""
+    body = {name: value for name, value in changes.items() if value is not None}
+    return Call("PATCH", _set_path(image_set), _read_set, json=body)
+
+
+def delete_set(image_set: ImageSet | str) -> Call[None]:
+    """Delete a set."""
+    return Call("DELETE", _set_path(image_set), read_nothing, gone_is_done=True)
+
+
+def seal_set(image_set: ImageSet | str) -> Call[ImageSetVersion]:
+    """Seal a set's open version."""
+    return Call("POST", _set_path(image_set, "/seal"), _read_version)
+
+
+def add_named(image_set: ImageSet | str, items: Sequence[Mapping[str, Any]]) -> Call[Added]:
+    """Add images that the service has."""
+    return Call("POST", _set_path(image_set, "/items"), _read_added, json={"items": list(items)}, adds=True)
+
+
+def add_files(
+    image_set: ImageSet | str, parts: Sequence[Part], said: Sequence[Mapping[str, Any]]
+) -> Call[Added]:
+    """Add pictures that are sent, with what is said of each."""
+    return Call(
+        "POST",
+        _set_path(image_set, "/items"),
+        _read_added,
+        data={"items": json.dumps(list(said))},
+        files=files_of(parts),
+        adds=True,
+    )
+
+
+def get_version(version: ImageSetVersion | str) -> Call[ImageSetVersion]:
+    """Look at a version."""
+    return Call("GET", _version_path(version), _read_version)
+
+
+def get_numbered_version(image_set: ImageSet | str, number: int) -> Call[ImageSetVersion]:
+    """Look at a version of a set by its number."""
+    return Call("GET", _set_path(image_set, f"/versions/{number}"), _read_version)
+
+
+def list_set_items(
+    version: ImageSetVersion | str, limit: int, token: str | None, *, failed: bool = False
+) -> Call[Page[SetItem]]:
+    """A page of a version's items."""
+    params = {"limit": limit, **({"state": "failed"} if failed else {})}
+    return page_of(_version_path(version, "/items"), params, token, set_item_of)
+
+
+def open_manifest(version: ImageSetVersion | str) -> Call[httpx.Response]:
+    """The manifest of a sealed version."""
+    return Call("GET", _version_path(version, "/manifest"), read_stream, stream=True)
+
+
+def _set_path(image_set: ImageSet | str, rest: str = "") -> str:
+    return f"/v1/image-sets/{quote(id_of(image_set), safe='')}{rest}"
+
+
+def _version_path(version: ImageSetVersion | str, rest: str = "") -> str:
+    return f"/v1/image-set-versions/{quote(id_of(version), safe='')}{rest}"
+
+
+def _read_set(response: httpx.Response) -> ImageSet:
+    return set_of(read_json(response))
+
+
+def _read_version(response: httpx.Response) -> ImageSetVersion:
+    return version_of(read_json(response))
+
+
+def _read_added(response: httpx.Response) -> Added:
+    return added_of(read_json(response))

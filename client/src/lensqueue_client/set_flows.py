@@ -1,0 +1,163 @@
+"""Adding to image sets in many requests: what was sent is looked for before it is sent again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from lensqueue_client import set_calls
+from lensqueue_client.errors import InvalidRequestError, LensqueueError, UnavailableError, UnreachableError
+from lensqueue_client.flows import UNSURE, UPLOAD_BYTES, UPLOAD_PICTURES, Flow, Retries, attempt, once
+from lensqueue_client.folders import look_through
+from lensqueue_client.pictures import LazyFile, Part, parts_of, size_of
+from lensqueue_client.sets import Added, FolderAdded, ImageSet, ImageSetVersion, NewItem
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator
+
+    from lensqueue_client.calls import Call
+    from lensqueue_client.pictures import Picture
+
+PAGE_ITEMS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A picture to be sent or named, and what is said of it."""
+
+    part: Part
+    said: dict[str, Any]
+
+
+def add(
+    image_set: ImageSet | str, items: Iterable[NewItem | Picture], retries: Retries
+) -> Flow[Added | None]:
+    """Add items in their order, some at a time; None where there are none.
+
+    Raises:
+        UnreachableError: an answer was lost: some of them may be there.
+    """
+    whole: Added | None = None
+    for batch in _batches(map(_entry, items)):
+        added = yield from once(_call(image_set, batch), retries)
+        whole = added if whole is None else _joined(whole, added)
+    return whole
+
+
+def add_folder(
+    image_set: ImageSet | str,
+    folder: str | os.PathLike[str],
+    retries: Retries,
+    on_progress: Callable[[FolderAdded], object] | None,
+    *,
+    labels_from_folders: bool,
+) -> Flow[FolderAdded]:
+    """Add the pictures of a folder that the set does not have, by their names from the folder on."""
+    found, others = look_through(folder)
+    seen = (yield from once(set_calls.get_set(image_set), retries)).last_version
+    there = (yield from _names(seen, retries)) if seen.items else set()
+    missing = [each for each in found if each.name not in there]
+    done = FolderAdded(len(found), there=len(found) - len(missing), passed_over=others)
+    if on_progress:
+        on_progress(done)
+    entries = (
+        _Entry(
+            Part(each.name, LazyFile(each.path)),
+            {"custom_id": each.name, "true_label": each.folder if labels_from_folders else None},
+        )
+        for each in missing
+    )
+    for batch in _batches(entries):
+        failed = yield from _add_surely(image_set, batch, retries)
+        done = replace(done, added=done.added + len(batch), failed=done.failed + failed)
+        if on_progress:
+            on_progress(done)
+    return done
+
+
+def _add_surely(image_set: ImageSet | str, batch: list[_Entry], retries: Retries) -> Flow[int]:
+    """Add entries with names of their own, each once whatever becomes of the answers; how many failed."""
+    left, failed = batch, 0
+    for number in range(retries.times + 1):
+        try:
+            added = yield from once(_call(image_set, left), retries)
+        except (InvalidRequestError, UnavailableError) as error:
+            if number == retries.times or not _may_be_there(error):
+                raise
+            pause_s = 0.0 if isinstance(error, InvalidRequestError) else retries.pause(number, None)
+            call = set_calls.get_set(image_set)
+            seen = call.read((yield from attempt(call, retries, pause_s))).last_version
+            there = yield from _names(seen, retries)
+            gone = [entry for entry in left if entry.said["custom_id"] in there]
+            if isinstance(error, InvalidRequestError) and not gone:
+                raise
+            failed += yield from _failed_of(seen, gone, retries)
+            left = [entry for entry in left if entry.said["custom_id"] not in there]
+            if not left:
+                return failed
+        else:
+            return failed + added.failed
+    raise AssertionError
+
+
+def _may_be_there(error: LensqueueError) -> bool:
+    lost = isinstance(error, UnreachableError) or error.status in UNSURE
+    return lost or error.code == "duplicate-custom-id"
+
+
+def _names(version: ImageSetVersion, retries: Retries, *, failed: bool = False) -> Flow[set[str]]:
+    """The custom_ids of a version's items; with `failed`, of those that are no picture."""
+    names: set[str] = set()
+    token: str | None = None
+    while True:
+        page = yield from once(set_calls.list_set_items(version, PAGE_ITEMS, token, failed=failed), retries)
+        names |= {item.custom_id for item in page.items if item.custom_id is not None}
+        if (token := page.token) is None:
+            return names
+
+
+def _failed_of(version: ImageSetVersion, entries: list[_Entry], retries: Retries) -> Flow[int]:
+    failed = yield from _names(version, retries, failed=True)
+    return sum(entry.said["custom_id"] in failed for entry in entries)
+
+
+def _entry(item: NewItem | Picture) -> _Entry:
+    new = item if isinstance(item, NewItem) else NewItem(item)
+    (part,) = parts_of([new.picture])
+    said = {
+        "custom_id": part.name if new.custom_id is None else new.custom_id,
+        "true_label": new.true_label,
+        "split": new.split,
+    }
+    return _Entry(part, said)
+
+
+def _call(image_set: ImageSet | str, batch: list[_Entry]) -> Call[Added]:
+    if batch[0].part.image_id is not None:
+        named = [{"image_id": entry.part.image_id, **entry.said} for entry in batch]
+        return set_calls.add_named(image_set, named)
+    return set_calls.add_files(image_set, [entry.part for entry in batch], [entry.said for entry in batch])
+
+
+def _joined(before: Added, after: Added) -> Added:
+    return replace(
+        after, first=before.first, items=before.items + after.items, failed=before.failed + after.failed
+    )
+
+
+def _batches(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
+    """Some at a time, in order: those that are sent apart from those that are named."""
+    batch: list[_Entry] = []
+    batch_bytes = 0
+    for entry in entries:
+        is_named = entry.part.image_id is not None
+        entry_bytes = 0 if is_named else size_of(entry.part)
+        is_other = bool(batch) and is_named is not (batch[0].part.image_id is not None)
+        if batch and (is_other or len(batch) == UPLOAD_PICTURES or batch_bytes + entry_bytes > UPLOAD_BYTES):
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(entry)
+        batch_bytes += entry_bytes
+    if batch:
+        yield batch

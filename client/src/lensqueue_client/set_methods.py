@@ -1,0 +1,153 @@
+"""What `Client` does with image sets."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import httpx
+
+from lensqueue_client import flows, set_calls, set_flows
+from lensqueue_client.downloads import Download
+from lensqueue_client.errors import unreachable
+from lensqueue_client.set_flows import PAGE_ITEMS
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from lensqueue_client.calls import Call
+    from lensqueue_client.flows import Flow, Retries
+    from lensqueue_client.pictures import Picture
+    from lensqueue_client.sets import Added, FolderAdded, ImageSet, ImageSetVersion, NewItem, SetItem
+
+Result = TypeVar("Result")
+PAGE_SETS: Final = 100
+
+
+class SetMethods:
+    """To be inherited by what sends: `Client`."""
+
+    if TYPE_CHECKING:
+        _retries: Retries
+
+        def _send(self, call: Call[Result]) -> Result: ...
+
+        def _run(self, flow: Flow[Result]) -> Result: ...
+
+    def create_set(
+        self,
+        name: str,
+        *,
+        source: str = "",
+        licence: str = "",
+        notes: str = "",
+        idempotency_key: str | None = None,
+    ) -> ImageSet:
+        """Make an empty image set; add pictures to it, then seal it."""
+        said = {"name": name, "source": source, "licence": licence, "notes": notes}
+        return self._send(set_calls.create_set(said, idempotency_key))
+
+    def image_sets(self, *, page_size: int = PAGE_SETS) -> Iterator[ImageSet]:
+        """Image sets, newest first, page by page."""
+        token: str | None = None
+        while True:
+            page = self._send(set_calls.list_sets(page_size, token))
+            yield from page.items
+            if (token := page.token) is None:
+                return
+
+    def image_set(self, image_set: ImageSet | str) -> ImageSet:
+        """An image set as it is now, with its newest versions."""
+        return self._send(set_calls.get_set(image_set))
+
+    def change_set(
+        self,
+        image_set: ImageSet | str,
+        *,
+        name: str | None = None,
+        source: str | None = None,
+        licence: str | None = None,
+        notes: str | None = None,
+    ) -> ImageSet:
+        """Change what is said of an image set; its versions stay as they are."""
+        changes = {"name": name, "source": source, "licence": licence, "notes": notes}
+        return self._send(set_calls.change_set(image_set, changes))
+
+    def delete_set(self, image_set: ImageSet | str) -> None:
+        """Delete an image set with its versions; jobs over it and its pictures stay."""
+        self._send(set_calls.delete_set(image_set))
+
+    def add_items(self, image_set: ImageSet | str, items: Iterable[NewItem | Picture]) -> Added | None:
+        """Add pictures in their order, by their ids or as files, some at a time; None where there are none.
+
+        What cannot be read as a picture is an item too, with its error; the answer tells of all.
+
+        Raises:
+            InvalidRequestError: a custom_id is in the set already, or an id is unknown.
+            UnreachableError: an answer was lost, and some may be there: nothing is sent again on its own.
+        """
+        return self._run(set_flows.add(image_set, items, self._retries))
+
+    def add_folder(
+        self,
+        image_set: ImageSet | str,
+        folder: str | os.PathLike[str],
+        *,
+        labels_from_folders: bool = False,
+        on_progress: Callable[[FolderAdded], object] | None = None,
+    ) -> FolderAdded:
+        """Add the pictures of a folder, and of those inside it, that the set does not have yet.
+
+        A picture goes by its path from the folder on, "cats/a.jpg" for one, and its true label can be the
+        name of the folder that it lies in. Called again it goes on where it was; a lost answer is looked up.
+        """
+        return self._run(
+            set_flows.add_folder(
+                image_set, folder, self._retries, on_progress, labels_from_folders=labels_from_folders
+            )
+        )
+
+    def seal(self, image_set: ImageSet | str) -> ImageSetVersion:
+        """Seal the open version of a set, or find the one that was sealed last: it never changes again.
+
+        Raises:
+            ConflictError: it holds no picture.
+        """
+        return self._send(set_calls.seal_set(image_set))
+
+    def version(self, version: ImageSetVersion | str) -> ImageSetVersion:
+        """A version as it is now."""
+        return self._send(set_calls.get_version(version))
+
+    def numbered_version(self, image_set: ImageSet | str, number: int) -> ImageSetVersion:
+        """A version of a set by its number, from 1."""
+        return self._send(set_calls.get_numbered_version(image_set, number))
+
+    def set_items(
+        self, version: ImageSetVersion | str, *, failed: bool = False, page_size: int = PAGE_ITEMS
+    ) -> Iterator[SetItem]:
+        """The items of a version by index, page by page; with `failed`, only those that are no picture."""
+        token: str | None = None
+        while True:
+            page = self._send(set_calls.list_set_items(version, page_size, token, failed=failed))
+            yield from page.items
+            if (token := page.token) is None:
+                return
+
+    def download_manifest(self, version: ImageSetVersion | str, target: str | os.PathLike[str]) -> Path:
+        """The manifest of a sealed version, JSON Lines, as a file; its SHA-256 is `manifest_sha256`."""
+        file = Download(target, "ndjson")
+        for number in range(self._retries.times + 1):
+            response = self._run(flows.attempt(set_calls.open_manifest(version), self._retries))
+            try:
+                with closing(response), file.begin(response):
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+                    file.finish()
+                break
+            except httpx.TransportError as error:
+                if number == self._retries.times:
+                    raise unreachable(error) from error
+        return file.target

@@ -1,0 +1,155 @@
+"""Image sets by both clients: filled by hand and from folders, sealed, read, and sure of lost answers."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from lensqueue_client import (
+    Client,
+    ConflictError,
+    FolderAdded,
+    InvalidRequestError,
+    NewItem,
+    NotFoundError,
+    Picture,
+    UnreachableError,
+)
+from tests.acceptance.clients import PATHS, QUICK, Faulty
+from tests.acceptance.conftest import RunningService
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five pictures in folders, of which one is torn, and files that are no pictures by their names."""
+    root = tmp_path / "shapes"
+    first, second, third = (path.read_bytes() for path in PATHS)
+    files = {
+        "ring/a.jpg": first,
+        "ring/b.JPG": second,
+        "star/a.jpg": first,
+        "star/torn.jpg": second[: len(second) // 2],
+        "top.jpg": third,
+        "labels.csv": b"a,b\n",
+        ".hidden/c.jpg": first,
+        "ring/.DS_Store": b"\x00",
+    }
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return root
+
+
+def test_a_set_is_made_changed_listed_and_deleted(client: Client) -> None:
+    made = client.create_set("shapes", source="drawn", licence="CC0-1.0", idempotency_key=None)
+    assert (made.name, made.source, made.notes, made.last_version.items) == ("shapes", "drawn", "", 0)
+    assert made.versions == (made.last_version,)
+    assert not made.last_version.is_sealed
+    changed = client.change_set(made, notes="by hand")
+    assert (changed.name, changed.notes) == ("shapes", "by hand")
+    assert client.image_set(made.id) == changed
+    newest = next(iter(client.image_sets(page_size=1)))
+    assert (newest.id, newest.versions, newest.last_version) == (made.id, None, made.last_version)
+    client.delete_set(made)
+    with pytest.raises(NotFoundError):
+        client.image_set(made)
+
+
+def test_a_set_is_made_once_by_its_key(client: Client) -> None:
+    key = f"set-{type(client).__name__}"
+    first, second = (client.create_set("shapes", idempotency_key=key) for _ in range(2))
+    assert first.id == second.id
+
+
+def test_pictures_are_added_by_id_and_as_files_in_their_order(client: Client, tmp_path: Path) -> None:
+    made = client.create_set("shapes")
+    (image_id,) = client.upload(PATHS[0])
+    items: list[NewItem | Picture] = [
+        NewItem(image_id, "first", true_label="ring", split="test"),
+        PATHS[1],
+        ("third", PATHS[1].read_bytes()),
+        NewItem(b"no picture", "fourth"),
+        image_id,
+    ]
+    added = client.add_items(made, items)
+    assert added is not None
+    assert (added.first, added.items, added.failed) == (0, 5, 1)
+    assert client.add_items(made, []) is None
+    version = client.seal(made)
+    assert (version.id, version.number, version.items, version.failed) == (added.version_id, 1, 5, 1)
+    assert (version.labelled, version.is_sealed) == (1, True)
+    shown = list(client.set_items(version, page_size=2))
+    assert [item.custom_id for item in shown] == ["first", PATHS[1].name, "third", "fourth", None]
+    assert (shown[0].true_label, shown[0].split, shown[0].image_id) == ("ring", "test", image_id)
+    assert shown[1].sha256 == shown[2].sha256
+    (failed,) = client.set_items(version, failed=True)
+    assert failed.error is not None
+    assert (failed.index, failed.state, failed.error.code) == (3, "failed", "not-an-image")
+    assert client.version(version.id) == client.numbered_version(made, 1) == version
+    manifest = client.download_manifest(version, tmp_path / "manifest.jsonl")
+    assert hashlib.sha256(manifest.read_bytes()).hexdigest() == version.manifest_sha256
+    assert [json.loads(line)["index"] for line in manifest.open()] == list(range(5))
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.jsonl"]
+
+
+def test_a_folder_is_added_and_gone_on_with(client: Client, folder: Path) -> None:
+    made = client.create_set("shapes")
+    heard: list[FolderAdded] = []
+    done = client.add_folder(made, folder, labels_from_folders=True, on_progress=heard.append)
+    assert (done.total, done.there, done.added, done.failed) == (5, 0, 5, 1)
+    assert [path.name for path in done.passed_over] == ["labels.csv"]
+    assert (heard[0].added, heard[-1]) == (0, done)
+    version = client.seal(made)
+    assert [(item.custom_id, item.true_label, item.state) for item in client.set_items(version)] == [
+        ("top.jpg", None, "succeeded"),
+        ("ring/a.jpg", "ring", "succeeded"),
+        ("ring/b.JPG", "ring", "succeeded"),
+        ("star/a.jpg", "star", "succeeded"),
+        ("star/torn.jpg", "star", "failed"),
+    ]
+    (folder / "new.jpg").write_bytes(PATHS[0].read_bytes())
+    again = client.add_folder(made, folder)
+    assert (again.total, again.there, again.added, again.failed) == (6, 5, 1, 0)
+    assert client.seal(made).items == 6
+    assert client.add_folder(made, folder).added == 0
+    assert client.image_set(made).last_version.number == 2, "nothing new makes no version"
+
+
+def test_what_the_service_refuses_is_told(client: Client, folder: Path) -> None:
+    made = client.create_set("shapes")
+    with pytest.raises(ConflictError, match="holds no picture"):
+        client.seal(made)
+    client.add_items(made, [("a", PATHS[0])])
+    with pytest.raises(InvalidRequestError) as caught:
+        client.add_items(made, [("a", PATHS[1])])
+    assert caught.value.code == "duplicate-custom-id"
+    with pytest.raises(NotFoundError):
+        client.add_folder(f"ims_{'0' * 32}", folder)
+    with pytest.raises(FileNotFoundError):
+        client.add_folder(made, folder / "nowhere")
+
+
+def test_what_was_added_although_its_answer_was_lost_is_not_added_twice(
+    service: RunningService, folder: Path
+) -> None:
+    base = f"http://127.0.0.1:{service.port}"
+    lost = httpx.ReadError("lost")
+    faults = Faulty()
+    with Client(base, service.key, retries=QUICK, transport=faults) as client:
+        made = client.create_set("shapes")
+        faults.faults = [lost]
+        with pytest.raises(UnreachableError):
+            client.add_items(made, [("a", PATHS[0])])
+        assert len(faults.sent) == 2, "it was not sent again"
+        assert client.image_set(made).last_version.items == 1
+        # behind the first look at the set
+        for fault in (lost, httpx.Response(502)):
+            made = client.create_set("shapes")
+            known = client.image_set(made)
+            faults.faults = [httpx.Response(200, json=dict(known.raw)), fault]
+            done = client.add_folder(made, folder)
+            assert (done.total, done.added, done.failed) == (5, 5, 1)
+            assert client.seal(made).items == 5
