@@ -22,6 +22,7 @@ from api.routes import (
     api_keys,
     docs,
     events,
+    files,
     health,
     image_set_versions,
     image_sets,
@@ -146,7 +147,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     )
     app.add_middleware(RequestId)
     errors.install(app)
-    of_jobs = (jobs, job_lists, job_requests, job_actions, retries, events, results, items)
+    of_jobs = (jobs, job_lists, job_requests, job_actions, retries, events, results, files, items)
     of_images = (images, image_sets, image_set_versions)
     of_tenants = (api_keys, usage, webhooks)
     for routes in (health, docs, *of_images, *of_jobs, models, queues, workers, *of_tenants):
