@@ -41,6 +41,7 @@ from api.settings import ApiSettings
 from api.shutdown import on_stop_signal
 from api.spool import Spool
 from api.streams import Streams
+from api.turns import Turns
 from api.usage import Usage
 from api.waiting import Waiting
 from jobs import logs
@@ -50,10 +51,14 @@ from jobs.broker import Inviter
 from jobs.egress import Egress
 from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, acting, expiring, keep, recovering, tidying
 from models.schema import head
-from models.session import async_sessions, autocommit_engine, sync_sessions
+from models.session import POOL_SIZE, async_sessions, autocommit_engine, sync_sessions
 
 STOP_SECONDS = 1.0
 """So long a duty that is under way is waited for at the end; Postgres undoes the rest."""
+SLOW_AT_ONCE, SLOW_OF_TENANT = 6, 3
+"""Of the connections of a pool, so many are for what may take long or wait for others."""
+TURN_SECONDS = 30.0
+"""So long a turn at a connection is waited for, as is a connection of a pool."""
 
 
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
@@ -74,6 +79,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             sessions=sessions,
             engine=engine,
             reading=reading,
+            quick=Turns(POOL_SIZE, POOL_SIZE // 2, TURN_SECONDS),
+            slow=Turns(SLOW_AT_ONCE, SLOW_OF_TENANT, TURN_SECONDS),
             inviter=inviter,
             blobs=blobs,
             catalog=settings.catalog(),

@@ -7,6 +7,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import Services
+from api.errors import BusyError
+from api.writing import writing
 from jobs import cancel, fairness, queries
 from jobs.deletion import existing
 from jobs.fairness import FlowKey
@@ -28,27 +30,28 @@ async def cancel_job(services: Services, tenant: str, job_id: uuid.UUID) -> tupl
         NotFoundError, JobDeletedError: the tenant has no such job, or has it no more.
         AlreadyEndedError: it ended in another way before.
     """
-    async with services.sessions.begin() as session:
+    # not in turn with what is slow: it may be that which is to end
+    async with writing(services, services.quick, tenant) as session:
         job = await session.run_sync(cancel.cancel, tenant, job_id)
         outlook = await session.run_sync(outlook_of, job_id)
     try:
-        await _drop_waiting(services, job_id, fairness.flow_of(job))
+        await _drop_waiting(services, tenant, job_id, fairness.flow_of(job))
         async with services.sessions() as session:
             job = existing(await session.scalar(queries.job_of(tenant, job_id)))
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, BusyError) as error:
         # it is cancelled all the same: the maintenance drops its work
         log.warning("cancel.left_to_maintenance", job_id=str(job_id), error=type(error).__name__)
     return job, outlook
 
 
-async def _drop_waiting(services: Services, job_id: uuid.UUID, flow: FlowKey) -> None:
+async def _drop_waiting(services: Services, tenant: str, job_id: uuid.UUID, flow: FlowKey) -> None:
     clock = asyncio.get_running_loop().time
     deadline = clock() + DROP_SECONDS
     while clock() < deadline:
-        async with services.sessions.begin() as session:
+        async with writing(services, services.quick, tenant) as session:
             cost = await session.run_sync(cancel.drop_work, job_id)
         if cost is None:
             return
         # apart from the slice: a clock that is locked holds up the flow's submits
-        async with services.sessions.begin() as session:
+        async with writing(services, services.quick, tenant) as session:
             await session.run_sync(fairness.refund, flow, cost)

@@ -20,6 +20,7 @@ from api.rate_limits import RateLimits
 from api.settings import ApiSettings
 from api.spool import hold_of
 from api.streams import Streams
+from api.turns import Turns
 from api.usage import Usage
 from api.waiting import Waiting
 from engine.catalog import Catalog
@@ -45,6 +46,10 @@ class Services:
     """Connections on which each statement is a transaction."""
     reading: async_sessionmaker[AsyncSession]
     """Sessions over them, for what only reads."""
+    quick: Turns
+    """At the connections for what is over soon."""
+    slow: Turns
+    """For what may take long, or wait for others that do."""
     inviter: Inviter
     blobs: BlobStore
     catalog: Catalog
@@ -116,7 +121,7 @@ async def get_caller(
         limits.note_bad_key(address, sha256)
         raise InvalidKeyError
     limits.note_good_key(sha256)
-    hold_of(request).tenant = row.tenant
+    hold_of(request).belong_to(row.tenant)
     _take_one(request, limits, row)
     return Caller(row.id, row.tenant, frozenset(map(Scope, row.scopes)))
 

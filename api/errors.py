@@ -8,6 +8,7 @@ import orjson
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from psycopg.errors import LockNotAvailable
 from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -112,6 +113,12 @@ class RangeNotSatisfiableError(DomainError):
         self.headers = {"Content-Range": f"bytes */{size_bytes}"}
 
 
+class BusyError(DomainError):
+    """Other requests hold what this one needs for too long; nothing was changed, try again soon."""
+
+    code = "busy"
+
+
 class UploadsBusyError(DomainError):
     """So much is being sent at this moment, by all or by you, that no more is taken; try again soon."""
 
@@ -176,6 +183,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     else HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "unsupported-media-type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "busy": HTTPStatus.SERVICE_UNAVAILABLE,
     "queue-full": HTTPStatus.SERVICE_UNAVAILABLE,
     "uploads-busy": HTTPStatus.SERVICE_UNAVAILABLE,
     "blob-store-full": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -293,9 +301,10 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _database_lost(request: Request, error: Exception) -> Response:
+    if isinstance(getattr(error, "orig", None), LockNotAvailable):
+        return await _refused(request, BusyError())
     log.error("database.lost", error=str(error))
-    lost = UnavailableError()
-    return problem(request, lost.code, lost.message)
+    return await _refused(request, UnavailableError())
 
 
 async def _gone(request: Request, error: Exception) -> Response:

@@ -15,6 +15,9 @@ from api.spool import SMALL_BYTES, Hold, Spool
 
 log = structlog.get_logger()
 
+LEAST_BYTES_A_SECOND = 10_000
+"""A large body that comes more slowly is given up: it would hold for hours what it said that it is."""
+
 
 class RequestId:
     """Gives every request an id, in the log and in `X-Request-Id`; answers for what fails inside.
@@ -83,7 +86,8 @@ class BodyLimit:
     """Stops reading a body at the limit: raised where the body is read, so that keys are checked first.
 
     All bodies that are being read or kept for their requests are bounded together, too. One that says that
-    it is large holds what it says from the start; so that this is not for ever, it has to go on coming.
+    it is large holds what it says from the start; so that this is not for ever, it has to go on coming, and
+    not by a byte now and then.
     """
 
     def __init__(self, app: ASGIApp, limit_bytes: int, stall_seconds: float, spool: Spool) -> None:
@@ -103,20 +107,30 @@ class BodyLimit:
         held_bytes = declared_bytes if declared_bytes > SMALL_BYTES else 0
         received = 0
         whole = False
+        clock = asyncio.get_running_loop().time
+        # so long the client was waited for; and by `until`, `least` is to have come
+        waited, until, least = 0.0, self.stall_seconds, self.stall_seconds * LEAST_BYTES_A_SECOND
         hold = Hold(self.spool)
         hold.enter(scope)
 
         async def counted() -> Message:
-            nonlocal received, whole
+            nonlocal received, whole, waited, until, least
             if whole:
                 # whoever still asks wants to hear that the client went away
                 return await receive()
             if declared_bytes > self.limit_bytes:
                 raise BodyTooLargeError(self._message())
             hold.grow_to(held_bytes)
+            since = clock()
             message = await self._next(receive)
+            waited += clock() - since
             whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
+            if waited > until:
+                if received < least and not whole and max(received, held_bytes) > SMALL_BYTES:
+                    raise BodyStalledError(self._stalled(f"Less than {LEAST_BYTES_A_SECOND} bytes a second"))
+                until = waited + self.stall_seconds
+                least = received + self.stall_seconds * LEAST_BYTES_A_SECOND
             if received > self.limit_bytes:
                 raise BodyTooLargeError(self._message())
             hold.grow_to(received)
@@ -132,9 +146,10 @@ class BodyLimit:
             async with asyncio.timeout(self.stall_seconds):
                 return await receive()
         except TimeoutError:
-            raise BodyStalledError(
-                f"Nothing of the body came for {self.stall_seconds:g} s; nothing was accepted, send it again."
-            ) from None
+            raise BodyStalledError(self._stalled("Nothing")) from None
+
+    def _stalled(self, what: str) -> str:
+        return f"{what} of the body came for {self.stall_seconds:g} s; nothing was accepted, send it again."
 
     def _message(self) -> str:
         return f"The body is larger than {self.limit_bytes} bytes: send fewer pictures in one request."

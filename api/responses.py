@@ -90,7 +90,7 @@ PROBLEMS: Mapping[str, tuple[str, str, str, str]] = {
         "Unavailable",
         "unavailable",
         "The database does not answer. Try again soon; a job with an Idempotency-Key is never made twice.",
-        "The database does not answer, or there is no room: try again after `Retry-After`.",
+        "The database is away, there is no room, or others hold what it needs: try again by `Retry-After`.",
     ),
 }
 """Status -> the name of the shared response, a code and detail as an example, its description."""

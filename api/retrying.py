@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from api.deps import Caller, Services
 from api.once import in_turn
 from api.submissions import Accepted, find_known, reservation_name, settle
+from api.writing import writing
 from jobs import idempotency, retry
 from jobs.errors import QueueFullError, QuotaExceededError
 from jobs.idempotency import Once
@@ -35,7 +36,7 @@ async def retry_job(
         raise
 
     async def store() -> Accepted:
-        async with services.sessions.begin() as session:
+        async with writing(services, services.slow, caller.tenant) as session:
             job, new = await session.run_sync(_store, caller, wanted, admission, once)
             return Accepted(job, await session.run_sync(outlook_of, job.id), new)
 
@@ -45,7 +46,7 @@ async def retry_job(
 async def _admit(
     services: Services, caller: Caller, job_id: uuid.UUID, scope: RetryScope, reserve_as: str
 ) -> tuple[Retry, Admission]:
-    async with services.sessions.begin() as session:
+    async with writing(services, services.slow, caller.tenant) as session:
         wanted = await session.run_sync(retry.find_retry, caller.tenant, job_id, scope, caller.key_id)
         admission = await session.run_sync(
             retry.admit_retry,

@@ -27,11 +27,25 @@ class Hold:
     """What one request holds of it."""
 
     def __init__(self, spool: Spool) -> None:
-        self.tenant = ""
-        """Whose request it is, once that is known: before anything of a body is held."""
+        self._tenant = ""
         self._spool = spool
         self._bytes = 0
         self._released = False
+
+    @property
+    def tenant(self) -> str:
+        """Whose request it is; empty as long as that is not known."""
+        return self._tenant
+
+    def belong_to(self, tenant: str) -> None:
+        """Say whose request it is, before anything of its body is held: what is held counts for somebody.
+
+        Raises:
+            RuntimeError: something is, which would never be given back to whom it was counted for.
+        """
+        if self._bytes:
+            raise RuntimeError("a request that holds some of its body cannot be given to a tenant")
+        self._tenant = tenant
 
     def enter(self, scope: Scope) -> None:
         """Be the hold of a request, whose state it is kept in."""
@@ -48,7 +62,7 @@ class Hold:
         if more <= 0 or self._released:
             return
         others = self._spool.held_bytes - self._bytes
-        own = self._spool.by_tenant[self.tenant] - self._bytes
+        own = self._spool.by_tenant[self._tenant] - self._bytes
         limit = self._spool.limit_bytes
         if size_bytes > SMALL_BYTES and (
             (others and others + size_bytes > limit) or (own and own + size_bytes > limit // 2)
@@ -67,9 +81,9 @@ class Hold:
     def _add(self, more: int) -> None:
         self._bytes += more
         self._spool.held_bytes += more
-        self._spool.by_tenant[self.tenant] += more
-        if not self._spool.by_tenant[self.tenant]:
-            del self._spool.by_tenant[self.tenant]
+        self._spool.by_tenant[self._tenant] += more
+        if not self._spool.by_tenant[self._tenant]:
+            del self._spool.by_tenant[self._tenant]
 
     def release(self) -> None:
         """Hold nothing any more: the body was read, and what is kept of it lies elsewhere."""

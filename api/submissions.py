@@ -6,13 +6,16 @@ job that is not stored after all is given back.
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from api.deps import Services
 from api.once import in_turn
@@ -20,8 +23,9 @@ from api.schemas.ids import parse_endpoint_id, parse_job_id
 from api.schemas.submissions import AnyRequest, EmbeddingRequest, RescoreRequest, WebhookTarget
 from api.spool import Hold
 from api.uploads import Upload, hash_pictures, store_pictures
+from api.writing import writing
 from jobs import endpoints, idempotency, rescore, submit
-from jobs.admission import admit, check_room, give_back
+from jobs.admission import admit, check_room, give_back, give_back_unless_stored
 from jobs.errors import (
     InvalidRequestError,
     NotFoundError,
@@ -181,12 +185,12 @@ async def settle(
     try:
         accepted = await store()
     except BaseException:
-        await asyncio.shield(_give_back(services, admission, items))
+        await asyncio.shield(_undo(services, give_back_unless_stored, admission, items))
         raise
     if accepted.new:
         services.backlog.add(items)
     else:
-        await _give_back(services, admission, items)
+        await _undo(services, give_back, admission, items)
     return accepted
 
 
@@ -196,7 +200,7 @@ async def named_images(services: Services, tenant: str, submission: Submission) 
         isinstance(item, ImageItem) and isinstance(item.source, uuid.UUID) for item in submission.items
     ):
         return {}
-    async with services.sessions() as session:
+    async with services.quick.one(tenant), services.sessions() as session:
         return await session.run_sync(submit.check_images, tenant, submission.items)
 
 
@@ -241,8 +245,8 @@ async def _admit(
 ) -> Admission:
     # what is charged is charged at once, and the clock of a flow locked for one statement, but where room is
     # set aside too
-    opened = services.engine.connect() if submission.source is None else services.sessions.begin()
-    async with opened as database:
+    slow = submission.source is not None
+    async with writing(services, services.slow, tenant) if slow else services.engine.connect() as database:
         if submission.webhook_endpoint_id is not None:
             await database.run_sync(endpoints.check_wanted, tenant, submission.webhook_endpoint_id)
         return await database.run_sync(
@@ -253,19 +257,22 @@ async def _admit(
             services.settings.quota(),
             input_bytes=input_bytes,
             waiting_items=services.backlog.items,
-            reserve_as=None if submission.source is None else reservation_name(once),
+            reserve_as=reservation_name(once) if slow else None,
         )
 
 
 async def _store(
     services: Services, tenant: str, submission: Submission, admission: Admission, once: Once | None
 ) -> Accepted:
-    if once is None and is_quick(submission):
-        async with services.engine.connect() as connection:
+    quick = is_quick(submission)
+    if quick and once is None:
+        async with services.quick.one(tenant), services.engine.connect() as connection:
             stored = await connection.run_sync(store_at_once, tenant, submission, admission)
         if stored is not None:
             return Accepted(stored.job, stored.outlook, new=True)
-    async with services.sessions.begin() as session:
+        # the general way does what one statement could not
+        quick = False
+    async with _storing(services, tenant, quick=quick) as session:
         if once is None:
             job, new = await session.run_sync(submit.submit, tenant, submission, admission), True
         else:
@@ -273,10 +280,22 @@ async def _store(
         return Accepted(job, await session.run_sync(outlook_of, job.id), new)
 
 
-async def _give_back(services: Services, admission: Admission, items: int) -> None:
+@asynccontextmanager
+async def _storing(services: Services, tenant: str, *, quick: bool) -> AsyncIterator[AsyncSession]:
+    if quick:
+        async with services.quick.one(tenant), services.sessions.begin() as session:
+            yield session
+    else:
+        async with writing(services, services.slow, tenant) as session:
+            yield session
+
+
+async def _undo(
+    services: Services, undo: Callable[[Session, Admission, int], None], admission: Admission, items: int
+) -> None:
     try:
         async with services.sessions.begin() as session:
-            await session.run_sync(give_back, admission, items)
+            await session.run_sync(undo, admission, items)
     except SQLAlchemyError as error:
         # the next work of the flow waits for a little longer: no reason to fail what was asked for
         log.warning("refund.lost", model=admission.flow.model, error=type(error).__name__)

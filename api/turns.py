@@ -1,33 +1,49 @@
-"""Turns at what few may do at a time: given to tenants by rotation, to none more than half of them."""
+"""Turns at what few may do at a time: given to tenants by rotation, to none more than its share of them."""
 
 import asyncio
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from api.errors import BusyError
+
 
 class Turns:
     """Who is at it and who waits; belongs to one event loop."""
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, share: int | None = None, wait_seconds: float | None = None) -> None:
+        """A tenant has `share` of them at a time, or half; nobody waits for longer than `wait_seconds`."""
         self._free = at_once
         # rounded up: a single one has to go to somebody
-        self._share = -(-at_once // 2)
+        self._share = -(-at_once // 2) if share is None else share
+        self._wait_seconds = wait_seconds
         self._taken: Counter[str] = Counter()
         # the tenant that is first is the next: who was served and waits for more is the last
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
     async def one(self, tenant: str) -> AsyncIterator[None]:
-        """Wait for a turn of the tenant, and have it while the block runs."""
+        """Wait for a turn of the tenant, and have it while the block runs.
+
+        Raises:
+            BusyError: it did not come in time.
+        """
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(tenant, deque()).append(turn)
         self._give()
         try:
-            await turn
+            if not turn.done():
+                await self._wait(turn)
             yield
         finally:
             self._end(tenant, turn)
+
+    async def _wait(self, turn: "asyncio.Future[None]") -> None:
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await turn
+        except TimeoutError:
+            raise BusyError from None
 
     def _give(self) -> None:
         """Give what is free to those who wait, as far as they may have it."""

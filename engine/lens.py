@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from engine.labels import Prompts
+from engine.labels import Prompts, is_fitted
 from engine.plan import MAX_SCORED_LABELS, TOP_LABELS, LensPlan
 from engine.scores import logits, rank_labels, sigmoid, softmax
 from engine.shapes import (
@@ -160,8 +160,8 @@ class Uncalibrated:
     """The numbers of layer L's formulas at every layer of `Lens.layers`: to look at, not to believe.
 
     exp(logit_scale) and logit_bias were fitted to cosines at layer L; those of the layers below have another
-    spread. `logit`, its sigmoid `match_probability`, and its `softmax` across all labels if that was asked
-    for: [image, layer, label] float32.
+    spread. `logit`, its sigmoid `match_probability`, and its `softmax` across the labels that are texts if
+    that was asked for: [image, layer, label] float32.
     """
 
     logit: LayerScores
@@ -179,8 +179,9 @@ class Lens:
     - `final_logit` [image, label] = exp(logit_scale) * cosine at L + logit_bias, and its sigmoid
       `final_match_probability`: at layer L only, where scale and bias were fitted. The probability that this
       pair matches under training's prior, not a confidence.
-    - `final_softmax` [image, label]: the softmax of `final_logit` across all labels, on request: shares among
-      the labels that compete, which are as large when none of them fits. SigLIP was not trained for it.
+    - `final_softmax` [image, label]: the softmax of `final_logit` across the labels that are texts, on
+      request: shares among those that compete, which are as large when none of them fits. SigLIP was not
+      trained for it. NaN of directions and vectors, whose logits mean nothing.
     - `uncalibrated`: logits below layer L, on request; see there.
     - `rank` [image, layer, kept]: the place of each kept label among all at a layer, 1 is the best; of labels
       that tie the lower index comes first, 0 is what is not a number.
@@ -284,6 +285,8 @@ def summarize(
     final, top = scores.final, scores.cosine.argmax(axis=2)
     logit = logits(final, scale, bias)
     lower = logits(scores.cosine, scale, bias) if uncalibrated else None
+    # what is no text competes with none
+    among = np.array([is_fitted(prompts) for prompts in directions.prompts]) if across_labels else None
     best = final.max(axis=1, keepdims=True)
     ranked = np.sort(final, axis=1)
     return Lens(
@@ -293,8 +296,8 @@ def summarize(
         cosine=scores.cosine,
         final_logit=logit,
         final_match_probability=sigmoid(logit),
-        final_softmax=softmax(logit) if across_labels else None,
-        uncalibrated=_uncalibrated(lower, across_labels=across_labels),
+        final_softmax=None if among is None else softmax(logit, among),
+        uncalibrated=_uncalibrated(lower, among),
         rank=rank_labels(scores.cosine, scores.kept),
         top=top,
         final_top=final.argmax(axis=1),
@@ -348,7 +351,7 @@ def _activations(plan: LensPlan, values: TokenStates | None) -> Activations | No
     return Activations(plan.activation_layers, plan.grid, plan.activation_tokens, values)
 
 
-def _uncalibrated(logit: LayerScores | None, *, across_labels: bool) -> Uncalibrated | None:
+def _uncalibrated(logit: LayerScores | None, among: LabelFlags | None) -> Uncalibrated | None:
     if logit is None:
         return None
-    return Uncalibrated(logit, sigmoid(logit), softmax(logit) if across_labels else None)
+    return Uncalibrated(logit, sigmoid(logit), None if among is None else softmax(logit, among))

@@ -19,9 +19,13 @@ def sigmoid(logit: Numbers) -> Numbers:
     return torch.sigmoid(torch.from_numpy(np.ascontiguousarray(logit))).numpy()
 
 
-def softmax(logit: Numbers) -> Numbers:
-    """Shares of the labels, which are the last axis: they add up to 1, and what is added to all is lost."""
-    return torch.softmax(torch.from_numpy(np.ascontiguousarray(logit)), dim=-1).numpy()
+def softmax(logit: Numbers, among: NDArray[np.bool_]) -> Numbers:
+    """Shares of the labels [label] that compete, on the last axis: they add up to 1; NaN of the others.
+
+    What is added to all is lost.
+    """
+    competing = torch.from_numpy(np.where(among, logit, np.float32(-np.inf)))
+    return np.where(among, torch.softmax(competing, dim=-1).numpy(), np.float32(np.nan))
 
 
 def rank_labels(cosine: LayerScores, kept: KeptLabels) -> LabelRanks:

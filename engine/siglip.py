@@ -237,8 +237,8 @@ class SiglipEngine:
         Shapes are in `engine.lens.Lens`. `patch_layers`, at which tokens are read, None is the last layer:
         maps of all of them by the whole head cost most of another forward pass. `activation_layers` None is
         the last layer too, `activation_tokens` None or "all" are all tokens. `softmax` asks for shares across
-        the labels, `uncalibrated` for logits below layer L. `template` is not used when `labels` are
-        directions already. Scores are float32 in every dtype.
+        the labels that are texts, `uncalibrated` for logits below layer L. `template` is not used when
+        `labels` are directions already. Scores are float32 in every dtype.
 
         Layers are read as the pass goes by, so that memory holds one hidden state of one batch, and its patch
         embeddings within `engine.readout.PATCH_BYTES`, on a GPU CUDA_PATCH_BYTES: for them a batch may be

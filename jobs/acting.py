@@ -21,7 +21,7 @@ from engine.catalog import Catalog
 from engine.errors import EngineError
 from jobs import retry, transitions
 from jobs.actions import in_turns, load
-from jobs.admission import Quota, give_back
+from jobs.admission import Quota, give_back_unless_stored
 from jobs.broker import Inviter
 from jobs.cancel import cancel
 from jobs.deletion import delete_job
@@ -172,7 +172,7 @@ class Actor:
     def _give_back(self, admission: Admission, items: int) -> None:
         try:
             with self._begin(SHORT_SECONDS) as session:
-                give_back(session, admission, items)
+                give_back_unless_stored(session, admission, items)
         except SQLAlchemyError as error:
             # what was set aside ends by itself; the next work of the flow waits for a little longer
             log.warning("refund.lost", model=admission.flow.model, error=type(error).__name__)

@@ -1,9 +1,11 @@
 """Letting a job in: is there room for it, what will it cost, and where in the queue does it begin."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import Double, Row, bindparam, text
+import structlog
+from sqlalchemy import Double, Row, bindparam, column, func, select, text
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
@@ -14,8 +16,11 @@ from jobs.pricing import Price, price
 from jobs.reservations import Held
 from jobs.submission import Submission
 from jobs.units import Admission, batch_key
+from models.job import Job
 from models.session import Database
 from models.types import Priority
+
+log = structlog.get_logger()
 
 INTERACTIVE_ITEMS: Final = 64
 UNIT_SECONDS: Final = 1.0
@@ -26,6 +31,8 @@ UNIT_OUTPUT_BYTES: Final = 256 * 2**20
 UNITS: Final = ("items", "bytes of pictures", "GFLOP of work")
 ASSUMED_SECONDS_PER_GFLOP: Final = 1 / 200
 """Of a model that no worker has measured yet: two cores of a server."""
+LOOKED_BACK: Final = timedelta(minutes=10)
+"""Storing a job takes less."""
 
 _HELD_SQL = """
     SELECT coalesce(sum(items), 0) AS items, coalesce(sum(input_bytes), 0) AS input_bytes,
@@ -44,7 +51,8 @@ _HELD_SQL = """
 """
 _HELD = text(_HELD_SQL)
 # one statement, which alone is a transaction: every submit makes it
-_ADMIT = text(f"""
+_ADMIT = (
+    text(f"""
     WITH held AS ({_HELD_SQL}), allowed AS (
         SELECT FROM held
         WHERE items + :items <= :most_items
@@ -52,10 +60,14 @@ _ADMIT = text(f"""
           AND gflop + :gflop <= :most_gflop
     ), {fairness.CHARGE}
     SELECT items, input_bytes, gflop, (SELECT clock FROM charged) AS clock FROM held
-""").bindparams(  # noqa: S608 - put together of statements of this code, nothing from outside
-    bindparam("charged", type_=Double()),
-    bindparam("gflop", type_=Double()),
-    bindparam("most_gflop", type_=Double()),
+""")  # noqa: S608 - put together of statements of this code, nothing from outside
+    .bindparams(
+        bindparam("charged", type_=Double()),
+        bindparam("gflop", type_=Double()),
+        bindparam("most_gflop", type_=Double()),
+    )
+    # named: SQLAlchemy would find out anew each time what is in a row
+    .columns(*map(column, ("items", "input_bytes", "gflop", "clock")))
 )
 
 
@@ -138,6 +150,28 @@ def give_back(session: Session, admission: Admission, items: int) -> None:
     if admission.reservation_id is not None:
         reservations.give_up(session, admission.reservation_id)
     fairness.refund(session, admission.flow, admission.cost(items))
+
+
+def give_back_unless_stored(session: Session, admission: Admission, items: int) -> None:
+    """Give back what was charged for a job whose storing failed: unless it is there, and only nobody heard.
+
+    A connection may break while the answer to a commit is on its way. Of the flow's jobs ours is where the
+    clock stood after its charge: its id is known only to who heard, since it is drawn when the row is stored.
+    """
+    flow = admission.flow
+    ours = select(Job.id).where(
+        Job.tenant == flow.tenant,
+        Job.model == flow.model,
+        Job.priority == flow.priority,
+        Job.vtime_end == admission.end(items),
+        Job.deleted_at.is_(None),
+        # by an index, which would have all that the tenant ever sent
+        Job.id > select(func.uuidv7(-LOOKED_BACK)).scalar_subquery(),
+    )
+    if session.scalar(select(ours.exists())):
+        log.warning("submit.unheard", model=flow.model, items=items)
+    else:
+        give_back(session, admission, items)
 
 
 def read_held(database: Database, tenant: str, *, but: str = "") -> Held:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, func, select, text, update
+from sqlalchemy import ColumnElement, Select, column, func, select, text, update
 from sqlalchemy.orm import Session
 
 from jobs.errors import LastAdminKeyError, NotFoundError
@@ -69,7 +69,7 @@ KEY: Final = text("""
     SELECT id, tenant, scopes, requests_per_minute
     FROM api_keys
     WHERE sha256 = :sha256 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-""")
+""").columns(*map(column, ("id", "tenant", "scopes", "requests_per_minute")))
 """A key that is neither revoked nor expired, by its hash; every request asks for its own."""
 
 

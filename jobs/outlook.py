@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Row, Uuid, bindparam, text
+from sqlalchemy import Row, Uuid, bindparam, column, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -19,6 +19,8 @@ from jobs.fairness import WEIGHTS
 from jobs.queries import ONLINE_SECONDS, RATE_SECONDS, WORKERS_SHOWN_DAYS
 from models.types import Priority
 
+COLUMNS: Final = ("id", "online", "paused", "load_failure", "units_before", "seconds")
+"""What a reading has, in its order."""
 POSITIONS: Final = 200
 """The place in the queue is counted so far; behind it, only the estimate tells."""
 
@@ -74,8 +76,10 @@ def reading(jobs: str, work: str) -> str:
 """  # noqa: S608 - of relations and numbers in this code, nothing from outside
 
 
-OUTLOOKS: Final = text(reading("jobs", "work") + "WHERE jobs.id = ANY(:job_ids)").bindparams(
-    bindparam("job_ids", type_=ARRAY(Uuid()))
+OUTLOOKS: Final = (
+    text(reading("jobs", "work") + "WHERE jobs.id = ANY(:job_ids)")
+    .bindparams(bindparam("job_ids", type_=ARRAY(Uuid())))
+    .columns(*map(column, COLUMNS))
 )
 PARAMETERS: Final[dict[str, Any]] = {"positions": POSITIONS}
 """What every reading has."""

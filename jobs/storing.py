@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Row, text
+from sqlalchemy import Row, column, text
 
 from jobs import outlook
 from jobs.images import Content
@@ -102,7 +102,7 @@ STORE: Final = text(f"""
     )
     SELECT ahead.*, job.input_bytes, job.created_at, job.start_by
     FROM ({outlook.reading("job", "cut")}) AS ahead, job
-""")  # noqa: S608 - put together of statements of this code, nothing from outside
+""").columns(*map(column, (*outlook.COLUMNS, "input_bytes", "created_at", "start_by")))  # noqa: S608 - put together of statements of this code, nothing from outside
 """Stores a job, or nothing of it, where a picture could not be held or made; and reads its outlook."""
 
 

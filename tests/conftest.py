@@ -12,6 +12,7 @@ from jaxtyping import install_import_hook
 from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from embedded.postgres import SUPERUSER
 from embedded.stack import Stack
 from jobs.blobs import BlobStore
 from models import schema
@@ -40,6 +41,7 @@ def stack() -> Iterator[Stack]:
     state.chmod(0o711)
     try:
         with Stack(state) as running:
+            _forget_durability(running)
             yield running
     finally:
         shutil.rmtree(state)
@@ -91,13 +93,25 @@ def picture() -> bytes:
     return (SAMPLES / "scene-00000.jpg").read_bytes()
 
 
+def _forget_durability(stack: Stack) -> None:
+    """No test reads these databases after a crash: to sync them is most of a short test."""
+    superuser = make_url(_url(stack, "postgres")).set(username=SUPERUSER)
+    _administer(superuser, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+
+
 def _create(stack: Stack, template: str) -> str:
     name = f"test_{uuid.uuid4().hex}"
-    engine = create_engine(_url(stack, "postgres"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"))
-    engine.dispose()
+    maintained = make_url(_url(stack, "postgres"))
+    _administer(maintained, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     return name
+
+
+def _administer(database: URL, *statements: str) -> None:
+    engine = create_engine(database, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
 
 
 def _url(stack: Stack, database: str) -> str:

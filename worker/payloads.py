@@ -97,7 +97,7 @@ def _lens_payload(found: Shown, lens: Lens, row: int, outputs: dict[str, Any]) -
         "match_probability": _fitted(lens.final_match_probability[row], scored, lens),
     }
     if lens.final_softmax is not None:
-        final["softmax"] = _kept(lens.final_softmax[row], scored)
+        final["softmax"] = _fitted(lens.final_softmax[row], scored, lens)
     pooled: dict[str, Any] = {
         "layers": list(lens.layers),
         "labels": [names[label] for label in scored],
@@ -128,7 +128,7 @@ def _uncalibrated(numbers: Uncalibrated, row: int, scored: list[int], lens: Lens
         "match_probability": _fitted(numbers.match_probability[row], scored, lens),
     }
     if numbers.softmax is not None:
-        found["softmax"] = _kept(numbers.softmax[row], scored)
+        found["softmax"] = _fitted(numbers.softmax[row], scored, lens)
     return found
 
 

@@ -11,10 +11,11 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session, sessionmaker
 
-from api.errors import PartNotReadyError
+from api.errors import PartNotReadyError, TooManyExportsError
 from api.exports.allowance import Allowance, Taken
 from api.exports.formats import Format
 from api.exports.reading import Export
+from api.turns import Turns
 from jobs import exports
 from jobs.blobs import BlobStore
 from jobs.copies import CopyName, remove_copies, trim_copies, use_copy
@@ -27,6 +28,8 @@ log = structlog.get_logger()
 PIECES_AT_ONCE: Final = 2
 """Of all exports of a process: what renders in Python takes turns with the event loop. They have threads of
 their own: each that ever rendered keeps some MB."""
+COPIES_OF_TENANT: Final = 3
+"""One that is being made and two that wait: copies are made one at a time, of tenants in turn."""
 WAIT_SECONDS: Final = 30.0
 """Many a proxy gives up after a minute without a byte."""
 
@@ -56,6 +59,7 @@ class Exporter:
         self._copy_bytes = copy_bytes
         self._pieces = ThreadPoolExecutor(PIECES_AT_ONCE, "export")
         self._copies = ThreadPoolExecutor(1, "export-copy")
+        self._copy_turns = Turns(1)
         self._storing: dict[CopyName, asyncio.Task[int]] = {}
         self._closed = False
 
@@ -85,12 +89,17 @@ class Exporter:
         It is finished also when whoever asked goes away: they come back for it.
 
         Raises:
-            TooManyExportsError, ExportsBusyError: as many are rendered as may be.
+            TooManyExportsError, ExportsBusyError: as many are rendered as may be, or wait to be.
             BlobStoreFullError: there is no room for it.
             PartNotReadyError: it takes longer than a connection can be expected to stay silent.
             ResultsExpiredError: the results were removed meanwhile.
         """
         if name not in self._storing:
+            if sum(other.tenant == name.tenant for other in self._storing) >= COPIES_OF_TENANT:
+                raise TooManyExportsError(
+                    f"Copies of {COPIES_OF_TENANT} files of this tenant are being made already, as many as"
+                    " may be: ask again when one is there, or fetch the whole file."
+                )
             taken = self._allowance.take(job.tenant, key_id)
             task = asyncio.create_task(self._store(name, job, made))
             self._storing[name] = task
@@ -118,7 +127,12 @@ class Exporter:
             piece = await self._next(pieces)
 
     async def _store(self, name: CopyName, job: Job, made: Format) -> int:
-        return await asyncio.get_running_loop().run_in_executor(self._copies, self._write, name, job, made)
+        async with self._copy_turns.one(name.tenant):
+            if self._closed:
+                raise ClosedError
+            return await asyncio.get_running_loop().run_in_executor(
+                self._copies, self._write, name, job, made
+            )
 
     def _write(self, name: CopyName, job: Job, made: Format) -> int:
         spans = put_object(self._blobs, name, self._until_closed(made.write(Export(self._sessions, job))))

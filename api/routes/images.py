@@ -6,11 +6,12 @@ from fastapi import APIRouter, Request, Response
 from starlette.status import HTTP_200_OK
 
 from api import bodies
-from api.deps import Reader, ReadingDep, ServicesDep, SessionDep, Submitter
+from api.deps import Reader, ReadingDep, ServicesDep, Submitter
 from api.schemas import images as schema
 from api.schemas.ids import parse_image_id
 from api.settings import ApiSettings
 from api.uploads import check_pictures, store_pictures
+from api.writing import writing
 from jobs import images
 from jobs.errors import NotFoundError
 from jobs.images import Content
@@ -63,9 +64,8 @@ async def create_images(
     await check_pictures(uploads, settings.max_image_bytes, pointers)
     items = await store_pictures(services.blobs, caller.tenant, uploads, settings.max_image_bytes)
     stored = [item.source for item in items if isinstance(item.source, Content)]
-    async with services.sessions() as session:
+    async with writing(services, services.slow, caller.tenant) as session:
         kept = await session.run_sync(images.keep, caller.tenant, stored)
-        await session.commit()
     seen: set[str] = set()
     shown = []
     for content, upload in zip(stored, uploads, strict=True):
@@ -92,10 +92,11 @@ async def read_image(image_id: str, caller: Reader, session: ReadingDep) -> sche
     summary="Delete an image",
     responses={409: {"description": "A job that is kept names it (`image-in-use`)."}},
 )
-async def delete_image(image_id: str, caller: Submitter, session: SessionDep) -> None:
+async def delete_image(image_id: str, caller: Submitter, services: ServicesDep) -> None:
     """Forget an image that no job names: unknown at once, its bytes are removed an hour later."""
-    await session.run_sync(images.delete_image, caller.tenant, parse_image_id(image_id))
-    await session.commit()
+    wanted = parse_image_id(image_id)
+    async with writing(services, services.slow, caller.tenant) as session:
+        await session.run_sync(images.delete_image, caller.tenant, wanted)
 
 
 def _body_limits(settings: ApiSettings) -> bodies.BodyLimits:

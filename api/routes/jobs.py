@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api import bodies, cancellation
 from api.conditional import REVALIDATED, IfNoneMatch, etag_of, matches
-from api.deps import Reader, Services, ServicesDep, SessionDep, Submitter
+from api.deps import Reader, Services, ServicesDep, Submitter
 from api.estimating import estimate_job
 from api.lookup import find_job
 from api.once import IDEMPOTENCY_KEY, REPLAYED, key_of
@@ -24,6 +24,7 @@ from api.settings import ApiSettings
 from api.spool import hold_of, release_body
 from api.submissions import accept, source_of, submission_of
 from api.waiting import follow
+from api.writing import writing
 from jobs import deletion, submit
 from jobs.admission import check_priority
 from jobs.errors import DomainError
@@ -214,13 +215,14 @@ async def cancel_job(
         409: {"description": "It has not ended (`not-ended`): cancel it first."},
     },
 )
-async def delete_job(job_id: str, caller: Submitter, session: SessionDep) -> None:
+async def delete_job(job_id: str, caller: Submitter, services: ServicesDep) -> None:
     """Forget a job that ended: from now on it, and everything beneath it, is answered with 410.
 
     Its pictures may be deleted at once; its results are removed soon. To be sent again as often as one likes.
     """
-    await session.run_sync(deletion.delete_job, caller.tenant, parse_job_id(job_id))
-    await session.commit()
+    wanted = parse_job_id(job_id)
+    async with writing(services, services.slow, caller.tenant) as session:
+        await session.run_sync(deletion.delete_job, caller.tenant, wanted)
 
 
 def _body_limits(settings: ApiSettings) -> bodies.BodyLimits:

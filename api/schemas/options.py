@@ -156,7 +156,10 @@ class LensOptions(Wire):
         None, description="Of the activations; null is the last layer only, as it is before the final norm."
     )
     activation_tokens: Tokens | None = Field(None, description="Of the activations; null is all of them.")
-    softmax: bool = Field(False, description="Give the softmax of the logits across all labels too.")
+    softmax: bool = Field(
+        False,
+        description="Give the softmax of the logits too, across the labels that are texts; null of others.",
+    )
     uncalibrated: bool = Field(
         False,
         description="Give logits, by the scale and bias that were fitted to the last layer, of all `layers`.",
@@ -174,7 +177,10 @@ class RescoreOptions(Wire):
     """How kept embeddings are scored, at every layer that was kept."""
 
     template: Template = Field(DEFAULT_TEMPLATE, description="Turns a label into a prompt; holds {} once.")
-    softmax: bool = Field(False, description="Give the softmax of the logits across all labels too.")
+    softmax: bool = Field(
+        False,
+        description="Give the softmax of the logits too, across the labels that are texts; null of others.",
+    )
     uncalibrated: bool = Field(
         False, description="Give logits, by the scale and bias that were fitted to the last layer, of all."
     )

@@ -63,6 +63,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(
         httpx.ReadError("lost"),
         httpx.ReadTimeout("late"),
         httpx.RemoteProtocolError("gone"),
+        httpx.Response(408, headers={"Connection": "close"}, json={"code": "body-stalled"}),
         httpx.Response(503, headers={"Retry-After": "0"}),
         httpx.Response(429, headers={"Retry-After": "0"}, json={"code": "rate-limited"}),
     ],

@@ -1,6 +1,7 @@
 """Key, size and quota are checked before a body is read: seen by a client that sends it bit by bit."""
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -217,6 +218,23 @@ def test_bodies_that_do_not_come_hold_up_no_other_tenant_and_are_given_up(api: R
         assert (status, problem["code"]) == (408, "body-stalled")
         # the connection is closed: the rest would be taken for another request
         assert silent.recv(1) == b""
+    assert not is_busy(api, size, bearer(api))
+
+
+def test_a_body_that_comes_byte_by_byte_is_given_up(api: RunningService) -> None:
+    size = str(30 * MIB)
+    with request(api, "/v1/images", Content_Length=size, Expect="100-continue", **bearer(api)) as slow:
+        assert b" 100 Continue" in slow.recv(4096)
+        # a good beginning does not count for ever
+        slow.sendall(HEAD + CHUNK * 8)
+        assert is_busy(api, size, bearer(api))
+        until = time.monotonic() + 4 * STALL_SECONDS
+        while not answered(slow):
+            assert time.monotonic() < until
+            slow.sendall(b"x")
+            time.sleep(0.5)
+        status, problem, _ = read_answer(slow)
+        assert (status, problem["code"]) == (408, "body-stalled")
     assert not is_busy(api, size, bearer(api))
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from jobs.keys import create_key
 from jobs.leases import Appetite
 from tests.integration.test_bad_requests import assert_problem
 from tests.ledger import claim, complete, scalar
+from tests.lossy import lossy_way
 
 Sessions = sessionmaker[Session]
 LENS = {"type": "logit_lens", "labels": ["a cyan ring"]}
@@ -184,6 +185,33 @@ def test_what_fails_after_the_charge_gets_it_back(
         assert_problem(answer, 500, "internal")
     assert scalar(sessions, "SELECT count(*) FROM flows") == 1, "it was charged"
     assert clock(sessions) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("asked", ["submit", "submit with a key", "retry"])
+def test_a_job_that_was_stored_is_charged_though_the_answer_to_its_commit_was_lost(
+    settings: ApiSettings, key: str, sessions: Sessions, asked: str
+) -> None:
+    headers = {} if asked == "submit" else KEY
+    with ExitStack() as stack:
+        way = stack.enter_context(lossy_way(settings.database_url, b"INSERT INTO work"))
+        api = stack.enter_context(limited(settings, key, database_url=way.url))
+        link = submit(api, 1).json()["links"]["self"]
+        finish(sessions, 1)
+
+        def send() -> Any:
+            if asked == "retry":
+                return api.post(f"{link}/retry", json={"scope": "all"}, headers=headers)
+            return submit(api, 3, **headers)
+
+        way.losses = 1
+        assert_problem(send(), 503, "unavailable")
+        assert way.losses == 0
+        stored = "SELECT count(*) || ' ' || (max(vtime_end) = (SELECT clock FROM flows)) FROM jobs"
+        assert scalar(sessions, stored) == "2 true"
+        again = send()
+        assert ("Idempotency-Replayed" in again.headers) == bool(headers)
+        assert scalar(sessions, stored) == ("2 true" if headers else "3 true")
+    assert scalar(sessions, "SELECT count(*) FROM reservations") == 0
 
 
 def test_the_process_ends_soon_also_when_a_duty_waits_for_the_database(

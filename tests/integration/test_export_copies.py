@@ -158,3 +158,38 @@ def test_a_key_and_a_tenant_fetch_no_more_files_at_a_time_than_they_may(
         assert ask("ndjson", Authorization=f"Bearer {third}") == (429, "too-many-exports")
         may_go_on.set()
         wait_until(lambda: ask("ndjson") == (200, None))
+
+
+def test_copies_are_made_of_tenants_in_turn_and_few_of_one_wait(
+    settings: ApiSettings, key: str, sessions: Sessions, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, _ = embedding(sessions)
+    other_url, _ = embedding(sessions, tenant="somebody else")
+    other = {"Authorization": f"Bearer {make_key(sessions, 'somebody else')}"}
+    next_one, made = threading.Semaphore(0), []
+
+    def put_in_order(*given: Any) -> Any:
+        made.append(given[1].tenant)
+        assert next_one.acquire(timeout=30)
+        return put_object(*given)
+
+    monkeypatch.setattr("api.exports.exporter.put_object", put_in_order)
+    monkeypatch.setattr("api.exports.exporter.WAIT_SECONDS", 0.1)
+    with service(settings, key) as api:
+
+        def ask(url: str, name: str, **headers: str) -> tuple[int, str]:
+            answer = api.get(url, params={"format": name}, headers={"Range": "bytes=0-9", **headers})
+            return answer.status_code, answer.json()["code"]
+
+        for name in FILES:
+            assert ask(url, name) == (503, "part-not-ready")
+        another, _ = embedding(sessions)
+        assert ask(another, "npz") == (429, "too-many-exports")
+        # one that is being made may be asked for again
+        assert ask(url, "npz") == (503, "part-not-ready")
+        assert ask(other_url, "npz", **other) == (503, "part-not-ready")
+        for _ in range(4):
+            next_one.release()
+        wait_until(lambda: len(list(blobs.folder.rglob("copies/*"))) == 4)
+    # whose second one waited before the other tenant came
+    assert made == [TENANT, TENANT, "somebody else", TENANT]

@@ -27,7 +27,7 @@ from tests.finished import (
     lens_payloads,
     submit_lens,
 )
-from tests.ledger import claim, submit_texts
+from tests.ledger import TENANT, claim, submit_texts
 
 Sessions = sessionmaker[Session]
 LABELS = ["a cat", "ein Löwe", "dog"]
@@ -48,8 +48,8 @@ def lens(sessions: Sessions, labels: list[str] | None = None) -> tuple[str, NDAr
     return url_of(job), cosine
 
 
-def embedding(sessions: Sessions) -> tuple[str, NDArray[np.float32]]:
-    job = submit_texts(sessions, COUNT)
+def embedding(sessions: Sessions, tenant: str = TENANT) -> tuple[str, NDArray[np.float32]]:
+    job = submit_texts(sessions, COUNT, tenant=tenant)
     payloads, vectors = embedding_payloads(COUNT)
     finish_with(sessions, payloads, FAILED)
     return url_of(job), vectors

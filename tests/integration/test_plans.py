@@ -176,7 +176,7 @@ def test_what_a_poll_tells_of_the_queue_is_read_by_index_however_much_waits(sess
     for prepare in ("SELECT 1", "ANALYZE"):
         change(sessions, prepare)
         with sessions() as session:
-            plan = list(nodes(plan_of(session, outlook.OUTLOOKS.text, values)))
+            plan = list(nodes(plan_of(session, str(outlook.OUTLOOKS), values)))
         assert rows_read(plan, "work") <= 2 + outlook.POSITIONS, prepare
         # another time far behind the others, of which no more is counted than is told
         change(sessions, "UPDATE work SET vtime = 10 * vtime WHERE unit < 500")

@@ -105,6 +105,32 @@ def test_lens_and_rescore_take_labels_of_every_form(
     np.testing.assert_allclose(again.cosine, lens.cosine, atol=1e-6)
 
 
+def test_shares_are_across_texts_alone(siglip: SiglipEngine, pictures: list[Image.Image]) -> None:
+    texts: list[AnyLabel] = ["ring", Label("star", prompts=(STAR, "star"))]
+    others: list[AnyLabel] = [
+        {"name": "heart, no ring", "positive": HEART, "negative": RING},
+        Label("given", vector=siglip.embed_text(HEART)[0]),  # type: ignore[arg-type]  # a tensor is a sequence too
+    ]
+    alone = siglip.lens(pictures, texts, softmax=True, uncalibrated=True)
+    beside = siglip.lens(pictures, [others[0], *texts, others[1]], softmax=True, uncalibrated=True)
+    assert alone.final_softmax is not None
+    assert alone.uncalibrated is not None
+    assert beside.final_softmax is not None
+    assert beside.uncalibrated is not None
+    for shares, mixed in (
+        (alone.final_softmax, beside.final_softmax),
+        (alone.uncalibrated.softmax, beside.uncalibrated.softmax),
+    ):
+        assert shares is not None
+        assert mixed is not None
+        np.testing.assert_allclose(mixed[..., 1:3], shares, atol=1e-4)
+        np.testing.assert_allclose(mixed[..., 1:3].sum(axis=-1), 1, atol=1e-6)
+        assert np.isnan(mixed[..., [0, 3]]).all()
+    none = siglip.lens(pictures, others, softmax=True).final_softmax
+    assert none is not None
+    assert np.isnan(none).all()
+
+
 def test_a_label_is_truncated_when_one_of_its_texts_is(siglip: SiglipEngine) -> None:
     long = "red circle " * 60
     with pytest.warns(UserWarning, match=r"1 of 4 texts"):

@@ -64,9 +64,12 @@ def test_logits_are_null_of_labels_that_they_say_nothing_of() -> None:
         ("a ring", "two rings"),
         None,
     )
-    lower = Uncalibrated(100 * cosine, cosine, None)
-    payload = payload_of(replace(lens, prompts=forms, uncalibrated=lower)).payload["pooled"]
-    for numbers in (payload["final"], *({"logit": row} for row in payload["uncalibrated"]["logit"])):
+    lower = Uncalibrated(100 * cosine, cosine, cosine)
+    shown = replace(lens, prompts=forms, uncalibrated=lower, final_softmax=lens.final_logit)
+    payload = payload_of(shown).payload["pooled"]
+    below = [{name: row} for name, rows in payload["uncalibrated"].items() for row in rows]
+    assert (len(payload["final"]), len(below)) == (3, 6)
+    for numbers in (payload["final"], *below):
         for values in numbers.values():
             assert [value is None for value in values] == [False, True, False, True]
     assert payload["final"]["logit"][0] == lens.final_logit[0, 0]

@@ -10,7 +10,7 @@ LARGE = 10 * SMALL_BYTES
 
 def hold_for(spool: Spool, tenant: str) -> Hold:
     hold = Hold(spool)
-    hold.tenant = tenant
+    hold.belong_to(tenant)
     return hold
 
 
@@ -67,3 +67,15 @@ def test_alone_a_request_may_send_whatever_one_may() -> None:
     spool = Spool(SMALL_BYTES)
     Hold(spool).grow_to(LARGE)
     assert spool.held_bytes == LARGE
+
+
+def test_what_is_held_cannot_be_given_to_another_tenant() -> None:
+    spool = Spool(LARGE)
+    hold = hold_for(spool, "a")
+    hold.grow_to(SMALL_BYTES)
+    with pytest.raises(RuntimeError):
+        hold.belong_to("b")
+    with pytest.raises(AttributeError):
+        hold.tenant = "b"  # type: ignore[misc]  # what must not be possible
+    hold.release()
+    assert (spool.held_bytes, len(spool.by_tenant)) == (0, 0)

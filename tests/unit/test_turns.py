@@ -1,17 +1,20 @@
-"""Turns: tenants are served by rotation, and none holds more than half of what may go on at a time."""
+"""Turns: tenants are served by rotation, and none holds more than its share of what may go on at a time."""
 
 import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
+from api.errors import BusyError
 from api.turns import Turns
 
 
 class Place:
     """Where those who have a turn stay until they are let go."""
 
-    def __init__(self, at_once: int) -> None:
-        self.turns = Turns(at_once)
+    def __init__(self, at_once: int, share: int | None = None, wait_seconds: float | None = None) -> None:
+        self.turns = Turns(at_once, share, wait_seconds)
         self.inside: list[str] = []
         self._leave: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -101,6 +104,35 @@ def test_who_goes_away_leaves_no_turn_taken() -> None:
         await place.cancel("b1")
         await place.let_go("a1")
         await place.cancel("a2", "b2")
+        await place.enter("c1")
+        assert place.inside == ["c1"]
+        await place.let_go("c1")
+
+    run(steps())
+
+
+def test_a_share_may_be_less_than_half() -> None:
+    async def steps() -> None:
+        place = Place(6, share=2)
+        await place.enter("a1", "a2", "a3", "b1", "b2", "b3", "c1")
+        assert place.inside == ["a1", "a2", "b1", "b2", "c1"]
+        await place.let_go("a1", "a2", "a3", "b1", "b2", "b3", "c1")
+        assert place.inside == []
+
+    run(steps())
+
+
+def test_who_waits_for_too_long_is_told_and_leaves_no_turn_taken() -> None:
+    async def steps() -> None:
+        place = Place(1, wait_seconds=0.01)
+        await place.enter("a1")
+        with pytest.raises(BusyError):
+            async with place.turns.one("b"):
+                raise AssertionError("there was no turn")
+        await place.let_go("a1")
+        # what the block takes does not count
+        async with place.turns.one("b"):
+            await asyncio.sleep(0.03)
         await place.enter("c1")
         assert place.inside == ["c1"]
         await place.let_go("c1")

@@ -140,6 +140,7 @@ _BY_STATUS: dict[int, type[LensqueueError]] = {
     401: AuthenticationError,
     403: PermissionDeniedError,
     404: NotFoundError,
+    408: UnavailableError,
     409: ConflictError,
     410: GoneError,
     429: RateLimitedError,

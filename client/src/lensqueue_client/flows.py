@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
-AGAIN: Final = frozenset({429, 502, 503, 504})
-"""Answers that say: not now."""
+AGAIN: Final = frozenset({408, 429, 502, 503, 504})
+"""Answers that say: not now; or that the network was too slow this time."""
 POLL_SECONDS: Final = 30
 """How long the service is asked to hold a poll."""
 READ_SHARE: Final = 0.8
