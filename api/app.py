@@ -59,7 +59,7 @@ STOP_SECONDS = 1.0
 DIRECT = 7, 3
 """Of the connections on which each statement is a transaction, so many are for charges and submits that one
 statement stores, in all and of a tenant. One is for refunds, others are always there for keys and polls."""
-QUICK, SLOW, ENDING = (4, 2), (3, 1), (3, 1)
+QUICK, SLOW, ENDING = (4, 2), (3, 2), (3, 1)
 """Of those of sessions; together no more than there are."""
 TURN_SECONDS = 30.0
 """So long a turn at a connection is waited for, as is a connection of a pool."""
