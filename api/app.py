@@ -18,6 +18,7 @@ from api.exports.exporter import Exporter
 from api.fetching import Fetcher
 from api.middleware import BodyLimit, RequestId
 from api.rate_limits import RateLimits
+from api.refunds import Refunds
 from api.routes import (
     api_keys,
     docs,
@@ -54,12 +55,15 @@ from jobs.broker import Inviter
 from jobs.egress import Egress
 from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, acting, expiring, keep, recovering, tidying
 from models.schema import head
-from models.session import POOL_SIZE, async_sessions, autocommit_engine, sync_sessions
+from models.session import async_sessions, autocommit_engine, sync_sessions
 
 STOP_SECONDS = 1.0
 """So long a duty that is under way is waited for at the end; Postgres undoes the rest."""
-SLOW_AT_ONCE, SLOW_OF_TENANT = 6, 3
-"""Of the connections of a pool, so many are for what may take long or wait for others."""
+DIRECT = 7, 3
+"""Of the connections on which each statement is a transaction, so many are for charges and submits that one
+statement stores, in all and of a tenant. One is for refunds, others are always there for keys and polls."""
+QUICK, SLOW, ENDING = (4, 2), (3, 2), (3, 1)
+"""Of those of sessions; together no more than there are."""
 TURN_SECONDS = 30.0
 """So long a turn at a connection is waited for, as is a connection of a pool."""
 
@@ -82,8 +86,11 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             sessions=sessions,
             engine=engine,
             reading=reading,
-            quick=Turns(POOL_SIZE, POOL_SIZE // 2, TURN_SECONDS),
-            slow=Turns(SLOW_AT_ONCE, SLOW_OF_TENANT, TURN_SECONDS),
+            direct=Turns(*DIRECT, TURN_SECONDS),
+            quick=Turns(*QUICK, TURN_SECONDS),
+            slow=Turns(*SLOW, TURN_SECONDS),
+            ending=Turns(*ENDING, TURN_SECONDS),
+            refunds=Refunds(reading),
             inviter=inviter,
             blobs=blobs,
             catalog=settings.catalog(),
@@ -105,6 +112,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         blobs.check()
         hearing = asyncio.create_task(app.state.services.backlog.keep_hearing())
         flushing = asyncio.create_task(app.state.services.usage.keep_flushing())
+        refunding = asyncio.create_task(app.state.services.refunds.keep_paying())
         try:
             with (
                 _maintained(settings, inviter, blobs, app.state.services.backlog),
@@ -116,9 +124,12 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             await app.state.services.waiting.close()
             hearing.cancel()
             app.state.services.usage.end()
-            await asyncio.wait([hearing, flushing], timeout=STOP_SECONDS)
+            app.state.services.refunds.end()
+            await asyncio.wait([hearing, flushing, refunding], timeout=STOP_SECONDS)
             flushing.cancel()
-            await asyncio.wait([flushing], timeout=STOP_SECONDS)
+            refunding.cancel()
+            await asyncio.wait([flushing, refunding], timeout=STOP_SECONDS)
+            app.state.services.refunds.note_lost()
             # in a thread: a broker that hangs must not keep the others from their end
             await asyncio.to_thread(inviter.close)
             await app.state.services.exporter.close()

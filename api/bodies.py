@@ -87,9 +87,22 @@ async def read_small(request: Request, shape: type[Shape]) -> Shape:
         UnsupportedMediaTypeError, MalformedBodyError, BodyTooLargeError: the body is no small JSON.
         ValidationError: it is no such object.
     """
-    if media_type_of(request) != "application/json":
-        raise UnsupportedMediaTypeError("Send `application/json`.")
-    body = await read_whole(request, MAX_SMALL_BYTES, f"This body may have {MAX_SMALL_BYTES} bytes.")
+    _refuse_unless_json(request)
+    return shape.model_validate(from_json(await _read_small(request)))
+
+
+async def read_optional(request: Request, shape: type[Shape]) -> Shape:
+    """The same where every field has a default, which is meant where nothing is sent.
+
+    Raises:
+        UnsupportedMediaTypeError, MalformedBodyError, BodyTooLargeError: there is a body, and no small JSON.
+        ValidationError: it is no such object.
+    """
+    body = await _read_small(request)
+    if not body:
+        # whatever its type: some clients name one also of nothing
+        return shape()
+    _refuse_unless_json(request)
     return shape.model_validate(from_json(body))
 
 
@@ -132,6 +145,15 @@ async def _spool(request: Request, limit_bytes: int) -> UploadFile:
         if (spooled.size or 0) > limit_bytes:
             raise ImageTooLargeError(f"It has more than {limit_bytes} bytes, the limit.")
     return spooled
+
+
+async def _read_small(request: Request) -> bytes:
+    return await read_whole(request, MAX_SMALL_BYTES, f"This body may have {MAX_SMALL_BYTES} bytes.")
+
+
+def _refuse_unless_json(request: Request) -> None:
+    if media_type_of(request) != "application/json":
+        raise UnsupportedMediaTypeError("Send `application/json`.")
 
 
 async def _read_job(request: Request, limit_bytes: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from functools import partial
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,8 +31,7 @@ async def cancel_job(services: Services, tenant: str, job_id: uuid.UUID) -> tupl
         NotFoundError, JobDeletedError: the tenant has no such job, or has it no more.
         AlreadyEndedError: it ended in another way before.
     """
-    # not in turn with what is slow: it may be that which is to end
-    async with writing(services, services.quick, tenant) as session:
+    async with writing(services, services.ending, tenant) as session:
         job = await session.run_sync(cancel.cancel, tenant, job_id)
         outlook = await session.run_sync(outlook_of, job_id)
     try:
@@ -48,10 +48,9 @@ async def _drop_waiting(services: Services, tenant: str, job_id: uuid.UUID, flow
     clock = asyncio.get_running_loop().time
     deadline = clock() + DROP_SECONDS
     while clock() < deadline:
-        async with writing(services, services.quick, tenant) as session:
+        async with writing(services, services.ending, tenant) as session:
             cost = await session.run_sync(cancel.drop_work, job_id)
         if cost is None:
             return
         # apart from the slice: a clock that is locked holds up the flow's submits
-        async with writing(services, services.quick, tenant) as session:
-            await session.run_sync(fairness.refund, flow, cost)
+        await services.refunds.pay(flow, partial(fairness.refund, flow=flow, cost=cost))

@@ -17,6 +17,7 @@ from api.exports.exporter import Exporter
 from api.fetching import Fetcher
 from api.parameters import refuse_unknown_query
 from api.rate_limits import RateLimits
+from api.refunds import Refunds
 from api.settings import ApiSettings
 from api.spool import hold_of
 from api.streams import Streams
@@ -46,10 +47,15 @@ class Services:
     """Connections on which each statement is a transaction."""
     reading: async_sessionmaker[AsyncSession]
     """Sessions over them, for what only reads."""
+    direct: Turns
+    """At these connections, for what writes: keys are read by them too."""
     quick: Turns
-    """At the connections for what is over soon."""
+    """At those of `sessions`, for what is over soon."""
     slow: Turns
-    """For what may take long, or wait for others that do."""
+    """For what may take long."""
+    ending: Turns
+    """For cancels and deletes, which may wait for what is to end: nothing else is to wait for them."""
+    refunds: Refunds
     inviter: Inviter
     blobs: BlobStore
     catalog: Catalog

@@ -16,7 +16,9 @@ from api.spool import SMALL_BYTES, Hold, Spool
 log = structlog.get_logger()
 
 LEAST_BYTES_A_SECOND = 10_000
-"""A large body that comes more slowly is given up: it would hold for hours what it said that it is."""
+"""A large body that comes more slowly is given up, as is one that would not be there in BODY_SECONDS."""
+BODY_SECONDS = 900.0
+"""So long a client is waited for in all, however large its body: for no longer does it hold its room."""
 
 
 class RequestId:
@@ -86,8 +88,8 @@ class BodyLimit:
     """Stops reading a body at the limit: raised where the body is read, so that keys are checked first.
 
     All bodies that are being read or kept for their requests are bounded together, too. One that says that
-    it is large holds what it says from the start; so that this is not for ever, it has to go on coming, and
-    not by a byte now and then.
+    it is large holds what it says from the start; so that this is not for long, it has to go on coming, at a
+    rate by which all of it is there in BODY_SECONDS. None is waited for longer, whatever it says.
     """
 
     def __init__(self, app: ASGIApp, limit_bytes: int, stall_seconds: float, spool: Spool) -> None:
@@ -109,7 +111,8 @@ class BodyLimit:
         whole = False
         clock = asyncio.get_running_loop().time
         # so long the client was waited for; and by `until`, `least` is to have come
-        waited, until, least = 0.0, self.stall_seconds, self.stall_seconds * LEAST_BYTES_A_SECOND
+        rate = max(LEAST_BYTES_A_SECOND, declared_bytes / BODY_SECONDS)
+        waited, until, least = 0.0, self.stall_seconds, self.stall_seconds * rate
         hold = Hold(self.spool)
         hold.enter(scope)
 
@@ -122,15 +125,17 @@ class BodyLimit:
                 raise BodyTooLargeError(self._message())
             hold.grow_to(held_bytes)
             since = clock()
-            message = await self._next(receive)
+            message = await self._next(receive, BODY_SECONDS - waited)
             waited += clock() - since
             whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if waited > until:
                 if received < least and not whole and max(received, held_bytes) > SMALL_BYTES:
-                    raise BodyStalledError(self._stalled(f"Less than {LEAST_BYTES_A_SECOND} bytes a second"))
+                    raise _stalled(
+                        f"Less than {rate:.0f} bytes a second of the body came for {self.stall_seconds:g} s"
+                    )
                 until = waited + self.stall_seconds
-                least = received + self.stall_seconds * LEAST_BYTES_A_SECOND
+                least = received + self.stall_seconds * rate
             if received > self.limit_bytes:
                 raise BodyTooLargeError(self._message())
             hold.grow_to(received)
@@ -141,15 +146,18 @@ class BodyLimit:
         finally:
             hold.release()
 
-    async def _next(self, receive: Receive) -> Message:
+    async def _next(self, receive: Receive, left_seconds: float) -> Message:
         try:
-            async with asyncio.timeout(self.stall_seconds):
+            async with asyncio.timeout(min(self.stall_seconds, left_seconds)):
                 return await receive()
         except TimeoutError:
-            raise BodyStalledError(self._stalled("Nothing")) from None
-
-    def _stalled(self, what: str) -> str:
-        return f"{what} of the body came for {self.stall_seconds:g} s; nothing was accepted, send it again."
+            if left_seconds < self.stall_seconds:
+                raise _stalled(f"Not all of the body came in {BODY_SECONDS:g} s") from None
+            raise _stalled(f"Nothing of the body came for {self.stall_seconds:g} s") from None
 
     def _message(self) -> str:
         return f"The body is larger than {self.limit_bytes} bytes: send fewer pictures in one request."
+
+
+def _stalled(what: str) -> BodyStalledError:
+    return BodyStalledError(f"{what}; nothing was accepted, send it again.")

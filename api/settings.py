@@ -30,7 +30,8 @@ class ApiSettings(ServiceSettings):
     """Of all bodies that one process is reading, and pictures that it has fetched by URL; half of it for one
     tenant. One of more than 1 MiB beyond it is answered 503."""
     body_stall_seconds: float = Field(30, gt=0)
-    """A body of which nothing came for so long is given up (408); a large one also where too little came."""
+    """A body of which nothing came for so long is given up (408); a large one also where too little came, and
+    each after 15 minutes."""
     max_json_bytes: int = 64 * 1024 * 1024
     """Of a JSON body, which is held in memory; more pictures go as multipart."""
     max_upload_images: int = 1_000

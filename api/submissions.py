@@ -4,7 +4,6 @@ The job is admitted and its flow charged, then its pictures are stored, then its
 job that is not stored after all is given back.
 """
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,9 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-import structlog
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Session
 
 from api.deps import Services
@@ -46,8 +43,6 @@ from jobs.units import Admission
 from models.image import Image
 from models.job import Job
 from models.types import JobType
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +198,7 @@ async def settle(
     try:
         accepted = await store()
     except BaseException:
-        await asyncio.shield(_undo(services, give_back_unless_stored, admission, items))
+        await _undo(services, give_back_unless_stored, admission, items)
         raise
     if accepted.new:
         services.backlog.add(items)
@@ -218,7 +213,7 @@ async def named_images(services: Services, tenant: str, submission: Submission) 
         isinstance(item, ImageItem) and isinstance(item.source, uuid.UUID) for item in submission.items
     ):
         return {}
-    async with services.quick.one(tenant), services.sessions() as session:
+    async with writing(services, services.quick, tenant) as session:
         return await session.run_sync(submit.check_images, tenant, submission.items)
 
 
@@ -264,7 +259,7 @@ async def _admit(
     # what is charged is charged at once, and the clock of a flow locked for one statement, but where room is
     # set aside too
     slow = submission.source is not None
-    async with writing(services, services.slow, tenant) if slow else services.engine.connect() as database:
+    async with writing(services, services.slow, tenant) if slow else _direct(services, tenant) as database:
         if submission.webhook_endpoint_id is not None:
             await database.run_sync(endpoints.check_wanted, tenant, submission.webhook_endpoint_id)
         return await database.run_sync(
@@ -284,13 +279,13 @@ async def _store(
 ) -> Accepted:
     quick = is_quick(submission)
     if quick and once is None:
-        async with services.quick.one(tenant), services.engine.connect() as connection:
+        async with _direct(services, tenant) as connection:
             stored = await connection.run_sync(store_at_once, tenant, submission, admission)
         if stored is not None:
             return Accepted(stored.job, stored.outlook, new=True)
         # the general way does what one statement could not
         quick = False
-    async with _storing(services, tenant, quick=quick) as session:
+    async with writing(services, services.quick if quick else services.slow, tenant) as session:
         if once is None:
             job, new = await session.run_sync(submit.submit, tenant, submission, admission), True
         else:
@@ -299,21 +294,13 @@ async def _store(
 
 
 @asynccontextmanager
-async def _storing(services: Services, tenant: str, *, quick: bool) -> AsyncIterator[AsyncSession]:
-    if quick:
-        async with services.quick.one(tenant), services.sessions.begin() as session:
-            yield session
-    else:
-        async with writing(services, services.slow, tenant) as session:
-            yield session
+async def _direct(services: Services, tenant: str) -> AsyncIterator[AsyncConnection]:
+    """A connection on which each statement is a transaction, in a turn of the tenant."""
+    async with services.direct.one(tenant), services.engine.connect() as connection:
+        yield connection
 
 
 async def _undo(
     services: Services, undo: Callable[[Session, Admission, int], None], admission: Admission, items: int
 ) -> None:
-    try:
-        async with services.sessions.begin() as session:
-            await session.run_sync(undo, admission, items)
-    except SQLAlchemyError as error:
-        # the next work of the flow waits for a little longer: no reason to fail what was asked for
-        log.warning("refund.lost", model=admission.flow.model, error=type(error).__name__)
+    await services.refunds.pay(admission.flow, lambda session: undo(session, admission, items))

@@ -1,8 +1,8 @@
 """Transactions that take long or wait for others, in turns: a tenant's own must not hold every connection.
 
 Those who need what is locked hold a connection while they wait for it. So nobody waits for long, and of a
-tenant few do at a time. A submit that one statement stores is only held to its tenant's share: what it needs
-is locked for moments, and saying how long it may wait would cost it a statement.
+tenant few do at a time. Where one statement charges a flow, or stores a submit, it is only held to its
+tenant's share: what it needs is locked for moments, and to say how long it may wait would take another one.
 """
 
 from collections.abc import AsyncIterator

@@ -1,8 +1,10 @@
-"""What `lensqueue demo` looks at: the shipped scenes, the shipped photographs, or a folder of one's own."""
+"""Pictures and labels as they are given: files and folders of one's own, or what ships with the project."""
 
 import csv
+import io
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from rich.console import Console
 from cli.console import console, fail, notes
 from cli.ending import FAILED, USAGE
 from engine.catalog import DEMO_MODEL
+from lensqueue_client.errors import counted
 from pictures.sniff import sniff
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
@@ -18,6 +21,7 @@ SCENES_TEMPLATE = "a photo of a {}"  # the wording that the demo checkpoint was 
 MAX_PICTURES = 1_000
 HEADER_BYTES = 64
 NAMES_SHOWN = 5
+RECURSIVE = "--recursive takes the pictures in them too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,8 @@ def choose(model: str, images: Path | None, labels: str | None) -> Collection:
 def read_labels(given: str, status: int = 1) -> tuple[str, ...]:
     """The labels of a list with commas, or of a file named as `@file` that holds one a line.
 
-    Where there are none, it says so and ends the command with this status.
+    A label that holds commas itself stands in double quotes, as in CSV. Where there are none, or one twice,
+    it says so and ends the command with this status.
     """
     if given.startswith("@"):
         try:
@@ -65,20 +70,37 @@ def read_labels(given: str, status: int = 1) -> tuple[str, ...]:
         except UnicodeError:
             fail(f"labels {given}: it is not UTF-8; save it as that", status)
     else:
-        names = given.split(",")
-    labels = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+        try:
+            rows = csv.reader(io.StringIO(given, newline=""), skipinitialspace=True, strict=True)
+            names = [name for row in rows for name in row]
+        except csv.Error as error:
+            fail(f"""labels {given!r}: {error}; write "a cat, sitting",a dog""", status)
+    labels = tuple(name.strip() for name in names if name.strip())
     if not labels:
         fail(f"labels {given!r} names no label", status)
+    # as the service does: results tell labels by their names
+    if twice := [label for label, count in Counter(labels).items() if count > 1]:
+        fail(f"labels {given!r}: {twice[0]!r} is there twice; each label needs a name of its own", status)
     return labels
 
 
-def spread(given: list[Path]) -> list[Path]:
-    """Pictures as they are, and for each folder those that lie in it."""
-    return [
-        path
+def spread(given: list[Path], *, recursive: bool = False) -> list[tuple[str, Path]]:
+    """Pictures as they are, and for each folder those that lie in it, with the names of their results.
+
+    Names are those of the files, in a folder the path from there; if any two were the same, the paths.
+    """
+    found = [
+        (picture.name, picture.path)
         for each in given
-        for path in ([picture.path for picture in _read(each, notes, USAGE)] if each.is_dir() else [each])
+        for picture in (
+            _read(each, notes, USAGE, recursive=recursive, hint=RECURSIVE)
+            if each.is_dir()
+            else [Picture(_text(each.name), each)]
+        )
     ]
+    if len({name for name, _ in found}) < len(found):
+        return [(_text(str(path)), path) for _, path in found]
+    return found
 
 
 def read_folder(folder: Path) -> tuple[Picture, ...]:
@@ -88,21 +110,43 @@ def read_folder(folder: Path) -> tuple[Picture, ...]:
     return _read(folder, console, FAILED)
 
 
-def _read(folder: Path, to: Console, status: int) -> tuple[Picture, ...]:
+def _read(
+    folder: Path, to: Console, status: int, *, recursive: bool = False, hint: str = ""
+) -> tuple[Picture, ...]:
     try:
-        files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        files, inner = _walk(folder, recursive=recursive)
         found = [path for path in files if _is_picture(path)]
     except OSError as error:
-        fail(f"{folder} cannot be read: {error.strerror}", status)
-    if passed := [path for path in files if path not in set(found)]:
+        fail(f"{error.filename or folder} cannot be read: {error.strerror}", status)
+    pictures = tuple(Picture(_text(path.relative_to(folder).as_posix()), path) for path in found)
+    if passed := sorted(set(files) - set(found)):
         more = f" and {len(passed) - NAMES_SHOWN} more" if len(passed) > NAMES_SHOWN else ""
-        names = ", ".join(_names(passed[:NAMES_SHOWN]))
+        names = ", ".join(_text(path.relative_to(folder).as_posix()) for path in passed[:NAMES_SHOWN])
         to.print(f"No pictures, passed over: {names}{more}", markup=False, soft_wrap=True)
+    if inner:
+        what = f"{counted(inner, 'folder')} in {_text(str(folder))} passed over"
+        to.print(f"{what}; {hint}" if hint else what, markup=False, soft_wrap=True)
     if not found:
         fail(f"{folder} holds no pictures (JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF)", status)
     if len(found) > MAX_PICTURES:
         fail(f"{folder} holds {len(found)} pictures; one job takes {MAX_PICTURES} at most", status)
-    return tuple(Picture(name, path) for name, path in zip(_names(found), found, strict=True))
+    return pictures
+
+
+def _walk(folder: Path, *, recursive: bool) -> tuple[list[Path], int]:
+    """The files, less hidden ones, and how many folders were not looked into."""
+    files: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=_raise):
+        found = (Path(place, name) for name in names if not name.startswith("."))
+        files += [path for path in found if path.is_file()]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if not recursive:
+            return sorted(files), len(folders)
+    return sorted(files), 0
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _is_picture(path: Path) -> bool:
@@ -113,13 +157,10 @@ def _is_picture(path: Path) -> bool:
         return True  # which picture cannot be read, and why, is told where it is uploaded
 
 
-def _names(files: list[Path]) -> list[str]:
-    """File names as text: a name on disk is bytes, and what is no UTF-8 or cannot be printed is escaped."""
-    decoded = (os.fsencode(path.name).decode("utf-8", "backslashreplace") for path in files)
-    return [
-        "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
-        for name in decoded
-    ]
+def _text(name: str) -> str:
+    """A file's name as text: on disk it is bytes, and what is no UTF-8 or cannot be printed is escaped."""
+    decoded = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in decoded)
 
 
 def _scenes() -> Collection:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 import typer
+from typer.core import TyperOption
 from typer.exceptions import TyperException
 
 from cli.lazy import LazyGroup
@@ -43,6 +44,7 @@ class EndingGroup(LazyGroup):
         """Run a command and end the process."""
         given = sys.argv[1:] if args is None else list(args)
         try:
+            given = self._forward(given)
             if JSON_FLAG not in given:
                 # what cannot be understood is told by Typer
                 sys.exit(super().main(given, *rest, **options))
@@ -58,6 +60,27 @@ class EndingGroup(LazyGroup):
             misunderstood = CommandError(error.format_message(), error.exit_code)
             print_json({"error": misunderstood.told})
             sys.exit(error.exit_code)
+
+    def _forward(self, given: Sequence[str]) -> list[str]:
+        """The arguments, those in front that are options of all commands: many say them last."""
+        named = [each.opts for each in self.params if isinstance(each, TyperOption) and not each.is_flag]
+        names = {name for opts in named for name in opts}
+        front: list[str] = []
+        rest: list[str] = []
+        arguments = iter(given)
+        for argument in arguments:
+            name, equals, _ = argument.partition("=")
+            if argument == "--":
+                rest += [argument, *arguments]
+            elif name not in names:
+                rest.append(argument)
+            elif equals:
+                front.append(argument)
+            elif (value := next(arguments, None)) is None:
+                raise CommandError(f"{name} needs a value", USAGE)
+            else:
+                front += [argument, value]
+        return front + rest
 
 
 def print_json(document: Any) -> None:

@@ -10,6 +10,7 @@ from cli.collection import Collection, Picture
 from cli.console import console, fail
 from cli.progress import bar, follow
 from lensqueue_client import Client, InvalidRequestError, Job, WaitTimeoutError
+from lensqueue_client.errors import counted
 from lensqueue_client.items import item_of
 from lensqueue_client.submissions import Layers, LensOptions
 
@@ -44,10 +45,8 @@ def submit(client: Client, model: str, collection: Collection, uploaded: list[Up
     if collection.template is not None:
         options["template"] = collection.template
     job = client.submit_lens(images, collection.labels, model, **options)
-    console.print(
-        f"Submitted {job.id}: {len(images)} pictures, {len(collection.labels)} labels, {model}",
-        soft_wrap=True,
-    )
+    pictures, labels = counted(len(images), "picture"), counted(len(collection.labels), "label")
+    console.print(f"Submitted {job.id}: {pictures}, {labels}, {model}", soft_wrap=True)
     return job
 
 

@@ -45,7 +45,9 @@ def lensqueue(
     url: Annotated[
         str | None,
         typer.Option(
-            envvar="LENSQUEUE_URL", help="Where the service is; http://localhost:8000 unless given."
+            envvar="LENSQUEUE_URL",
+            help="Where the service is. Unless given, at the address in .lensqueue/url, where `lensqueue up`"
+            " leaves it; without that, at http://localhost:8000.",
         ),
     ] = None,
     key: Annotated[

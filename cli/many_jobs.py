@@ -14,6 +14,7 @@ from cli.ending import FAILED, INTERRUPTED, USAGE, CommandError, print_json
 from cli.listing import print_rows
 from lensqueue_client import Action, Client, Job
 from lensqueue_client.actions import JobFilter, Verb
+from lensqueue_client.errors import counted
 
 jobs = typer.Typer(
     help="List jobs, newest first; or act on all that a filter finds.", invoke_without_command=True
@@ -112,9 +113,9 @@ def actions(
 
 
 def _ask(verb: str, count: int, *, as_json: bool) -> None:
-    what = f"{count} {'job' if count == 1 else 'jobs'}"
+    what = counted(count, "job")
     if as_json or not sys.stdin.isatty():
-        raise CommandError(f"{what} found; add --yes to {verb} them", USAGE)
+        raise CommandError(f"{what} found; add --yes to {verb} {'it' if count == 1 else 'them'}", USAGE)
     typer.confirm(f"{verb} {what}?", abort=True, err=True)
 
 

@@ -16,6 +16,7 @@ from cli.ending import USAGE, CommandError, print_json
 from cli.listing import print_rows
 from lensqueue_client import Client, Item, Job
 from lensqueue_client.downloads import FORMATS
+from lensqueue_client.errors import counted
 
 SHOWN_ITEMS = 50
 PAGED: Final = ".json"
@@ -44,7 +45,9 @@ def results(
             if as_json:
                 print_json(told)
             else:
-                notes.print(f"{told['path']}: {told['bytes']} bytes", markup=False, soft_wrap=True)
+                notes.print(
+                    f"{told['path']}: {counted(output.stat().st_size, 'byte')}", markup=False, soft_wrap=True
+                )
             _say_unless_whole(client.job(job))
             return
         items = client.results(job)
@@ -63,7 +66,10 @@ def _say_unless_whole(job: Job) -> None:
     settled = progress.succeeded + progress.failed
     if settled < progress.total:
         so_far = "" if job.done else " so far"
-        notes.print(f"{job.id} is {job.state}: {settled} of {progress.total} items{so_far}.", soft_wrap=True)
+        notes.print(
+            f"{job.id} is {job.state}: {settled} of {counted(progress.total, 'item')}{so_far}.",
+            soft_wrap=True,
+        )
 
 
 def write_items(items: Iterable[Item], file: TextIO) -> None:

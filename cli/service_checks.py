@@ -30,6 +30,7 @@ from lensqueue_client import (
     UnreachableError,
 )
 from lensqueue_client.configuration import address
+from lensqueue_client.errors import counted
 from models import schema
 from models.session import sync_sessions
 
@@ -105,7 +106,7 @@ def check_api(connection: Connection, models: Sequence[str]) -> Iterator[Finding
             remedy = "mend what it says; its supervisor tries again"
             yield Finding(f"workers of {name}", Level.FAIL, model.error.message, remedy)
         else:
-            waiting = f"none is online, {model.queue.waiting_items} items wait"
+            waiting = f"none is online, {counted(model.queue.waiting_items, 'item')} waiting"
             yield Finding(f"workers of {name}", Level.WARN, waiting, f"lensqueue worker --model {name}")
 
 

@@ -21,12 +21,29 @@ WaitOption = Annotated[bool, typer.Option("--wait", help="Stay until it has ende
 KeyOption = Annotated[str | None, typer.Option(help="Sent again with the same key, it is the same job.")]
 
 
+def _path(given: str) -> Path:
+    # it would be the folder that one stands in
+    if not given:
+        raise typer.BadParameter("it is empty: name pictures, or folders of them")
+    return Path(given)
+
+
 def submit(
     context: typer.Context,
-    pictures: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them; up to 1,000.")],
+    pictures: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PICTURES",
+            parser=_path,
+            help="Picture files, or folders of them; up to 1,000.",
+        ),
+    ],
     labels: Annotated[
         str | None,
-        typer.Option(help='What may be in them: "a cat,a dog", or @file with one a line. A lens needs some.'),
+        typer.Option(
+            help='What may be in them: "a cat,a dog", or @file with one a line; one that holds a comma in'
+            """ double quotes: '"a cat, sitting",a dog'. A lens needs some."""
+        ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="The service's default unless given.")] = None,
     kind: Annotated[
@@ -39,6 +56,9 @@ def submit(
     patch_layers: Annotated[
         str | None, typer.Option(help='Layers of what is read of patches: "all", "every:4" or "0,6,12".')
     ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Take what lies in folders inside of the folders too.")
+    ] = False,
     tag: TagOption = None,
     priority: Annotated[
         Literal["interactive", "bulk"] | None, typer.Option(help="By its size unless given.")
@@ -61,7 +81,7 @@ def submit(
         raise typer.BadParameter("a logit lens needs some", param_hint="--labels")
     said = {name: value for name, value in body.items() if value not in (None, {})}
     with connected(context) as client:
-        job = client.submit(said, spread(pictures), idempotency_key=idempotency_key)
+        job = client.submit(said, spread(pictures, recursive=recursive), idempotency_key=idempotency_key)
         _tell(client, job, wait=wait, as_json=as_json)
 
 

@@ -44,7 +44,15 @@ class _StopRequestedError(BaseException):
 
 def up(
     state: Annotated[Path, typer.Option(help="Folder for everything that is kept.")] = Path(".lensqueue"),
-    port: Annotated[int, typer.Option(help="Port of the API on localhost.", min=1, max=65_535)] = 8000,
+    port: Annotated[
+        int,
+        typer.Option(
+            help="Port of the API on localhost. Commands and clients of the folder that you are in find it by"
+            " .lensqueue/url, and curl by `URL=$(cat .lensqueue/url)`.",
+            min=1,
+            max=65_535,
+        ),
+    ] = 8000,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,7 +64,6 @@ def up(
     """Run Postgres, Valkey, the API and a worker per model until Ctrl-C; restarts what dies."""
     models = list(dict.fromkeys(model or [DEMO_MODEL]))
     check_models(models)
-    _check_port(port)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _request_stop)
     try:
@@ -68,13 +75,18 @@ def up(
 
 
 def _run(state: Path, port: int, models: list[str]) -> None:
-    with Stack(state) as stack:
-        try:
-            _serve(stack, port, models)
-        finally:
-            # from here on the stack is being stopped: a second Ctrl-C must not leave half of it behind
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
+    stack = Stack(state)
+    try:
+        stack.claim()
+        # only now: what holds the port of a folder that runs already is that one
+        _check_port(port)
+        stack.start()
+        _serve(stack, port, models)
+    finally:
+        # from here on the stack is being stopped: a second Ctrl-C must not leave half of it behind
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        stack.stop()
 
 
 def _serve(stack: Stack, port: int, models: list[str]) -> None:

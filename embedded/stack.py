@@ -37,6 +37,7 @@ class Stack:
     def __init__(self, state: Path) -> None:
         self.state = state
         self.supervisor = Supervisor()
+        self._claimed: Path | None = None
         self._folders: Folders | None = None
         self._lock: int | None = None
 
@@ -71,6 +72,22 @@ class Stack:
         """The process id of a service, None while it is down."""
         return self.supervisor.pid(name)
 
+    def claim(self) -> None:
+        """Lock the state folder; what `start` does first, for whoever has something to look at before that.
+
+        Raises:
+            UnsupportedSystemError, AlreadyRunningError, StateFolderUnusableError: as `start` does.
+        """
+        if sys.platform != "linux":
+            raise UnsupportedSystemError(sys.platform)
+        if self._lock is not None:
+            raise AlreadyRunningError(self.state, os.getpid())
+        try:
+            self._claimed = claim_state(self.state)
+            self._lock = acquire_lock(self._claimed)
+        except OSError as error:
+            raise StateFolderUnusableError(self.state, str(error)) from error
+
     def start(self) -> None:
         """Bring up both services, with the database made; returns once they answer.
 
@@ -83,10 +100,10 @@ class Stack:
             ServiceFailedError: a service did not come up; nothing is left running.
             NotMainThreadError: called from another thread.
         """
-        if sys.platform != "linux":
-            raise UnsupportedSystemError(sys.platform)
-        if self._lock is not None:
+        if self._folders is not None:
             raise AlreadyRunningError(self.state, os.getpid())
+        if self._lock is None:
+            self.claim()
         try:
             self._start()
         except OSError as error:
@@ -105,12 +122,11 @@ class Stack:
                 if self._folders is not None:
                     remove_sockets(self._folders.state, self._folders.user)
                 release_lock(self._lock)
-            self._lock = self._folders = None
+            self._lock = self._claimed = self._folders = None
 
     def _start(self) -> None:
-        user = service_user()
-        state = claim_state(self.state)
-        self._lock = acquire_lock(state)
+        assert self._claimed is not None
+        state, user = self._claimed, service_user()
         data = find_data(state, user)
         self._folders = lay_out(state, data, choose_sockets(state, data, user), user)
         binaries = find_binaries(data, user)

@@ -12,6 +12,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import (
     AutoTokenizer,
+    SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
     SiglipProcessor,
@@ -98,13 +99,16 @@ def load(checkpoint: Checkpoint, device: torch.device) -> Loaded:
     try:
         model, report = SiglipModel.from_pretrained(
             folder,
+            config=_config(folder),
             dtype=torch.float32,
             attn_implementation="sdpa",
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, config=model.config, local_files_only=True, trust_remote_code=False
+        )
         image_processor = SiglipImageProcessorPil.from_pretrained(folder, local_files_only=True)
         processor = SiglipProcessor(image_processor=image_processor, tokenizer=tokenizer)
         digest = _hash(weights)
@@ -167,6 +171,18 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
             f"{name}: no {missing[0]} in {folder}; weights are read from safetensors files only. {_WHERE}"
         )
     return files
+
+
+def _config(folder: Path) -> SiglipConfig:
+    """The configuration, made here for the sake of two warnings that are none.
+
+    No lens asks for the tokens that begin or end a text. Where a checkpoint names none, the library takes
+    CLIP's, which are beyond SigLIP's vocabulary, and warns; and so it does whenever it reads a configuration
+    itself, to log how that differs from the default.
+    """
+    told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text = {**(told.get("text_config") or {}), "bos_token_id": None, "eos_token_id": None}
+    return SiglipConfig(**{**told, "text_config": text})
 
 
 def _check_kind(folder: Path, name: str) -> None:

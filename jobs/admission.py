@@ -1,11 +1,11 @@
 """Letting a job in: is there room for it, what will it cost, and where in the queue does it begin."""
 
+import uuid
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Double, Row, bindparam, column, func, select, text
+from sqlalchemy import Double, Row, Uuid, bindparam, column, select, text
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
@@ -31,8 +31,6 @@ UNIT_OUTPUT_BYTES: Final = 256 * 2**20
 UNITS: Final = ("items", "bytes of pictures", "GFLOP of work")
 ASSUMED_SECONDS_PER_GFLOP: Final = 1 / 200
 """Of a model that no worker has measured yet: two cores of a server."""
-LOOKED_BACK: Final = timedelta(minutes=10)
-"""Storing a job takes less."""
 
 _HELD_SQL = """
     SELECT coalesce(sum(items), 0) AS items, coalesce(sum(input_bytes), 0) AS input_bytes,
@@ -59,7 +57,7 @@ _ADMIT = (
           AND input_bytes + :input_bytes <= :most_input_bytes
           AND gflop + :gflop <= :most_gflop
     ), {fairness.CHARGE}
-    SELECT items, input_bytes, gflop, (SELECT clock FROM charged) AS clock FROM held
+    SELECT items, input_bytes, gflop, (SELECT clock FROM charged) AS clock, uuidv7() AS charge_id FROM held
 """)  # noqa: S608 - put together of statements of this code, nothing from outside
     .bindparams(
         bindparam("charged", type_=Double()),
@@ -67,7 +65,7 @@ _ADMIT = (
         bindparam("most_gflop", type_=Double()),
     )
     # named: SQLAlchemy would find out anew each time what is in a row
-    .columns(*map(column, ("items", "input_bytes", "gflop", "clock")))
+    .columns(*map(column, ("items", "input_bytes", "gflop", "clock")), column("charge_id", Uuid()))
 )
 
 
@@ -138,11 +136,11 @@ def admit(
         reservations.wait_turn(database, tenant)
     # before the charge, which may be committed as it is made: nothing that fails comes after it
     unit_items = _unit_items(database, flow, asked)
-    start = _charge(database, flow, wanted, quota, reserve_as or "")
+    start, charge_id = _charge(database, flow, wanted, quota, reserve_as or "")
     if reserve_as is not None:
         reservation_id = reservations.reserve(database, tenant, reserve_as, wanted)
     shared = batch_key(tenant, submission.type, submission.kind, submission.resolved)
-    return Admission(flow, start, asked, unit_items, shared, reservation_id)
+    return Admission(flow, start, asked, unit_items, shared, charge_id, reservation_id)
 
 
 def give_back(session: Session, admission: Admission, items: int) -> None:
@@ -155,21 +153,16 @@ def give_back(session: Session, admission: Admission, items: int) -> None:
 def give_back_unless_stored(session: Session, admission: Admission, items: int) -> None:
     """Give back what was charged for a job whose storing failed: unless it is there, and only nobody heard.
 
-    A connection may break while the answer to a commit is on its way. Of the flow's jobs ours is where the
-    clock stood after its charge: its id is known only to who heard, since it is drawn when the row is stored.
+    A connection may break while the answer to a commit is on its way. The job is known by its charge: its
+    own id is drawn when it is stored, and only who heard knows it. Where the server has not yet found out
+    that the connection broke, it may commit after we have looked: such a job is served, and not charged.
     """
-    flow = admission.flow
-    ours = select(Job.id).where(
-        Job.tenant == flow.tenant,
-        Job.model == flow.model,
-        Job.priority == flow.priority,
-        Job.vtime_end == admission.end(items),
-        Job.deleted_at.is_(None),
-        # by an index, which would have all that the tenant ever sent
-        Job.id > select(func.uuidv7(-LOOKED_BACK)).scalar_subquery(),
-    )
+    # of the ids, those drawn since the charge: a few, by the primary key
+    ours = select(Job.id).where(Job.id > admission.charge_id, Job.charge_id == admission.charge_id)
     if session.scalar(select(ours.exists())):
-        log.warning("submit.unheard", model=flow.model, items=items)
+        if admission.reservation_id is not None:
+            reservations.give_up(session, admission.reservation_id)
+        log.warning("submit.unheard", model=admission.flow.model, items=items)
     else:
         give_back(session, admission, items)
 
@@ -196,8 +189,10 @@ def check_room(session: Session, tenant: str, quota: Quota) -> None:
             )
 
 
-def _charge(database: Database, flow: FlowKey, asked: Held, quota: Quota, own: str) -> float:
-    """Charge a flow, if the tenant has room; returns the virtual time at which the job begins."""
+def _charge(
+    database: Database, flow: FlowKey, asked: Held, quota: Quota, own: str
+) -> tuple[float, uuid.UUID]:
+    """Charge a flow, if the tenant has room: the virtual time at which the job begins, the charge's id."""
     most_items, most_input_bytes, most_gflop = _limits(quota)
     charge = fairness.charge_of(flow, asked.gflop)
     row = database.execute(
@@ -213,7 +208,7 @@ def _charge(database: Database, flow: FlowKey, asked: Held, quota: Quota, own: s
     ).one()
     if row.clock is None:
         raise _over_quota(_held(row), asked, quota)
-    return float(row.clock) - float(charge["charged"])
+    return float(row.clock) - float(charge["charged"]), row.charge_id
 
 
 def _held(row: Row[Any]) -> Held:

@@ -207,6 +207,7 @@ def store_retry(
         total=items,
         cost=admission.cost(items),
         vtime_end=admission.end(items),
+        charge_id=admission.charge_id,
         input_bytes=retry.input_bytes,
         start_by=None if asked.terms.start_within is None else func.now() + asked.terms.start_within,
         run_timeout=asked.terms.run_timeout,

@@ -32,8 +32,9 @@ STORE: Final = text(f"""
         SELECT *
         FROM jsonb_to_record(CAST(:told AS jsonb)) AS told (
             job_id uuid, tenant text, key_id uuid, type text, options jsonb, tags jsonb, priority text,
-            cost double precision, vtime_end double precision, start_within_s double precision,
-            run_timeout_s double precision, result_ttl_s double precision, webhook_endpoint_id uuid,
+            cost double precision, vtime_end double precision, charge_id uuid,
+            start_within_s double precision, run_timeout_s double precision, result_ttl_s double precision,
+            webhook_endpoint_id uuid,
             sent jsonb, named jsonb, units jsonb, {WORK_COLUMNS}
         )
     ), wanted AS (
@@ -74,11 +75,11 @@ STORE: Final = text(f"""
         UNION ALL SELECT CAST(id AS text), known.* FROM known
     ), job AS (
         INSERT INTO jobs (
-            id, tenant, key_id, type, model, options, tags, priority, total, cost, vtime_end, input_bytes,
-            start_by, run_timeout, result_ttl, webhook_endpoint_id
+            id, tenant, key_id, type, model, options, tags, priority, total, cost, vtime_end, charge_id,
+            input_bytes, start_by, run_timeout, result_ttl, webhook_endpoint_id
         )
         SELECT coalesce(job_id, uuidv7()), tenant, key_id, type, model, options, tags, priority, total, cost,
-               vtime_end, (SELECT coalesce(sum(image_bytes), 0) FROM pictures),
+               vtime_end, charge_id, (SELECT coalesce(sum(image_bytes), 0) FROM pictures),
                now() + make_interval(secs => start_within_s), make_interval(secs => run_timeout_s),
                make_interval(secs => result_ttl_s), webhook_endpoint_id
         FROM told
@@ -184,6 +185,7 @@ def columns_of(tenant: str, submission: Submission, admission: Admission) -> dic
         "total": submission.size,
         "cost": admission.cost(submission.size),
         "vtime_end": admission.end(submission.size),
+        "charge_id": admission.charge_id,
         "webhook_endpoint_id": submission.webhook_endpoint_id,
         "version_id": submission.source and submission.source.version_id,
     }

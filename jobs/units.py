@@ -78,6 +78,8 @@ class Admission:
     price: Price
     unit_items: int
     batch_key: str
+    charge_id: uuid.UUID
+    """What its flow was charged with is known by this: it is stored with the job."""
     reservation_id: uuid.UUID | None = None
     """The room that is set aside for it until its work is stored, see `jobs.reservations`."""
 

@@ -99,6 +99,8 @@ class Job(Base):
     """Estimated work of all items, in GFLOP: what its flow was charged."""
     vtime_end: Mapped[float | None]
     """Where its flow's clock stood when it was charged for it: virtual time by which all of it was begun."""
+    charge_id: Mapped[uuid.UUID | None]
+    """What that charge is known by, drawn when it was made: before the job's own id, which is drawn later."""
     input_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
     """Bytes of its pictures, for quotas."""
     succeeded: Mapped[int] = mapped_column(server_default="0")

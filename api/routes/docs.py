@@ -11,6 +11,7 @@ from jobs.errors import NotFoundError
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(refuse_unknown_query)])
 
+READ: Final = ["GET", "HEAD"]
 FOLDER: Final = Path(__file__).resolve().parents[1] / "static" / "docs"
 MEDIA_TYPES: Final = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -31,19 +32,19 @@ HEADERS: Final = {
 """Nothing comes from elsewhere and nothing goes there: a key is typed into this page."""
 
 
-@router.get("/")
+@router.api_route("/", methods=READ)
 async def read_root() -> RedirectResponse:
     """To the page: whoever opens the service in a browser finds what it does."""
     return RedirectResponse("/docs")
 
 
-@router.get("/docs")
+@router.api_route("/docs", methods=READ)
 async def read_docs() -> FileResponse:
     """The page."""
     return FileResponse(FOLDER / "index.html", media_type="text/html", headers=HEADERS)
 
 
-@router.get("/docs/{name}")
+@router.api_route("/docs/{name}", methods=READ)
 async def read_docs_file(name: str) -> FileResponse:
     """A file that the page needs."""
     if name not in MEDIA_TYPES:

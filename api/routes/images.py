@@ -64,7 +64,7 @@ async def create_images(
     await check_pictures(uploads, settings.max_image_bytes, pointers)
     items = await store_pictures(services.blobs, caller.tenant, uploads, settings.max_image_bytes)
     stored = [item.source for item in items if isinstance(item.source, Content)]
-    async with writing(services, services.slow, caller.tenant) as session:
+    async with writing(services, services.quick, caller.tenant) as session:
         kept = await session.run_sync(images.keep, caller.tenant, stored)
     seen: set[str] = set()
     shown = []
@@ -95,7 +95,7 @@ async def read_image(image_id: str, caller: Reader, session: ReadingDep) -> sche
 async def delete_image(image_id: str, caller: Submitter, services: ServicesDep) -> None:
     """Forget an image that no job and no set names: unknown at once, its bytes are removed an hour later."""
     wanted = parse_image_id(image_id)
-    async with writing(services, services.slow, caller.tenant) as session:
+    async with writing(services, services.ending, caller.tenant) as session:
         await session.run_sync(images.delete_image, caller.tenant, wanted)
 
 

@@ -221,7 +221,7 @@ async def delete_job(job_id: str, caller: Submitter, services: ServicesDep) -> N
     Its pictures may be deleted at once; its results are removed soon. To be sent again as often as one likes.
     """
     wanted = parse_job_id(job_id)
-    async with writing(services, services.slow, caller.tenant) as session:
+    async with writing(services, services.ending, caller.tenant) as session:
         await session.run_sync(deletion.delete_job, caller.tenant, wanted)
 
 

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}/retry", tags=["jobs"])
 BODY: dict[str, Any] = {
     "parameters": [IDEMPOTENCY_KEY],
     "requestBody": {
-        "required": True,
+        "required": False,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/RetryRequest"}}},
     },
 }
@@ -50,7 +50,7 @@ async def retry_job(
     They are numbered anew from 0, in their order; each result tells its former `retry_of_index`. The end is
     told to the same webhook endpoint, as any job's: to nobody while it is disabled, or when it was deleted.
     """
-    wanted = await bodies.read_small(request, RetryRequest)
+    wanted = await bodies.read_optional(request, RetryRequest)
     once = once_of(request, Made.JOB, wanted)
     accepted = await retry_once(services, caller, parse_job_id(job_id), wanted.scope, once)
     job = accepted.job

@@ -33,9 +33,9 @@ REFUSED: dict[int | str, dict[str, Any]] = {
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
-def _body(name: str) -> dict[str, Any]:
+def _body(name: str, *, required: bool = True) -> dict[str, Any]:
     reference = {"$ref": f"#/components/schemas/{name}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": reference}}}}
 
 
 @router.post(
@@ -162,7 +162,7 @@ async def verify_webhook_endpoint(
 @router.post(
     "/{endpoint_id}/rotate-secret",
     summary="Rotate a secret",
-    openapi_extra=_body("Rotation"),
+    openapi_extra=_body("Rotation", required=False),
     responses=UNKNOWN,
 )
 async def rotate_webhook_secret(
@@ -172,7 +172,7 @@ async def rotate_webhook_secret(
 
     Meanwhile messages carry two signatures, and verify with either secret.
     """
-    wanted = await bodies.read_small(request, schema.Rotation)
+    wanted = await bodies.read_optional(request, schema.Rotation)
     async with services.sessions.begin() as session:
         row = await session.run_sync(
             endpoints.rotate_secret, caller.tenant, parse_endpoint_id(endpoint_id), wanted.keep()

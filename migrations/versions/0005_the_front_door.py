@@ -195,6 +195,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("retry_of", sa.Uuid(), nullable=True))
     op.add_column("jobs", sa.Column("attempt", sa.Integer(), server_default="1", nullable=False))
     op.add_column("jobs", sa.Column("vtime_end", sa.Float(), nullable=True))
+    op.add_column("jobs", sa.Column("charge_id", sa.Uuid(), nullable=True))
     op.add_column("jobs", sa.Column("webhook_endpoint_id", sa.Uuid(), nullable=True))
     op.add_column("jobs", sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
     op.create_index(
@@ -254,6 +255,7 @@ def downgrade() -> None:
     _replace_types("'embedding', 'logit_lens'")
     op.drop_column("jobs", "deleted_at")
     op.drop_column("jobs", "webhook_endpoint_id")
+    op.drop_column("jobs", "charge_id")
     op.drop_column("jobs", "vtime_end")
     op.drop_column("jobs", "attempt")
     op.drop_column("jobs", "retry_of")

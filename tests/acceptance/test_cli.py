@@ -129,6 +129,13 @@ def test_a_key_makes_one_job_of_several_submits(shell: Shell) -> None:
         (("--key", "lq_nobody", "models"), REFUSED, "unknown, revoked or expired"),
         (("--url", f"http://127.0.0.1:{free_port()}", "models"), UNREACHABLE, "lensqueue: "),
         (("--url", "localhost", "models"), USAGE, "no http address"),
+        (("models", "--url", "localhost"), USAGE, "'localhost' is no http address"),
+        (("queues", "pause", "x", "--url=localhost"), USAGE, "'localhost' is no http address"),
+        (("models", "--key", "lq_nobody"), REFUSED, "unknown, revoked or expired"),
+        (("models", "--url"), USAGE, "--url needs a value"),
+        (("submit", "", "--labels", LABELS), USAGE, "PICTURES"),
+        (("submit", PICTURES[0], "--labels", "a,b,a"), USAGE, "'a' is there twice"),
+        (("submit", PICTURES[0], "--labels", '"a, b'), USAGE, '"a cat, sitting",a dog'),
         (("nonsense",), USAGE, "No such command"),
     ],
 )
@@ -186,6 +193,7 @@ def test_where_nothing_answers_it_says_so_at_once_and_what_to_do(shell: Shell) -
 def test_ctrl_c_leaves_a_job_running_and_says_so(shell: Shell) -> None:
     job = shell.run("submit", PICTURES[0], "--labels", LABELS, "--model", NOWHERE)
     assert "It waits: " in job.stderr
+    assert "0 of 1 item so far." in shell.run("results", job.stdout.strip()).stderr
     watching = subprocess.Popen(
         shell.argv("watch", job.stdout.strip()), env=shell.env, stderr=subprocess.PIPE, text=True
     )
@@ -308,6 +316,41 @@ def test_a_folder_is_added_to_a_set_and_sealed(shell: Shell, tmp_path: Path) -> 
     assert shell.json("sets", "delete", image_set) == {"id": image_set, "deleted": True}
     shell.run("sets", "show", image_set, status=REFUSED)
     shell.run("sets", "add", image_set, str(tmp_path / "nowhere"), status=USAGE)
+
+
+def test_folders_inside_of_folders_are_counted_or_gone_through(shell: Shell, tmp_path: Path) -> None:
+    for place, picture in zip(("a", "a/inner", "b", ".hidden"), [*PICTURES, PICTURES[0]], strict=True):
+        (tmp_path / "set" / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / place / "scene.jpg").symlink_to(picture)
+    folder = str(tmp_path / "set")
+
+    def names(*arguments: str) -> tuple[list[str], str]:
+        done = shell.run("submit", *arguments, "--labels", LABELS, "--wait")
+        items = shell.json("results", done.stdout.strip())["items"]
+        return [item["custom_id"] for item in items], done.stderr
+
+    found, said = names(f"{folder}/a")
+    assert found == ["scene.jpg"]
+    assert f"1 folder in {folder}/a passed over; --recursive takes" in said
+    found, said = names(folder, "--recursive")
+    assert found == ["a/inner/scene.jpg", "a/scene.jpg", "b/scene.jpg"]
+    assert "passed over" not in said
+    # one name twice: the paths tell them apart
+    assert names(f"{folder}/a", f"{folder}/b", "-r")[0] == [
+        f"{folder}/{path}" for path in ("a/inner/scene.jpg", "a/scene.jpg", "b/scene.jpg")
+    ]
+    assert names(f"{folder}/a/scene.jpg", f"{folder}/b/scene.jpg")[0] == [
+        f"{folder}/{path}" for path in ("a/scene.jpg", "b/scene.jpg")
+    ]
+    none = shell.run("submit", folder, "--labels", LABELS, status=USAGE).stderr
+    assert f"2 folders in {folder} passed over; --recursive" in none
+
+
+def test_a_label_may_hold_commas_in_quotes(shell: Shell) -> None:
+    labels = '"a cyan ring, alone",  red diamond, a 5" square'
+    job = shell.json("submit", PICTURES[0], "--labels", labels)
+    body = json.loads(shell.run("reproduce", job["id"]).stdout)
+    assert body["labels"] == ["a cyan ring, alone", "red diamond", 'a 5" square']
 
 
 def test_a_retry_of_what_succeeded_says_how_to_do_all_of_it_again(shell: Shell) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lensqueue_client import Client, JobArrays
+from lensqueue_client import Client, JobArrays, JobNotEndedError
 from tests.acceptance.clients import LABELS, PATHS
 from tests.acceptance.conftest import RunningService
 from tests.conftest import SAMPLES
@@ -33,6 +33,20 @@ def test_a_job_becomes_arrays_with_a_row_for_every_item(client: Client) -> None:
             np.testing.assert_array_equal(found.logit[item.index], item.logit)
         else:
             assert (item.index, item.error.code) == (3, "not-an-image")
+
+
+def test_a_job_that_goes_on_becomes_arrays_only_if_part_of_it_will_do(client: Client) -> None:
+    job = client.submit_embedding(texts=["a ring", "a heart"], model="google/siglip-base-patch16-224")
+    for make in (client.to_numpy, client.job_array):
+        for named in (job, job.id):
+            with pytest.raises(
+                JobNotEndedError, match=r"is queued, 0 of 2 items done.*partial=True"
+            ) as refused:
+                make(named)
+            assert (refused.value.code, refused.value.job.id) == ("not-ended", job.id)
+    assert len(client.to_numpy(job, partial=True).index) == 0
+    client.cancel(job)
+    assert len(client.to_numpy(job).index) == 0
 
 
 def test_a_whole_job_has_named_axes_where_xarray_is_installed(client: Client) -> None:

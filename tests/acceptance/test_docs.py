@@ -80,6 +80,11 @@ def test_the_lines_of_the_readme_submit_a_picture_and_fetch_its_lens(up: Up, che
         assert overlay.width == 512
 
 
+def test_pages_ask_the_service_where_it_runs_and_not_where_it_may() -> None:
+    for page in WITH_BLOCKS:
+        assert not [block for block in blocks_of(page) if "localhost:8000" in block.text], page
+
+
 def test_a_block_that_fails_is_found(up: Up, checkout: Path, tmp_path: Path) -> None:
     page = checkout / "page.md"
     for text, said in (

@@ -48,8 +48,10 @@ def test_it_prints_the_address_and_the_key_and_keeps_the_key_to_its_user(up: Up)
     assert answer.is_success
 
 
-def test_a_second_start_on_the_same_folder_is_refused(up: Up) -> None:
-    refused = run("up", "--state", str(up.state), "--port", str(free_port()))
+@pytest.mark.parametrize("same_port", [False, True])
+def test_a_second_start_on_the_same_folder_is_refused(up: Up, *, same_port: bool) -> None:
+    port = up.port if same_port else free_port()
+    refused = run("up", "--state", str(up.state), "--port", str(port))
     assert refused.returncode == 1
     assert str(up.process.pid) in refused.stderr
 
@@ -58,7 +60,7 @@ def test_a_port_in_use_is_refused(up: Up, tmp_path: Path) -> None:
     refused = run("up", "--state", str(tmp_path / "other"), "--port", str(up.port))
     assert refused.returncode == 1
     assert "--port" in refused.stderr
-    assert not (tmp_path / "other").exists()
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["lock"]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from api.settings import ApiSettings
 from jobs.blobs import SENTINEL
 from jobs.keys import create_key
 from jobs.leases import Appetite
+from tests.faults import change
 from tests.integration.test_bad_requests import assert_problem
 from tests.ledger import claim, complete, scalar
 from tests.lossy import lossy_way
@@ -26,6 +27,10 @@ from tests.lossy import lossy_way
 Sessions = sessionmaker[Session]
 LENS = {"type": "logit_lens", "labels": ["a cyan ring"]}
 KEY = {"Idempotency-Key": "order 1"}
+REFUSE_JOBS = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'disk_full'; END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION refuse()"""
 
 
 @contextmanager
@@ -211,6 +216,33 @@ def test_a_job_that_was_stored_is_charged_though_the_answer_to_its_commit_was_lo
         again = send()
         assert ("Idempotency-Replayed" in again.headers) == bool(headers)
         assert scalar(sessions, stored) == ("2 true" if headers else "3 true")
+    assert scalar(sessions, "SELECT count(*) FROM reservations") == 0
+
+
+@pytest.mark.parametrize("asked", ["submit", "submit with a key", "retry"])
+def test_what_fails_gets_its_charge_back_though_an_equal_job_was_charged_to_the_same_clock(
+    settings: ApiSettings, key: str, sessions: Sessions, asked: str
+) -> None:
+    """The clock of a flow is turned back by a cancel: where it stands then it has stood before."""
+    with limited(settings, key) as api:
+        link = submit(api, 3).json()["links"]["self"]
+        finish(sessions, 3)
+
+        def send(number: int) -> Any:
+            headers = {} if asked == "submit" else {"Idempotency-Key": f"order {number}"}
+            if asked == "retry":
+                return api.post(f"{link}/retry", json={"scope": "all"}, headers=headers)
+            return submit(api, 3, **headers)
+
+        twin = send(1).raise_for_status().json()
+        api.post(twin["links"]["cancel"]).raise_for_status()
+        before = clock(sessions)
+        change(sessions, REFUSE_JOBS)
+        assert send(2).status_code == 503
+        assert clock(sessions) == pytest.approx(before)
+        change(sessions, "DROP TRIGGER refuse ON jobs")
+        send(3).raise_for_status()
+        assert clock(sessions) == scalar(sessions, "SELECT max(vtime_end) FROM jobs")
     assert scalar(sessions, "SELECT count(*) FROM reservations") == 0
 
 

@@ -99,6 +99,9 @@ def test_an_integer_may_be_written_as_a_number_and_a_boolean_may_not(api: TestCl
 def test_whoever_opens_the_service_is_led_to_its_page(api: TestClient) -> None:
     led = api.get("/", headers={"Authorization": ""}, follow_redirects=False)
     assert (led.status_code, led.headers["Location"]) == (307, "/docs")
+    for path in ("/", "/docs", "/docs/start.js"):
+        headed = api.head(path, headers={"Authorization": ""}, follow_redirects=True)
+        assert (headed.status_code, headed.content) == (200, b""), path
     assert_problem(api.get("/elsewhere", headers={"Authorization": ""}), 404, "not-found")
     assert_problem(api.post("/"), 405, "method-not-allowed")
 

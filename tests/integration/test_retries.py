@@ -185,6 +185,18 @@ def test_a_retry_sent_again_makes_no_second_job(api: TestClient, sessions: Sessi
     assert_problem(api.post("/v1/jobs", json=LENS, headers=KEY), 422, "no-input")
 
 
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/x-www-form-urlencoded"}])
+def test_a_retry_without_a_body_is_one_of_what_failed(
+    api: TestClient, sessions: Sessions, headers: dict[str, str]
+) -> None:
+    before = submit(api)
+    finish(sessions, 3, failing=(1,))
+    again = api.post(before["links"]["retry"], headers=KEY | headers)
+    assert (again.status_code, again.json()["progress"]["total"]) == (202, 1)
+    # to its key it is the same request as one that says so
+    assert post(api, before, **KEY).json()["id"] == again.json()["id"]
+
+
 def test_a_retry_needs_room_like_any_submit(settings: ApiSettings, key: str, sessions: Sessions) -> None:
     small = settings.model_copy(update={"max_tenant_items": 3})
     with TestClient(create_app(small), headers={"Authorization": f"Bearer {key}"}) as api:

@@ -64,7 +64,9 @@ def rows(sessions: Sessions, job_id: uuid.UUID) -> list[Any]:
         return [
             *session.execute(
                 text("""
-                    SELECT to_jsonb(jobs) - ARRAY['id', 'created_at', 'vtime_end', 'start_by', 'result_ttl'],
+                    SELECT to_jsonb(jobs) - ARRAY[
+                               'id', 'charge_id', 'created_at', 'vtime_end', 'start_by', 'result_ttl'
+                           ],
                            start_by - created_at, extract(epoch FROM result_ttl)
                     FROM jobs WHERE id = :id
                 """),

@@ -115,6 +115,13 @@ def test_an_address_that_is_refused_by_now_is_not_asked(
     assert "not public" in tried["error"]
 
 
+def test_a_secret_rotated_without_a_body_is_kept_for_a_day(api: TestClient, receiver: Receiver) -> None:
+    endpoint = add(api, receiver.url())
+    rotated = api.post(f"{HERE}/{endpoint['id']}/rotate-secret").raise_for_status().json()
+    until = datetime.fromisoformat(rotated["previous_secret_until"])
+    assert timedelta(hours=23) < until - datetime.now(UTC) < timedelta(hours=25)
+
+
 def test_both_secrets_sign_while_the_old_one_is_kept(
     api: TestClient, receiver: Receiver, sessions: Sessions
 ) -> None:

@@ -228,6 +228,28 @@ def test_shards_are_one_checkpoint_with_one_hash(siglip: SiglipEngine, copy: Pat
     assert len(engine.provenance["weights_sha256"]) == 64
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_loading_says_nothing(copy: Path, *, named: bool) -> None:
+    """In a process of its own: the library warns once in each."""
+    if not named:
+        text = json.loads((copy / "config.json").read_text(encoding="utf-8"))["text_config"]
+        # as Google's checkpoints have it
+        edit_config(copy, text_config={key: text[key] for key in text if not key.endswith("os_token_id")})
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"from engine.siglip import SiglipEngine; SiglipEngine({str(copy)!r}, device='cpu')",
+        ],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_the_hub_cache_is_read_offline_and_its_commit_recorded(tmp_path: Path) -> None:
     """In a process of its own: the hub library reads HF_HOME when it is imported."""
     name, commit = "google/siglip-base-patch16-224", "0123456789abcdef0123456789abcdef01234567"

@@ -61,5 +61,21 @@ def test_what_holds_little_may_come_slowly() -> None:
     assert read([b"x"] * 30, declared=30) == 30
 
 
+def test_a_body_that_would_take_too_long_in_all_is_given_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.middleware.BODY_SECONDS", 10)
+    # ten times the rate that any large body has to come at, a tenth of what this one would take
+    chunk = bytes(int(10 * LEAST_BYTES_A_SECOND * PAUSE_SECONDS))
+    size = int(1_000 * LEAST_BYTES_A_SECOND)
+    with pytest.raises(BodyStalledError, match="Less than 1000000 bytes a second"):
+        read([chunk] * 100, declared=size)
+
+
+@pytest.mark.parametrize("declared", [10, None])
+def test_none_is_waited_for_without_end(declared: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.middleware.BODY_SECONDS", 0.2)
+    with pytest.raises(BodyStalledError, match=r"Not all of the body came in 0\.2 s"):
+        read([b"x"] * 100, declared=declared)
+
+
 def test_the_time_that_the_service_takes_does_not_count() -> None:
     assert read([b"x"] * 3, declared=2 * SMALL_BYTES, pause_here=0.2) == 3

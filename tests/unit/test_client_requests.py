@@ -242,9 +242,12 @@ def test_an_action_is_looked_at_until_it_has_ended_or_the_time_is_over() -> None
         assert client.wait_for_action("act_1").done == 3
 
 
-def test_a_single_label_or_text_is_one_and_not_its_letters() -> None:
+def test_a_label_that_is_a_text_comes_in_a_list_and_what_else_is_single_is_one() -> None:
     direction = {"name": "rather a ring", "positive": "a ring", "negative": "a square"}
-    assert submissions.lens([], "cyan ring", None, {}).json["labels"] == ["cyan ring"]
+    with pytest.raises(TypeError, match=r"labels: pass a list, \['a cat,a dog'\]"):
+        submissions.lens([], "a cat,a dog", None, {})
+    with pytest.raises(TypeError, match="pass a list"):
+        submissions.rescore(JOB, "cyan ring", {})
     assert submissions.lens([], direction, None, {}).json["labels"] == [direction]
-    assert submissions.rescore(JOB, "cyan ring", {}).json["labels"] == ["cyan ring"]
+    assert submissions.rescore(JOB, ["cyan ring"], {}).json["labels"] == ["cyan ring"]
     assert submissions.embedding([], "a ring", None, {}).json["input"] == {"texts": ["a ring"]}

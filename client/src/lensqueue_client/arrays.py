@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JobArrays:
-    """A job's numbers: one row an item, in its order; NaN where an item failed or was not told of a label.
+    """A job's numbers: one row an item that has a result, in its order; NaN where one failed or has no label.
 
     `cosine` is [item, layer, label], `logit` and `match_probability` [item, label], `embedding`
     [item, width]; what the job did not compute is None. Of jobs with more than 100 labels the best of each

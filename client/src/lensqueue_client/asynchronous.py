@@ -146,16 +146,21 @@ class AsyncClient(AsyncSetMethods):
         """One item."""
         return await self._send(calls.get_item(job, index))
 
-    async def to_numpy(self, job: Job | str) -> JobArrays:
-        """All numbers of a job in memory, axes item, layer, label."""
+    async def to_numpy(self, job: Job | str, *, partial: bool = False) -> JobArrays:
+        """All numbers of a job in memory, axes item, layer, label; `partial`: of the items done so far.
+
+        Raises:
+            JobNotEndedError: it has not ended, and `partial` was not said.
+        """
+        await self._run(flows.ended(job, self._retries, partial=partial))
         rows = Rows()
         async for item in self.results(job):
             rows.add(item)
         return rows.arrays()
 
-    async def job_array(self, job: Job | str) -> Any:
+    async def job_array(self, job: Job | str, *, partial: bool = False) -> Any:
         """The same with named axes: an xarray.Dataset where xarray is installed, else as `to_numpy`."""
-        return labelled(await self.to_numpy(job))
+        return labelled(await self.to_numpy(job, partial=partial))
 
     async def scores(self, item: Item) -> NDArray[np.float32]:
         """Patch scores of an item [layer, label, row, col]."""

@@ -144,16 +144,21 @@ class Client(SetMethods):
         """One item."""
         return self._send(calls.get_item(job, index))
 
-    def to_numpy(self, job: Job | str) -> JobArrays:
-        """All numbers of a job in memory, axes item, layer, label."""
+    def to_numpy(self, job: Job | str, *, partial: bool = False) -> JobArrays:
+        """All numbers of a job in memory, axes item, layer, label; `partial`: of the items done so far.
+
+        Raises:
+            JobNotEndedError: it has not ended, and `partial` was not said.
+        """
+        self._run(flows.ended(job, self._retries, partial=partial))
         rows = Rows()
         for item in self.results(job):
             rows.add(item)
         return rows.arrays()
 
-    def job_array(self, job: Job | str) -> Any:
+    def job_array(self, job: Job | str, *, partial: bool = False) -> Any:
         """The same with named axes: an xarray.Dataset where xarray is installed, else as `to_numpy`."""
-        return labelled(self.to_numpy(job))
+        return labelled(self.to_numpy(job, partial=partial))
 
     def scores(self, item: Item) -> NDArray[np.float32]:
         """Patch scores of an item [layer, label, row, col]."""

@@ -97,6 +97,20 @@ class JobFailedError(LensqueueError):
         self.job = job
 
 
+class JobNotEndedError(LensqueueError):
+    """The job has not ended, and a part of its numbers was not asked for; `job` is as it was last seen."""
+
+    def __init__(self, job: Job) -> None:
+        """Say how far it is, and what to do."""
+        settled = job.progress.succeeded + job.progress.failed
+        done = f"{settled} of {counted(job.progress.total, 'item')} done"
+        super().__init__(
+            f"{job.id} is {job.state}, {done}: `wait` for it, or say partial=True for what there is so far",
+            code="not-ended",
+        )
+        self.job = job
+
+
 class WaitTimeoutError(LensqueueError, TimeoutError):
     """The job did not end in the time that was given; it goes on, `job` is as it was last seen."""
 
@@ -104,7 +118,9 @@ class WaitTimeoutError(LensqueueError, TimeoutError):
         """Say how far it is."""
         done = job.progress.succeeded + job.progress.failed + job.progress.dropped
         why = f"; it waits: {job.waiting_for.message}" if job.waiting_for else ""
-        super().__init__(f"{job.id}: {done} of {job.progress.total} items in time{why}", code="wait-timeout")
+        super().__init__(
+            f"{job.id}: {done} of {counted(job.progress.total, 'item')} in time{why}", code="wait-timeout"
+        )
         self.job = job
 
 
@@ -114,7 +130,9 @@ class ActionTimeoutError(LensqueueError, TimeoutError):
     def __init__(self, action: Action) -> None:
         """Say how far it is."""
         seen = action.done + action.skipped
-        super().__init__(f"{action.id}: {seen} of {action.matched} jobs in time", code="wait-timeout")
+        super().__init__(
+            f"{action.id}: {seen} of {counted(action.matched, 'job')} in time", code="wait-timeout"
+        )
         self.action = action
 
 
@@ -146,6 +164,11 @@ def error_of(response: httpx.Response) -> LensqueueError:
         errors=problem.get("errors") or (),
         retry_after_s=seconds(response.headers.get("Retry-After")),
     )
+
+
+def counted(count: int, what: str) -> str:
+    """So many of them, as people say it."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def unreachable(error: httpx.TransportError) -> UnreachableError:

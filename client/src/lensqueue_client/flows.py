@@ -20,6 +20,7 @@ from lensqueue_client import calls
 from lensqueue_client.calls import Call
 from lensqueue_client.errors import (
     ActionTimeoutError,
+    JobNotEndedError,
     LensqueueError,
     WaitTimeoutError,
     error_of,
@@ -99,6 +100,19 @@ def once(call: Call[Answer], retries: Retries) -> Flow[Answer]:
     """
     response = yield from attempt(call, retries)
     return call.read(response)
+
+
+def ended(job: Job | str, retries: Retries, *, partial: bool) -> Flow[None]:
+    """Nothing, where a job has ended, or need not have.
+
+    Raises:
+        JobNotEndedError: it has not.
+    """
+    if partial or getattr(job, "done", False):
+        return
+    seen = yield from once(calls.get_job(job), retries)
+    if not seen.done:
+        raise JobNotEndedError(seen)
 
 
 def attempt(

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 Label = str | Mapping[str, Any]
 """A text, or an object with a name: prompts, the ends of a direction, or a vector."""
-Labels = Sequence[Label] | Label
-"""Some of them, or a single one as it is."""
+Labels = Sequence[Label] | Mapping[str, Any]
+"""A list of them, or a single object; a text alone is refused: it may be meant as several, with commas."""
 Layers = Literal["all"] | Mapping[str, int] | Sequence[int]
 """All of them, `{"every": 4}`, or a list."""
 
@@ -70,7 +70,7 @@ def lens(
     images: Iterable[Picture] | Picture, labels: Labels, model: str | None, options: LensOptions
 ) -> Call[Job]:
     """A logit lens."""
-    return _submit("logit_lens", model, options, {"labels": _many(labels)}, parts_of(images))
+    return _submit("logit_lens", model, options, {"labels": _listed(labels)}, parts_of(images))
 
 
 def embedding(
@@ -80,13 +80,13 @@ def embedding(
     options: EmbeddingOptions,
 ) -> Call[Job]:
     """Embeddings of pictures or texts."""
-    inputs = {"input": {"texts": _many(texts)}} if texts else {}
+    inputs = {"input": {"texts": [texts] if isinstance(texts, str) else list(texts)}} if texts else {}
     return _submit("embedding", model, options, inputs, parts_of(images))
 
 
 def rescore(job: Job | str, labels: Labels, options: RescoreOptions) -> Call[Job]:
     """Other labels on the embeddings that a job kept."""
-    said = {"labels": _many(labels), "input": {"from_job": id_of(job)}}
+    said = {"labels": _listed(labels), "input": {"from_job": id_of(job)}}
     return _submit("rescore", None, options, said, [])
 
 
@@ -100,9 +100,10 @@ def dry_run(body: Mapping[str, Any]) -> Call[dict[str, Any]]:
     return Call("POST", "/v1/jobs", read_json, {"dry_run": "true"}, json=dict(body))
 
 
-def _many(given: Labels) -> list[Label]:
-    # a text is a sequence too, of its letters
-    return [given] if isinstance(given, str | Mapping) else list(given)
+def _listed(labels: Labels) -> list[Label]:
+    if isinstance(labels, str):
+        raise TypeError(f"labels: pass a list, [{labels!r}] if that is a single one")
+    return [labels] if isinstance(labels, Mapping) else list(labels)
 
 
 def _submit(
