@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from analysis.sets.control import FOLDS, split
 from analysis.sets.facts import SetFacts
@@ -98,7 +99,9 @@ def _cross_validate(
         if len(seen) < 2:  # noqa: PLR2004 - one class is nothing to tell apart
             probability[np.ix_(test, seen)] = 1
             continue
-        probe.fit(facts.vectors[rows[learned]], true[learned])
+        # its steps are small: more threads would wait for each other longer than they work
+        with threadpool_limits(1, "blas"):
+            probe.fit(facts.vectors[rows[learned]], true[learned])
         for part in slices(len(test), 4 * facts.vectors.shape[1]):
             probability[np.ix_(test[part], seen)] = probe.predict_proba(facts.vectors[rows[test[part]]])
     return probability

@@ -13,7 +13,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
+from analysis.sets.candidates import PENALTY
 from analysis.sets.comparison import IncomparableError
 from analysis.sets.facts import SetFacts
 from analysis.sets.images import Draw, Images, generator, pick_images, random_state, sample
@@ -129,14 +131,16 @@ def _classify(
         return None
     vectors, version = np.concatenate([old, new]), np.repeat([0, 1], [len(old), len(new)])
     _, groups = np.unique(groups, return_inverse=True)
-    told = cross_val_predict(
-        make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300)),
-        vectors,
-        version,
-        groups=groups,
-        cv=StratifiedGroupKFold(FOLDS, shuffle=True, random_state=random_state(seed, Draw.FOLDS)),
-        method="decision_function",
-    )
+    # its steps are small: more threads would wait for each other longer than they work
+    with threadpool_limits(1, "blas"):
+        told = cross_val_predict(
+            make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, max_iter=300)),
+            vectors,
+            version,
+            groups=groups,
+            cv=StratifiedGroupKFold(FOLDS, shuffle=True, random_state=random_state(seed, Draw.FOLDS)),
+            method="decision_function",
+        )
     return ClassifierDrift(auroc=float(roc_auc_score(version, told)), folds=FOLDS)
 
 

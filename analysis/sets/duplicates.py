@@ -24,8 +24,8 @@ from analysis.sets.schema_items import DuplicateGroup, Duplicates
 TOLD_GROUPS: Final = 100
 TOLD_ITEMS: Final = 12
 THRESHOLD_METHOD: Final = (
-    "The cosine that 99 % of at most 2,000 sampled images do not exceed with any other of them whose "
-    "perceptual hash differs in more than 16 bits, at least 0.9."
+    "The cosine that 99.9 % of pairs of at most 2,000 sampled images do not exceed, of those whose "
+    "perceptual hashes differ in more than 16 bits; at least 0.9."
 )
 
 

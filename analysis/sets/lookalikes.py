@@ -19,7 +19,7 @@ HASH_BITS: Final = 6
 """Bits of 64 in which the hashes of near-duplicates may differ. Unrelated pictures differ in about 32."""
 UNRELATED_BITS: Final = 16
 SAMPLED: Final = 2000
-UNRELATED_SHARE: Final = 0.99
+UNRELATED_SHARE: Final = 0.999
 LEAST_THRESHOLD: Final = 0.9
 MOST_THRESHOLD: Final = 0.9999
 """Rounding of float32 vectors keeps even equal pictures from 1."""
@@ -54,14 +54,14 @@ def find_threshold(
 ) -> float:
     """The cosine that says more than that two pictures are of one kind, for this model and this set.
 
-    Of images `sampled`: the cosine that 99 % of them do not exceed with any other whose hash differs in more
-    than 16 bits, that is, with a picture that surely is another one; within 0.9..0.9999.
+    Of images `sampled`: the cosine that 99.9 % of those pairs do not exceed whose hashes differ in more than
+    16 bits, and which surely are different pictures; within 0.9..0.9999.
     """
     some = vectors[sampled]
-    cosine = (some @ some.T).astype(np.float64)
-    cosine[_bits(hashes[sampled][:, None], hashes[sampled]) <= UNRELATED_BITS] = -1
-    nearest = cosine.max(axis=1)
-    return float(np.clip(np.quantile(nearest, UNRELATED_SHARE), LEAST_THRESHOLD, MOST_THRESHOLD))
+    unrelated = (some @ some.T)[_bits(hashes[sampled][:, None], hashes[sampled]) > UNRELATED_BITS]
+    if not len(unrelated):
+        return LEAST_THRESHOLD
+    return min(MOST_THRESHOLD, max(LEAST_THRESHOLD, float(np.quantile(unrelated, UNRELATED_SHARE))))
 
 
 def find_lookalikes(

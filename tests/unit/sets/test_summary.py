@@ -200,7 +200,7 @@ def test_no_copy_of_the_scores_is_held(tmp_path: Path, monkeypatch: pytest.Monke
     assert [layer.n for layer in told.layers] == [int((facts.true_label != UNLABELLED).sum())] * 8
     assert mapped.nbytes == 96_000_000
     # slices of 16 MiB and the columns of 50,000 items
-    assert peak < mapped.nbytes, peak
+    assert peak < 0.9 * mapped.nbytes
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
