@@ -1,5 +1,4 @@
 """True labels that may be wrong."""
-# mypy: disable-error-code="import-untyped"
 
 from typing import Final
 

@@ -1,5 +1,4 @@
 """Two jobs over the same version: which one is right more often, and how sure that is."""
-# mypy: disable-error-code="import-untyped"
 
 from collections.abc import Mapping
 from typing import Final, Literal

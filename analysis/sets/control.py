@@ -1,5 +1,4 @@
 """What a layer holds: the nearest class centroid of its own embeddings."""
-# mypy: disable-error-code="import-untyped"
 
 from typing import Final
 

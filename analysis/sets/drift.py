@@ -1,5 +1,4 @@
 """How far the final embeddings of one version lie from those of another."""
-# mypy: disable-error-code="import-untyped"
 
 from collections.abc import Sequence
 from typing import Final

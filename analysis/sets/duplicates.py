@@ -1,5 +1,4 @@
 """Items with the same bytes, images that look alike, and the groups that both make."""
-# mypy: disable-error-code="import-untyped"
 
 from dataclasses import dataclass
 from typing import Final

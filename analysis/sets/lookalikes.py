@@ -3,7 +3,6 @@
 Both conditions must hold, so either may be searched by; hashes are, since pairs that differ in few bits can
 be found without comparing every image with every other.
 """
-# mypy: disable-error-code="import-untyped"
 
 from collections.abc import Iterator
 from dataclasses import dataclass

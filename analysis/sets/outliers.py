@@ -1,5 +1,4 @@
 """Images whose final embeddings lie apart from the others."""
-# mypy: disable-error-code="import-untyped"
 
 import warnings
 from typing import Final

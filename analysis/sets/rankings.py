@@ -1,5 +1,4 @@
 """How well each label's scores tell its images from the others, at each layer."""
-# mypy: disable-error-code="import-untyped"
 
 from typing import Final
 

@@ -1,5 +1,4 @@
 """Intervals of shares: Wilson's for images that are independent, and the bootstrap of groups."""
-# mypy: disable-error-code="import-untyped"
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,5 +1,4 @@
 """Accuracy by layer: each number against a computation of its own."""
-# mypy: disable-error-code="import-untyped"
 
 import dataclasses
 

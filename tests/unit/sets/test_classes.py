@@ -1,5 +1,4 @@
 """True labels one by one, confusions and settling, each number against a computation of its own."""
-# mypy: disable-error-code="import-untyped"
 
 import numpy as np
 import pytest

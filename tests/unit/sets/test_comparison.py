@@ -1,5 +1,4 @@
 """Two jobs over one version, each number against a computation of its own."""
-# mypy: disable-error-code="import-untyped"
 
 import dataclasses
 

@@ -1,5 +1,4 @@
 """How far one version lies from another, each number against a computation of its own."""
-# mypy: disable-error-code="import-untyped"
 
 import dataclasses
 

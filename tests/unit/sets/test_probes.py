@@ -1,5 +1,4 @@
 """What embeddings say: control, outliers, candidates for label errors, beside computations of their own."""
-# mypy: disable-error-code="import-untyped"
 
 import dataclasses
 
