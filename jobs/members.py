@@ -40,7 +40,7 @@ class ArchiveLimits:
 
     members: int = 2_000_000
     member_bytes: int = DEFAULT_LIMITS.image_bytes
-    total_bytes: int = 256 * 2**30
+    total_bytes: int = 64 * 2**30
     ratio: int = 200
     depth: int = 32
 

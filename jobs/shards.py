@@ -11,6 +11,7 @@ from typing import Final
 
 import orjson
 
+from jobs.errors import DomainError
 from jobs.members import Member, MemberError, is_archive, is_litter, plain, quoted
 
 SIDECARS: Final = ("cls", "json", "txt")
@@ -75,16 +76,22 @@ class _Group:
 def read_entries(members: Iterable[Member], *, folder_labels: bool = False) -> Iterator[Entry]:
     """The items of members in their order; see `Entry` for where reading may go on.
 
-    Raises whatever reading the members does but for `MemberError`, which becomes an entry.
+    Raises:
+        DomainError: the archive is broken; what was read before has been handed out.
     """
     group, place = _Group(""), -1
-    for member in members:
-        key, kind = split_key(member.name)
-        if group.key != key or group.is_full:
-            yield from group.closed(member.place)
-            group = _Group(key)
-        place = member.place
-        group.take(_entry(member, folder_labels=folder_labels), kind)
+    try:
+        for member in members:
+            key, kind = split_key(member.name)
+            if group.key != key or group.is_full:
+                closed, group = group, _Group(key)
+                yield from closed.closed(member.place)
+            entry = _entry(member, folder_labels=folder_labels)
+            place = member.place
+            group.take(entry, kind)
+    except DomainError:
+        yield from group.closed(place + 1)
+        raise
     yield from group.closed(place + 1)
 
 

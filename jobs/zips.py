@@ -214,7 +214,7 @@ class _Window(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._start + len(self._tail)}[whence]
         if base + offset < 0:
-            raise OSError("a seek before the begin")
+            raise ValueError("a seek before the begin")
         self._at = base + offset
         return self._at
 
