@@ -17,6 +17,7 @@ from engine.errors import EngineError
 from jobs.blobs import BlobStore
 from jobs.settings import ServiceSettings
 from models import schema
+from models.queue import ANALYSIS
 
 EXIT_REFUSED = 3
 
@@ -55,7 +56,11 @@ def api(host: str = "127.0.0.1", port: int = 8000) -> None:
 
 
 def worker(
-    model: Annotated[str, typer.Option(help="Checkpoint to load; its jobs are this worker's.")],
+    model: Annotated[str | None, typer.Option(help="Checkpoint to load; its jobs are this worker's.")] = None,
+    queue: Annotated[
+        Literal["analysis"] | None,
+        typer.Option(help="In the place of a model: work that needs none, on image sets."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda:0, ...; a GPU if there is one.")] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None, typer.Option(help="float32 unless given.")
@@ -72,17 +77,21 @@ def worker(
         ),
     ] = None,
 ) -> None:
-    """Run the jobs of one model; exits with 3, saying why, when its checkpoint cannot be loaded.
+    """Run the jobs of one model, or with `--queue analysis` those that need none.
 
+    Exits with 3, saying why, when the checkpoint cannot be loaded.
     LENSQUEUE_DATABASE_URL, LENSQUEUE_BROKER_URL and LENSQUEUE_BLOBS are those of the API that it works for;
     without them it works for the `lensqueue up` of this folder.
     """
     settings = read_settings(ServiceSettings)
-    try:
-        settings.catalog().find(model)
-    except EngineError as error:
-        fail(str(error), EXIT_REFUSED)
-    given = worker_env(model, device, dtype, runtime)
+    if (model is None) == (queue is None):
+        fail(f"give either --model NAME or --queue {ANALYSIS}")
+    if model is not None:
+        try:
+            settings.catalog().find(model)
+        except EngineError as error:
+            fail(str(error), EXIT_REFUSED)
+    given = worker_env(model or ANALYSIS, device, dtype, runtime)
     _become(worker_argv(), {**_service_env(state, settings), **given})
 
 

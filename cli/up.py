@@ -26,6 +26,7 @@ from jobs.blobs import BlobStore
 from jobs.keys import KEY, create_key, hash_key
 from jobs.settings import ServiceSettings
 from models import schema
+from models.queue import ANALYSIS
 from models.session import sync_sessions
 from models.types import Scope
 
@@ -61,7 +62,10 @@ def up(
         ),
     ] = None,
 ) -> None:
-    """Run Postgres, Valkey, the API and a worker per model until Ctrl-C; restarts what dies."""
+    """Run Postgres, Valkey, the API, a worker per model and one for image sets until Ctrl-C.
+
+    Restarts what dies.
+    """
     models = list(dict.fromkeys(model or [DEMO_MODEL]))
     check_models(models)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -118,7 +122,7 @@ def _serve(stack: Stack, port: int, models: list[str]) -> None:
         )
     )
     workers: dict[str, str] = {}
-    for name in models:
+    for name in (*models, ANALYSIS):
         # one id for all its lives: a worker that fails again and again is one row, not hundreds
         worker_id = uuid.uuid4()
         workers[f"wrk_{worker_id.hex}"] = name
@@ -196,6 +200,7 @@ def _greet(stack: Stack, port: int, key: str, models: list[str]) -> None:
     console.print(f"  Logs are in {folders.logs}. Ctrl-C stops everything.\n", soft_wrap=True)
     for name in models:
         console.print(f"  {name}: loading{_role(name, models)}", soft_wrap=True)
+    console.print(f"  {ANALYSIS}: starting; it fills and sums up image sets", soft_wrap=True)
 
 
 def _role(name: str, models: list[str]) -> str:

@@ -96,6 +96,66 @@ class TooManyItemsError(InvalidRequestError):
     code = "too-many-items"
 
 
+class NotAnArchiveError(InvalidRequestError):
+    """This is no zip, tar or tar.gz archive: pack the files as one of these."""
+
+    code = "not-an-archive"
+
+
+class ArchiveTruncatedError(InvalidRequestError):
+    """The archive ends early: send the whole file."""
+
+    code = "archive-truncated"
+
+
+class ArchiveDamagedError(InvalidRequestError):
+    """The archive is damaged: pack it again."""
+
+    code = "archive-damaged"
+
+
+class ArchiveTooLargeError(InvalidRequestError):
+    """The archive unpacks to more than the service takes: send it in parts."""
+
+    code = "archive-too-large"
+
+
+class ArchiveRatioError(InvalidRequestError):
+    """The archive unpacks to so many times its size that it is not unpacked: pack it without compression."""
+
+    code = "archive-ratio"
+
+
+class TooManyMembersError(InvalidRequestError):
+    """The archive has more members than the service takes: send it in parts."""
+
+    code = "too-many-members"
+
+
+class NotAManifestError(InvalidRequestError):
+    """This is no manifest: send JSON Lines, an object a line, or CSV with a line of column names."""
+
+    code = "not-a-manifest"
+
+
+class EmptySourceError(InvalidRequestError):
+    """There is nothing in it to add."""
+
+    code = "empty-source"
+
+
+class SourceMissingError(DomainError):
+    """What was sent is not kept any more: send it again, as a new job."""
+
+    code = "source-missing"
+
+
+class VersionSealedError(DomainError):
+    """The version was sealed before all of it was added: send the rest again, to the set's next version."""
+
+    code = "version-sealed"
+
+
 class EmptySetError(DomainError):
     """The set holds no picture: add some before it is sealed."""
 

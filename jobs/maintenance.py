@@ -36,6 +36,7 @@ from jobs.retention import (
     forget_workers,
     remove_drafts,
 )
+from jobs.sources import remove_sources
 from jobs.text_cache import BudgetRound, TextBudget, forget_unused
 from jobs.undelivered import DELIVERIES_KEPT, end_unwanted, prune_deliveries
 from models.faults import first_line
@@ -103,6 +104,7 @@ def tidying(
         Duty(14, forget_reservations),
         Duty(15, forget_usage),
         Duty(16, forget_sets),
+        Duty(17, partial(remove_sources, blobs=blobs), exhausting=False),
         Duty(20, partial(forget_deleted, kept=deleted_jobs_kept)),
         Duty(30, end_unwanted),
         Duty(31, partial(prune_deliveries, kept=deliveries_kept)),

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import defer
 
 from models.job import Job, Result
-from models.queue import Queue
+from models.queue import ANALYSIS, Queue
 from models.types import WorkerState
 from models.work import Attempt, Work
 from models.worker import Worker
@@ -48,6 +48,7 @@ _JOB_OF = (
 _WORKERS_ONLINE = (
     select(func.count()).select_from(Worker).where(Worker.state == WorkerState.ONLINE, _seen(ONLINE_SECONDS))
 )
+_ANY_MODELS_WORKERS_ONLINE = _WORKERS_ONLINE.where(Worker.model != ANALYSIS)
 _MODELS_WORKERS_ONLINE = _WORKERS_ONLINE.where(Worker.model == bindparam("model"))
 
 
@@ -97,8 +98,8 @@ def result_of(job_id: uuid.UUID, index: int) -> Select[Result]:
 
 
 def workers_online(model: str | None = None) -> Select[int]:
-    """How many workers are loaded and alive, for one model or at all."""
-    return _WORKERS_ONLINE if model is None else _MODELS_WORKERS_ONLINE.params(model=model)
+    """How many workers are loaded and alive, for one model or for any."""
+    return _ANY_MODELS_WORKERS_ONLINE if model is None else _MODELS_WORKERS_ONLINE.params(model=model)
 
 
 def models_online() -> Select[str, int]:

@@ -1,9 +1,14 @@
 """The clocks of the queue: how far each model's queue has come, and each flow in it."""
 
+from typing import Final
+
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
 from models.types import Priority, Timestamp, one_of
+
+ANALYSIS: Final = "analysis"
+"""Stands where a model does, for work that needs none: ingesting and summing up, by workers without a GPU."""
 
 
 class Queue(Base):

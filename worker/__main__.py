@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from models.session import sync_sessions
 from worker import runtime
-from worker.app import app, settings
+from worker.app import app, is_analyst, settings
 from worker.deaths import Deaths
 from worker.pool import WatchedPool, WatchedTaskPool
 
@@ -42,7 +42,8 @@ def main() -> int:
     runtime.say_goodbye(sessions, settings)
     failure = runtime.failure(sessions, settings)
     if failure is not None:
-        return _fail(f"cannot load {settings.model}: {failure}")
+        what = "cannot work" if is_analyst else f"cannot load {settings.model}"
+        return _fail(f"{what}: {failure}")
     return int(worker.exitcode or 0)
 
 

@@ -1,7 +1,7 @@
 """The composition root of a worker: the Celery application of both its processes, and their signals.
 
 The parent talks to the broker and never imports torch; its one child, a fresh interpreter, loads the
-checkpoint.
+checkpoint. An analyst has no checkpoint, and no torch in its child either.
 """
 
 import os
@@ -15,8 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs import logs
 from jobs.broker import CONSUMER_TRANSPORT, celery_app, queue_of
 from jobs.workers import drain
+from models.queue import ANALYSIS
 from models.session import sync_sessions
-from worker import runtime
+from worker import analyst_runtime, runtime
 from worker.oversight import watch
 from worker.settings import WorkerSettings
 
@@ -25,12 +26,13 @@ log = structlog.get_logger()
 logs.configure()
 settings = WorkerSettings()
 HARD_LIMIT_MARGIN_SECONDS = 5
+is_analyst = settings.model == ANALYSIS
 
 app = celery_app(
     settings.broker_url,
     CONSUMER_TRANSPORT,
     # the child is a fresh interpreter: this is how it comes by the task, and by the signals below
-    include=["worker.app", "worker.tasks"],
+    include=["worker.app", "worker.analyst_tasks" if is_analyst else "worker.tasks"],
     task_default_queue=queue_of(settings.model).name,
     task_queues=[queue_of(settings.model)],
     # a lease that is taken at the end of a slice may last as long as any
@@ -42,7 +44,7 @@ app = celery_app(
 def load_checkpoint(**_: Any) -> None:
     """In the child: load the checkpoint, or say why not and end the worker."""
     try:
-        loaded = runtime.start(settings)
+        loaded = analyst_runtime.start(settings) if is_analyst else runtime.start(settings)
     except BaseException:
         # Celery swallows what a receiver raises: the child would take work that it cannot do
         log.exception("worker.start_failed")
@@ -57,6 +59,7 @@ def load_checkpoint(**_: Any) -> None:
 def stop_child(**_: Any) -> None:
     """In the child: end the heartbeat."""
     runtime.stop()
+    analyst_runtime.stop()
 
 
 @signals.worker_ready.connect

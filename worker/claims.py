@@ -3,20 +3,40 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import leases
 from jobs.deadlines import continue_cancels
 from jobs.leases import Appetite, Claim, Holder, Returned, UnitResult
+from worker.heartbeat import Heartbeat
 from worker.runtime import Runtime
+from worker.settings import WorkerSettings
 
 log = structlog.get_logger()
 
 DATABASE_LOST = (OperationalError, InterfaceError)
 STORE_RETRY_SECONDS = 1.0
 MAX_REASON = 500
+
+
+class Claimant(Protocol):
+    """A worker's child as the ledger knows it: one with a model, or an analyst."""
+
+    @property
+    def settings(self) -> WorkerSettings:
+        """Who it is."""
+
+    @property
+    def sessions(self) -> sessionmaker[Session]:
+        """Its way to the ledger."""
+
+    @property
+    def heartbeat(self) -> Heartbeat:
+        """What renews its leases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +62,7 @@ def is_single_next(runtime: Runtime) -> bool:
         return leases.is_single_next(session, runtime.settings.model)
 
 
-def store(runtime: Runtime, claim: Claim, outcome: Outcome) -> None:
+def store(runtime: Claimant, claim: Claim, outcome: Outcome) -> None:
     """Complete the claim; what was computed is kept and tried again while the database is away."""
     while True:
         runtime.heartbeat.step()
@@ -59,14 +79,14 @@ def store(runtime: Runtime, claim: Claim, outcome: Outcome) -> None:
     log.info("claim.completed" if kept else "claim.lost")
 
 
-def give_back(runtime: Runtime, claim: Claim, reason: str, *, counts: bool = True) -> None:
+def give_back(runtime: Claimant, claim: Claim, reason: str, *, counts: bool = True) -> None:
     """Put all work of a claim back into the queue, with the reason in its history."""
     with runtime.sessions.begin() as session:
         leases.release(session, claim.token, reason[:MAX_REASON], counts=counts)
     log.warning("claim.released", reason=reason)
 
 
-def drop_unwanted(runtime: Runtime, claim: Claim) -> None:
+def drop_unwanted(runtime: Claimant, claim: Claim) -> None:
     """Give back work of jobs that are being cancelled, and have it dropped before anybody claims it."""
     give_back(runtime, claim, "cancelled", counts=False)
     with runtime.sessions.begin() as session:

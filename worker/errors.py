@@ -27,3 +27,7 @@ class DecoderStartError(RuntimeError):
     """A decoding process did not start: no picture's fault."""
 
     code: ClassVar[str] = "decoder-start-failed"
+
+
+class PausedError(Exception):
+    """The work goes on in another turn: what is done of it so far is kept."""

@@ -77,7 +77,7 @@ def start(settings: WorkerSettings) -> bool:
         check_canary(runtime.engine)
     except Exception as error:
         heartbeat.stop()
-        reason = _reason(error)
+        reason = reason_of(error)
         with sessions.begin() as session:
             workers.report_failed(session, settings.worker_id, reason)
             if isinstance(error, CanaryFailedError):
@@ -157,12 +157,12 @@ def failure(sessions: sessionmaker[Session], settings: WorkerSettings) -> str | 
     return error["message"] if error else None
 
 
-def report_sick(runtime: Runtime, error: Exception) -> None:
+def report_sick(sessions: sessionmaker[Session], settings: WorkerSettings, error: Exception) -> None:
     """The worker was healthy once and is not any more: say so, that somebody may look at it."""
-    reason = _reason(error, "host-failed")
+    reason = reason_of(error, "host-failed")
     log.error("worker.sick", **reason)
-    with runtime.sessions.begin() as session:
-        workers.report_failed(session, runtime.settings.worker_id, reason)
+    with sessions.begin() as session:
+        workers.report_failed(session, settings.worker_id, reason)
 
 
 def stop() -> None:
@@ -210,7 +210,8 @@ def open_decoders(settings: WorkerSettings, pixel_path: dict[str, Any]) -> "Deco
     )
 
 
-def _reason(error: Exception, otherwise: str = "load-failed") -> dict[str, str]:
+def reason_of(error: Exception, otherwise: str = "load-failed") -> dict[str, str]:
+    """What is told of a worker that cannot work: a code, and a message of one line."""
     code = getattr(error, "code", otherwise)
     message = str(error).strip() or type(error).__name__
     return {"code": str(code), "message": " ".join(message.split())[:2_000]}

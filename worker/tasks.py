@@ -24,8 +24,9 @@ def work(self: Any) -> None:
     try:
         more = run_slice(runtime.current())
     except UNFIT as error:
+        mine = runtime.current()
         try:
-            runtime.report_sick(runtime.current(), error)
+            runtime.report_sick(mine.sessions, mine.settings, error)
         finally:
             # whoever cannot say so must end all the same
             os.kill(os.getppid(), signal.SIGTERM)

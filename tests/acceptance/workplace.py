@@ -29,7 +29,8 @@ DUTY_SECONDS = 0.2
 class Workplace:
     """Postgres, Valkey, a worker whose engine obeys (tests.engines), and the duties that recover work."""
 
-    def __init__(self, state: Path, **settings: str) -> None:
+    def __init__(self, state: Path, *, serving: str = MODEL, **settings: str) -> None:
+        self.serving = serving
         self.stack = Stack(state)
         self.stack.start()
         folders = self.stack.folders
@@ -52,7 +53,7 @@ class Workplace:
             target=keep, args=(self.sessions, recovering(self._inviter), DUTY_SECONDS, self._stop)
         )
         self._duties.start()
-        argv, env = worker_argv(), {**self.env, **worker_env(MODEL, device="cpu")}
+        argv, env = worker_argv(), {**self.env, **worker_env(serving, device="cpu")}
         log = folders.logs / "worker.log"
         self.stack.supervisor.start(
             Service(name="worker", argv=argv, env=env, log=log, stop_grace_s=30, restart=True)
@@ -77,7 +78,9 @@ class Workplace:
 
     def worker_state(self) -> str | None:
         state: str | None = scalar(
-            self.sessions, "SELECT state FROM workers WHERE model = :model", model=MODEL
+            self.sessions,
+            "SELECT state FROM workers WHERE model = :model ORDER BY seen_at DESC",
+            model=self.serving,
         )
         return state
 
