@@ -150,7 +150,7 @@ OF_RESULTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "list_actions": {"200": ("Link",)},
     "create_action": {"202": ("Location", "Idempotency-Replayed")},
     "create_image_set": {"201": ("Location", "Idempotency-Replayed")},
-    "add_set_items": {"201": ("Location",)},
+    "add_set_items": {"201": ("Location", "Idempotency-Replayed")},
     "fetch_manifest": _TAGGED,
     "create_key": {"201": _MADE},
     "create_webhook_endpoint": {"201": _MADE},

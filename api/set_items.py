@@ -1,4 +1,4 @@
-"""Items on their way into an image set: as JSON that names images, or as files of a multipart body."""
+"""Items on their way into an image set: read from JSON or multipart, stored, and added once for every key."""
 
 import asyncio
 import uuid
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
+from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
 from api.bodies import (
@@ -21,13 +22,26 @@ from api.bodies import (
     read_form,
     read_whole,
 )
+from api.deps import Services
 from api.errors import UnsupportedMediaTypeError
+from api.once import in_turn, key_of
+from api.schemas import image_sets as schema
 from api.schemas.ids import parse_image_id
-from api.schemas.image_sets import NamedSetItem, NewSetItems, SentSetItem, SentSetItems
-from api.uploads import Elsewhere, Refused, Upload
-from jobs.errors import InvalidRequestError, NoInputError, NotFoundError, TooManyInputsError
+from api.schemas.image_sets import AddedItems, NamedSetItem, NewSetItems, SentSetItem, SentSetItems
+from api.uploads import Elsewhere, Refused, Upload, hash_pictures, store_readable
+from api.writing import writing
+from jobs import idempotency, image_sets, images
+from jobs.errors import (
+    IdempotencyKeySpentError,
+    InvalidRequestError,
+    NoInputError,
+    NotFoundError,
+    TooManyInputsError,
+)
+from jobs.idempotency import Once, fingerprint_of
 from jobs.image_sets import NewItem
 from jobs.images import Content, Kept
+from models.types import Made
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +84,93 @@ async def read_items(request: Request, most: int) -> list[Incoming]:
     )
 
 
-def items_of(
+async def once_of_items(request: Request, incoming: Sequence[Incoming], limit_bytes: int) -> Once | None:
+    """The client's key with the fingerprint of the items, pictures by their content; None without a key.
+
+    Raises:
+        InvalidIdempotencyKeyError: it sent several, or one that is none.
+    """
+    key = key_of(request)
+    if key is None:
+        return None
+    hashed = await hash_pictures([each.upload for each in incoming], limit_bytes)
+    asked = [
+        [
+            item.source.sha256 if isinstance(item.source, Content) else str(item.source),
+            each.custom_id,
+            each.said.true_label,
+            each.said.split,
+        ]
+        for item, each in zip(hashed, incoming, strict=True)
+    ]
+    return Once(key, fingerprint_of(request.url.path, asked), Made.SET_ITEMS)
+
+
+async def add_to_set(
+    services: Services, tenant: str, set_id: uuid.UUID, incoming: Sequence[Incoming], once: Once | None
+) -> tuple[AddedItems, bool]:
+    """Store the pictures, then add the items; or find what was added with the key: and whether it is new.
+
+    Raises:
+        DomainError: as `jobs.image_sets.add_items`, before anything is stored; or the key is no good.
+    """
+    settings = services.settings
+    custom_ids = [each.custom_id for each in incoming]
+
+    def check(session: Session) -> AddedItems | None:
+        try:
+            image_sets.check_addable(session, tenant, set_id, custom_ids, settings.max_set_items)
+        except InvalidRequestError:
+            # in this order: its twin may have just added them
+            if once is None or idempotency.find_made(session, tenant, once) is None:
+                raise
+            return _known(session, tenant, set_id, once)
+        return None
+
+    async with services.sessions() as reading:
+        if known := await reading.run_sync(check):
+            return known, False
+    uploads = [each.upload for each in incoming]
+    found = await store_readable(services.blobs, tenant, uploads, settings.max_image_bytes)
+
+    def add(session: Session) -> AddedItems:
+        kept = images.keep(session, tenant, [each for each in found if isinstance(each, Content)])
+        items = _items_of(incoming, found, kept)
+        done = image_sets.add_items(session, tenant, set_id, items, settings.max_set_items)
+        shown = schema.added(done, sum(isinstance(each, Refused) for each in found))
+        if once is not None:
+            idempotency.note(session, tenant, once, shown.model_dump())
+        return shown
+
+    def add_once(session: Session) -> tuple[AddedItems, bool]:
+        return idempotency.make_once(
+            session,
+            tenant,
+            once,
+            lambda _: add(session),
+            lambda _: None if once is None else _known(session, tenant, set_id, once),
+        )
+
+    async def make() -> tuple[AddedItems, bool]:
+        async with writing(services, services.slow, tenant) as session:
+            return await session.run_sync(add_once)
+
+    return await in_turn(make)
+
+
+def _known(session: Session, tenant: str, set_id: uuid.UUID, once: Once) -> AddedItems:
+    """What was added with a key.
+
+    Raises:
+        IdempotencyKeySpentError: the set was deleted.
+    """
+    told = session.scalar(idempotency.noted(tenant, once))
+    if told is None or session.scalar(image_sets.set_of(tenant, set_id)) is None:
+        raise IdempotencyKeySpentError
+    return AddedItems(**told)
+
+
+def _items_of(
     incoming: Sequence[Incoming], found: Sequence[Content | Elsewhere | Refused], kept: Mapping[str, Kept]
 ) -> list[NewItem]:
     """The items of what was `found` of each picture, the stored ones `kept` by their SHA-256."""

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import Select, delete, func, literal, select
+from sqlalchemy import Select, delete, func, literal, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -148,6 +148,20 @@ def find_made(session: Session, tenant: str, once: Once) -> uuid.UUID | None:
     return known.made_id
 
 
+def note(session: Session, tenant: str, once: Once, told: Mapping[str, Any]) -> None:
+    """Keep what is answered with the key, in the transaction of what it tells of."""
+    session.execute(
+        update(IdempotencyKey)
+        .where(IdempotencyKey.tenant == tenant, IdempotencyKey.key == once.key)
+        .values(told=dict(told))
+    )
+
+
+def noted(tenant: str, once: Once) -> Select[dict[str, Any] | None]:
+    """What was kept with a key."""
+    return select(IdempotencyKey.told).where(IdempotencyKey.tenant == tenant, IdempotencyKey.key == once.key)
+
+
 def is_known(tenant: str, key: str) -> Select[bool]:
     """Whether a key stands for anything, whatever it is."""
     known = select(IdempotencyKey.key).where(
@@ -237,6 +251,7 @@ def _take(session: Session, tenant: str, once: Once) -> uuid.UUID | None:
                 "fingerprint": row.excluded.fingerprint,
                 "made": row.excluded.made,
                 "made_id": row.excluded.made_id,
+                "told": null(),
                 "created_at": func.now(),
             },
             where=IdempotencyKey.created_at <= func.now() - KEPT,

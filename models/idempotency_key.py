@@ -1,7 +1,9 @@
 """Keys by which a client repeats a request that makes something without making it twice."""
 
 import uuid
+from typing import Any
 
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
@@ -21,4 +23,6 @@ class IdempotencyKey(Base):
     made: Mapped[str] = mapped_column(server_default=Made.JOB)
     made_id: Mapped[uuid.UUID]
     """No foreign key: it is taken before the row that it names is written, so that a second request waits."""
+    told: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """What was answered, where no row of its own tells of what was made."""
     created_at: Mapped[CreatedAt] = mapped_column(index=True)

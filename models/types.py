@@ -101,6 +101,7 @@ class Made(StrEnum):
     ENDPOINT = "webhook_endpoint"
     ACTION = "job_action"
     IMAGE_SET = "image_set"
+    SET_ITEMS = "set_items"
 
 
 class EndpointState(StrEnum):

@@ -10,16 +10,14 @@ from api import bodies
 from api.deps import Reader, ReadingDep, ServicesDep, Submitter
 from api.once import IDEMPOTENCY_KEY, REPLAYED, in_turn, once_of
 from api.schemas import image_sets as schema
-from api.schemas.ids import parse_set_id, version_id
+from api.schemas.ids import parse_set_id
 from api.schemas.pages import decode_token
-from api.set_items import items_of, read_items
-from api.uploads import Refused, store_readable
+from api.set_items import add_to_set, once_of_items, read_items
 from api.writing import writing
-from jobs import image_sets, images, sealing
+from jobs import image_sets, sealing
 from jobs.errors import NotFoundError
 from jobs.idempotency import make_once
-from jobs.image_sets import Added, numbered_version, set_of
-from jobs.images import Content
+from jobs.image_sets import numbered_version, set_of
 from models.image_set import ImageSet
 from models.types import Made
 
@@ -30,6 +28,7 @@ UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"description": "There is no su
 FILES: dict[str, Any] = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
 SAID: dict[str, Any] = {"type": "array", "items": {"$ref": "#/components/schemas/SentSetItem"}}
 ADDING: dict[str, Any] = {
+    "parameters": [IDEMPOTENCY_KEY],
     "requestBody": {
         "required": True,
         "content": {
@@ -44,7 +43,7 @@ ADDING: dict[str, Any] = {
                 "encoding": {"items": {"contentType": "application/json"}},
             },
         },
-    }
+    },
 }
 
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
@@ -158,28 +157,15 @@ async def add_set_items(
 
     As JSON by the ids of images, or as multipart with files, of which `items` may say more by position. A
     file that is no picture is an item too, with its error: it is refused with no other, and never left out.
-    Sent again, items with a custom_id are refused rather than added twice; those without are added again.
     """
     known, settings = parse_set_id(set_id), services.settings
     incoming = await read_items(request, settings.max_request_set_items)
-    custom_ids = [each.custom_id for each in incoming]
-    most = settings.max_set_items
-    async with services.sessions() as reading:
-        await reading.run_sync(image_sets.check_addable, caller.tenant, known, custom_ids, most)
-    uploads = [each.upload for each in incoming]
-    found = await store_readable(services.blobs, caller.tenant, uploads, settings.max_image_bytes)
-    stored = [each for each in found if isinstance(each, Content)]
-
-    def add(session: Session) -> Added:
-        kept = images.keep(session, caller.tenant, stored)
-        items = items_of(incoming, found, kept)
-        return image_sets.add_items(session, caller.tenant, known, items, most)
-
-    async with writing(services, services.slow, caller.tenant) as session:
-        done = await session.run_sync(add)
-    failed = sum(isinstance(each, Refused) for each in found)
-    response.headers["Location"] = f"/v1/image-set-versions/{version_id(done.version.id)}"
-    return schema.added(done, failed)
+    once = await once_of_items(request, incoming, settings.max_image_bytes)
+    shown, new = await add_to_set(services, caller.tenant, known, incoming, once)
+    response.headers["Location"] = f"/v1/image-set-versions/{shown.version_id}"
+    if not new:
+        response.headers.update(REPLAYED)
+    return shown
 
 
 @router.post(

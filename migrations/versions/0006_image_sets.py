@@ -10,7 +10,7 @@ down_revision = "0005"
 TYPES = ("embedding", "logit_lens", "rescore")
 NEW_TYPES = (*TYPES, "ingest", "summary")
 MADE = ("job", "api_key", "webhook_endpoint", "job_action")
-NEW_MADE = (*MADE, "image_set")
+NEW_MADE = (*MADE, "image_set", "set_items")
 
 
 def upgrade() -> None:
@@ -116,6 +116,10 @@ def upgrade() -> None:
         postgresql_where=sa.text("version_id IS NOT NULL"),
     )
     _allow("jobs", "type", NEW_TYPES)
+    op.add_column(
+        "idempotency_keys",
+        sa.Column("told", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+    )
     _allow("idempotency_keys", "made", NEW_MADE)
 
 
@@ -123,8 +127,9 @@ def downgrade() -> None:
     # jobs that the version before does not know end with it
     op.execute("DELETE FROM jobs WHERE type IN ('ingest', 'summary')")
     _allow("jobs", "type", TYPES)
-    op.execute("DELETE FROM idempotency_keys WHERE made = 'image_set'")
+    op.execute("DELETE FROM idempotency_keys WHERE made IN ('image_set', 'set_items')")
     _allow("idempotency_keys", "made", MADE)
+    op.drop_column("idempotency_keys", "told")
     op.drop_index("ix_jobs_version_id", table_name="jobs")
     op.drop_column("jobs", "version_id")
     op.drop_table("image_set_items")

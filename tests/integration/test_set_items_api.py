@@ -153,6 +153,61 @@ def test_fifty_at_once_are_all_added_and_indexed_densely(
     assert [items[first]["custom_id"] for first in firsts] == [f"{number}.jpg" for number in range(50)]
 
 
+def test_items_are_added_once_by_their_key(
+    api: TestClient, set_id: str, picture: bytes, foreign: dict[str, str]
+) -> None:
+    image_id = upload(api, picture)
+    once = {"Idempotency-Key": "one"}
+    where, named = f"{HERE}/{set_id}/items", {"items": [{"image_id": image_id}]}
+
+    def one(_: int) -> Any:
+        answer = api.post(where, json=named, headers=once)
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(one, range(50)))
+    assert answers == [answers[0]] * 50
+    assert api.get(f"{HERE}/{set_id}").json()["last_version"]["items"] == 1
+    again = api.post(where, json=named, headers=once)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.headers["Location"] == f"/v1/image-set-versions/{answers[0]['version_id']}"
+    other = {"items": [{"image_id": image_id, "true_label": "a ring"}]}
+    assert_problem(api.post(where, json=other, headers=once), 422, "idempotency-key-reused")
+    assert_problem(api.post(where, json=named, headers=once | foreign), 404, "not-found")
+
+
+def test_files_are_added_once_by_their_key_also_when_the_set_was_sealed(
+    api: TestClient, set_id: str, picture: bytes
+) -> None:
+    once = {"Idempotency-Key": "one"}
+    where = f"{HERE}/{set_id}/items"
+
+    def one(_: int = 0, torn: bytes = b"torn") -> Any:
+        files = [("images", ("a.jpg", picture)), ("images", ("torn.jpg", torn))]
+        return api.post(where, files=files, headers=once)
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = [answer.json() for answer in pool.map(one, range(50))]
+    assert answers == [answers[0]] * 50
+    assert (answers[0]["first"], answers[0]["items"], answers[0]["failed"]) == (0, 2, 1)
+    assert seal(api, set_id)["items"] == 2
+    assert one().json() == answers[0]
+    assert len(api.get(f"{HERE}/{set_id}").json()["versions"]) == 1
+    for other in (one(torn=b"other"), api.post(HERE, json={"name": "a"}, headers=once)):
+        assert_problem(other, 422, "idempotency-key-reused")
+    api.delete(f"{HERE}/{set_id}")
+    assert_problem(one(), 404, "not-found")
+
+
+def test_a_key_of_items_that_were_refused_is_free(api: TestClient, set_id: str, picture: bytes) -> None:
+    where, once = f"{HERE}/{set_id}/items", {"Idempotency-Key": "one"}
+    unknown = {"items": [{"image_id": f"img_{'0' * 32}"}]}
+    assert_problem(api.post(where, json=unknown, headers=once), 422, "unknown-image")
+    named = {"items": [{"image_id": upload(api, picture)}]}
+    assert api.post(where, json=named, headers=once).status_code == 201
+
+
 def test_of_fifty_with_one_name_one_is_added(api: TestClient, set_id: str, picture: bytes) -> None:
     with ThreadPoolExecutor(16) as pool:
         statuses = list(pool.map(lambda _: send(api, set_id, ("a.jpg", picture)).status_code, range(50)))

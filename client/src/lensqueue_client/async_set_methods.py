@@ -87,7 +87,6 @@ class AsyncSetMethods:
 
         Raises:
             InvalidRequestError: a custom_id is in the set already, or an id is unknown.
-            UnreachableError: an answer was lost, and some may be there: nothing is sent again on its own.
         """
         return await self._run(set_flows.add(image_set, items, self._retries))
 
@@ -102,7 +101,7 @@ class AsyncSetMethods:
         """Add the pictures of a folder, and of those inside it, that the set does not have yet.
 
         A picture goes by its path from the folder on, "cats/a.jpg" for one, and its true label can be the
-        name of the folder that it lies in. Called again it goes on where it was; a lost answer is looked up.
+        name of the folder that it lies in. Called again it goes on where it was.
         """
         return await self._run(
             set_flows.add_folder(

@@ -40,8 +40,6 @@ class Call(Generic[Answer]):
     """Whether the answer's body is left to be read by whoever asked."""
     gone_is_done: bool = False
     """Of a deletion that is sent again: that there is nothing any more is what was wanted."""
-    adds: bool = False
-    """Whether sent again it may be done twice: what became of it has to be looked at first."""
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """The request, as the client sends it: files are read from their start."""

@@ -53,9 +53,6 @@ UPLOAD_BYTES: Final = 64 * 1024 * 1024
 """Of one request, unless a single picture has more: the service takes four times as much."""
 _NOTHING_BEHIND: Final = 416
 _GONE: Final = frozenset({404, 410})
-UNSURE: Final = frozenset({502, 504})
-"""Of these, answers of a proxy that does not know what became of the request."""
-_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _HOPELESS: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
 
@@ -125,7 +122,6 @@ def attempt(
     """Send until there is an answer other than "not now", or raise `late` at the deadline.
 
     Whatever is sent may be sent again: what creates something has an Idempotency-Key, the same each time.
-    What adds to something has none, and is not sent again when its answer was lost.
     """
     failure: LensqueueError | None = None
     for number in itertools.count():
@@ -133,13 +129,13 @@ def attempt(
             response = yield Send(call, after_s, failure)
         except httpx.TransportError as error:
             failure = unreachable(error)
-            if isinstance(error, _HOPELESS) or (call.adds and not isinstance(error, _NOT_SENT)):
+            if isinstance(error, _HOPELESS):
                 raise failure from error
         else:
             if _is_answer(call, response, number):
                 return response
             failure = error_of(response)
-            if response.status_code not in AGAIN or (call.adds and response.status_code in UNSURE):
+            if response.status_code not in AGAIN:
                 raise failure
         after_s = retries.pause(number, failure.retry_after_s)
         if time.monotonic() + after_s > deadline:

@@ -60,21 +60,24 @@ def seal_set(image_set: ImageSet | str) -> Call[ImageSetVersion]:
 
 
 def add_named(image_set: ImageSet | str, items: Sequence[Mapping[str, Any]]) -> Call[Added]:
-    """Add images that the service has."""
-    return Call("POST", _set_path(image_set, "/items"), _read_added, json={"items": list(items)}, adds=True)
+    """Add images that the service has; never twice, by a key of its own."""
+    headers = {"Idempotency-Key": str(uuid4())}
+    return Call(
+        "POST", _set_path(image_set, "/items"), _read_added, headers=headers, json={"items": list(items)}
+    )
 
 
 def add_files(
     image_set: ImageSet | str, parts: Sequence[Part], said: Sequence[Mapping[str, Any]]
 ) -> Call[Added]:
-    """Add pictures that are sent, with what is said of each."""
+    """Add pictures that are sent, with what is said of each; never twice, by a key of its own."""
     return Call(
         "POST",
         _set_path(image_set, "/items"),
         _read_added,
+        headers={"Idempotency-Key": str(uuid4())},
         data={"items": json.dumps(list(said))},
         files=files_of(parts),
-        adds=True,
     )
 
 

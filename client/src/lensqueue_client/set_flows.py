@@ -1,4 +1,4 @@
-"""Adding to image sets in many requests: what was sent is looked for before it is sent again."""
+"""Adding to image sets in many requests."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lensqueue_client import set_calls
-from lensqueue_client.errors import InvalidRequestError, LensqueueError, UnavailableError, UnreachableError
-from lensqueue_client.flows import UNSURE, UPLOAD_BYTES, UPLOAD_PICTURES, Flow, Retries, attempt, once
+from lensqueue_client.flows import UPLOAD_BYTES, UPLOAD_PICTURES, Flow, Retries, once
 from lensqueue_client.folders import look_through
 from lensqueue_client.pictures import LazyFile, Part, parts_of, size_of
 from lensqueue_client.sets import Added, FolderAdded, ImageSet, ImageSetVersion, NewItem
@@ -33,11 +32,7 @@ class _Entry:
 def add(
     image_set: ImageSet | str, items: Iterable[NewItem | Picture], retries: Retries
 ) -> Flow[Added | None]:
-    """Add items in their order, some at a time; None where there are none.
-
-    Raises:
-        UnreachableError: an answer was lost: some of them may be there.
-    """
+    """Add items in their order, some at a time; None where there are none."""
     whole: Added | None = None
     for batch in _batches(map(_entry, items)):
         added = yield from once(_call(image_set, batch), retries)
@@ -69,57 +64,22 @@ def add_folder(
         for each in missing
     )
     for batch in _batches(entries):
-        failed = yield from _add_surely(image_set, batch, retries)
-        done = replace(done, added=done.added + len(batch), failed=done.failed + failed)
+        added = yield from once(_call(image_set, batch), retries)
+        done = replace(done, added=done.added + added.items, failed=done.failed + added.failed)
         if on_progress:
             on_progress(done)
     return done
 
 
-def _add_surely(image_set: ImageSet | str, batch: list[_Entry], retries: Retries) -> Flow[int]:
-    """Add entries with names of their own, each once whatever becomes of the answers; how many failed."""
-    left, failed = batch, 0
-    for number in range(retries.times + 1):
-        try:
-            added = yield from once(_call(image_set, left), retries)
-        except (InvalidRequestError, UnavailableError) as error:
-            if number == retries.times or not _may_be_there(error):
-                raise
-            pause_s = 0.0 if isinstance(error, InvalidRequestError) else retries.pause(number, None)
-            call = set_calls.get_set(image_set)
-            seen = call.read((yield from attempt(call, retries, pause_s))).last_version
-            there = yield from _names(seen, retries)
-            gone = [entry for entry in left if entry.said["custom_id"] in there]
-            if isinstance(error, InvalidRequestError) and not gone:
-                raise
-            failed += yield from _failed_of(seen, gone, retries)
-            left = [entry for entry in left if entry.said["custom_id"] not in there]
-            if not left:
-                return failed
-        else:
-            return failed + added.failed
-    raise AssertionError
-
-
-def _may_be_there(error: LensqueueError) -> bool:
-    lost = isinstance(error, UnreachableError) or error.status in UNSURE
-    return lost or error.code == "duplicate-custom-id"
-
-
-def _names(version: ImageSetVersion, retries: Retries, *, failed: bool = False) -> Flow[set[str]]:
-    """The custom_ids of a version's items; with `failed`, of those that are no picture."""
+def _names(version: ImageSetVersion, retries: Retries) -> Flow[set[str]]:
+    """The custom_ids of a version's items."""
     names: set[str] = set()
     token: str | None = None
     while True:
-        page = yield from once(set_calls.list_set_items(version, PAGE_ITEMS, token, failed=failed), retries)
+        page = yield from once(set_calls.list_set_items(version, PAGE_ITEMS, token), retries)
         names |= {item.custom_id for item in page.items if item.custom_id is not None}
         if (token := page.token) is None:
             return names
-
-
-def _failed_of(version: ImageSetVersion, entries: list[_Entry], retries: Retries) -> Flow[int]:
-    failed = yield from _names(version, retries, failed=True)
-    return sum(entry.said["custom_id"] in failed for entry in entries)
 
 
 def _entry(item: NewItem | Picture) -> _Entry:
