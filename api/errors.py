@@ -158,6 +158,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "not-ended": HTTPStatus.CONFLICT,
     "empty-set": HTTPStatus.CONFLICT,
     "not-sealed": HTTPStatus.CONFLICT,
+    "not-over-set": HTTPStatus.CONFLICT,
     "nothing-to-summarise": HTTPStatus.CONFLICT,
     "last-admin-key": HTTPStatus.CONFLICT,
     "embeddings-not-kept": HTTPStatus.CONFLICT,

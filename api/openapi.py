@@ -24,6 +24,7 @@ from api.schemas.problems import Problem
 from api.schemas.results import Scores
 from api.schemas.retries import RetryRequest
 from api.schemas.submissions import JOB_REQUEST
+from api.schemas.summaries import SummaryRequest
 from api.schemas.webhooks import EndpointChanges, NewEndpoint, Rotation
 
 EXAMPLES = Path(__file__).resolve().parent / "examples"
@@ -68,6 +69,7 @@ REQUESTS: Mapping[str, TypeAdapter[Any]] = {
             RetryRequest,
             Rotation,
             SentSetItem,
+            SummaryRequest,
         )
     },
 }

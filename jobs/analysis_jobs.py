@@ -54,7 +54,13 @@ def store_job(session: Session, tenant: str, wanted: Wanted, *, job_id: uuid.UUI
     clock = session.scalars(CHARGE, fairness.charge_of(flow, cost)).one()
     # no two of them run together: a worker claims one unit at a time
     admission = Admission(
-        flow, clock - cost / WEIGHTS[flow.priority], Price(wanted.item_gflop, 0), 1, wanted.type
+        flow,
+        clock - cost / WEIGHTS[flow.priority],
+        Price(wanted.item_gflop, 0),
+        1,
+        wanted.type,
+        # stored in the transaction that charges it: nobody will have to ask whether it was
+        charge_id=uuid.uuid4(),
     )
     terms = wanted.terms
     job = Job(

@@ -168,6 +168,12 @@ class NotSealedError(DomainError):
     code = "not-sealed"
 
 
+class NotOverSetError(DomainError):
+    """Only a logit lens over an image set can be summarised."""
+
+    code = "not-over-set"
+
+
 class NothingToSummariseError(DomainError):
     """Nothing of that job succeeded: there is nothing to summarise."""
 

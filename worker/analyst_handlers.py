@@ -14,7 +14,8 @@ from models.types import JobType
 from worker.analyst_runtime import Analyst
 from worker.ingest import ingest
 from worker.passage import Passage
+from worker.summary import summarise_job
 
 Handler = Callable[[Analyst, Unit, Passage], dict[str, Any]]
 
-HANDLERS: Final[Mapping[JobType, Handler]] = {JobType.INGEST: ingest}
+HANDLERS: Final[Mapping[JobType, Handler]] = {JobType.INGEST: ingest, JobType.SUMMARY: summarise_job}

@@ -25,6 +25,7 @@ def summarise(
     job: Job,
     name: ObjectName,
     step: Callable[[], None] = lambda: None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Summarise a job over a set; returns the payload of the summary's item: its files, and what counts most.
 
@@ -39,7 +40,7 @@ def summarise(
         arrays, made = Path(scratch) / "arrays", Path(scratch) / "made"
         arrays.mkdir()
         made.mkdir()
-        summary = write_findings(read_facts(sessions, blobs, job, arrays, step), made, step)
+        summary = write_findings(read_facts(sessions, blobs, job, arrays, step, seed), made, step)
         files = [MadeFile(made / each, type_, _sha256(made / each)) for each, type_ in MEDIA_TYPES.items()]
         step()
         return {"files": keep_files(blobs, name, files), "headline": _headline(summary)}

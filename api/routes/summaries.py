@@ -1,0 +1,87 @@
+"""Summarising a job over an image set."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy.orm import Session
+
+from api import bodies
+from api.deps import ServicesDep
+from api.once import IDEMPOTENCY_KEY, REPLAYED, in_turn, once_of
+from api.room import SubmitterWithRoom
+from api.routes.jobs import POLL_SECONDS
+from api.schemas import jobs as schema
+from api.schemas.ids import parse_job_id
+from api.schemas.summaries import SummaryRequest
+from api.writing import writing
+from jobs import queries
+from jobs.idempotency import make_once
+from jobs.outlook import outlook_of
+from jobs.summaries import SummaryTerms, submit_summary
+from models.job import Job
+from models.types import Made
+
+router = APIRouter(prefix="/v1/jobs/{job_id}/summaries", tags=["jobs"])
+
+BODY: dict[str, Any] = {
+    "parameters": [IDEMPOTENCY_KEY],
+    "requestBody": {
+        "required": False,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/SummaryRequest"}}},
+    },
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Summarise a job over an image set",
+    openapi_extra=BODY,
+    responses={
+        202: {"description": "The new job is stored and queued. `Location` names it."},
+        404: {"description": "There is no such job."},
+        409: {
+            "description": "It has not ended (`not-ended`), is no lens over an image set (`not-over-set`), or"
+            " nothing of it succeeded (`nothing-to-summarise`)."
+        },
+        410: {"description": "It was deleted (`job-deleted`), or its results were (`results-expired`)."},
+        429: {"description": "Too much of yours waits (`quota-exceeded`): try again after `Retry-After`."},
+    },
+)
+async def summarise_job(
+    job_id: str, request: Request, response: Response, caller: SubmitterWithRoom, services: ServicesDep
+) -> schema.JobView:
+    """Make a job of its own that says what a lens found over a whole set, layer by layer, with intervals.
+
+    It has one item, whose `files` are fetched at `/v1/jobs/{id}/files/{name}`: `summary.json`,
+    `items.parquet`, `layers.parquet`, `embeddings.parquet`, `errors.jsonl`. It runs on a worker of the queue
+    `analysis`.
+    """
+    wanted = await bodies.read_optional(request, SummaryRequest)
+    once, of = once_of(request, Made.JOB, wanted), parse_job_id(job_id)
+    terms = SummaryTerms(wanted.seed, wanted.tags, caller.key_id)
+
+    def make_or_find(session: Session) -> tuple[Job, bool]:
+        return make_once(
+            session,
+            caller.tenant,
+            once,
+            lambda made_id: submit_summary(session, caller.tenant, of, terms, job_id=made_id),
+            lambda made_id: session.scalar(queries.job_of(caller.tenant, made_id)),
+        )
+
+    async def make() -> tuple[Job, bool, schema.JobView]:
+        async with writing(services, services.slow, caller.tenant) as session:
+            job, new = await session.run_sync(make_or_find)
+            return job, new, schema.view(job, await session.run_sync(outlook_of, job.id))
+
+    job, new, shown = await in_turn(make)
+    if new:
+        services.usage.count_job(caller.key_id, job.total, job.cost)
+        services.inviter.invite(job.model, job.id)
+    else:
+        response.headers.update(REPLAYED)
+    response.headers["Location"] = shown.links.self
+    if not shown.done:
+        response.headers["Retry-After"] = POLL_SECONDS
+    return shown

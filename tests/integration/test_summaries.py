@@ -1,0 +1,136 @@
+"""A summary, from asking for it to its files: what it says is what the rows of its job say."""
+
+import hashlib
+import io
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy.orm import Session, sessionmaker
+
+from analysis.sets.schema import Summary
+from engine.catalog import DEMO_MODEL
+from engine.siglip import SiglipEngine
+from jobs.blobs import BlobStore
+from models.queue import ANALYSIS
+from tests.faults import change
+from tests.integration.test_bad_requests import assert_problem
+from tests.integration.test_jobs_over_sets import FILES, sealed, submit, work
+from tests.ledger import assert_settled
+from tests.runtimes import runtime_of
+from worker.analyst import run_slice
+from worker.analyst_runtime import Analyst
+from worker.heartbeat import Heartbeat
+from worker.running import RunningMark
+from worker.runtime import Runtime
+from worker.settings import WorkerSettings
+
+Sessions = sessionmaker[Session]
+
+
+@pytest.fixture(scope="module")
+def demo_engine() -> SiglipEngine:
+    return SiglipEngine(DEMO_MODEL, device="cpu")
+
+
+@pytest.fixture
+def runtime(demo_engine: SiglipEngine, sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat) -> Runtime:
+    runtime = runtime_of(demo_engine, sessions, blobs, heartbeat)
+    return replace(runtime, provenance=dict(demo_engine.provenance))
+
+
+@pytest.fixture
+def analyst(sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat) -> Analyst:
+    settings = WorkerSettings(model=ANALYSIS)
+    return Analyst(settings, sessions, blobs, heartbeat, RunningMark(settings.worker_id))
+
+
+def summarise(api: TestClient, job: Any, **body: Any) -> Any:
+    return api.post(f"/v1/jobs/{job['id']}/summaries", json=body)
+
+
+def file(api: TestClient, job: Any, name: str, **headers: str) -> Any:
+    return api.get(f"/v1/jobs/{job['id']}/files/{name}", headers=headers)
+
+
+def test_a_summary_says_what_the_rows_of_its_job_say(
+    api: TestClient, runtime: Runtime, analyst: Analyst, sessions: Sessions, blobs: BlobStore
+) -> None:
+    job = submit(api, sealed(sessions, blobs, [*FILES, None, FILES[0]])).json()
+    work(runtime)
+    answer = summarise(api, job, seed=3)
+    assert answer.status_code == 202, answer.text
+    assert not run_slice(analyst)
+    shown = api.get(answer.json()["links"]["self"]).json()
+    assert (shown["type"], shown["state"]) == ("summary", "succeeded")
+    summary = Summary.model_validate(orjson.loads(file(api, shown, "summary.json").content))
+    assert (summary.job_id, summary.seed) == (job["id"], 3)
+    assert (summary.counts.total, summary.counts.failed, summary.counts.unique) == (6, 1, 4)
+    # by hand, of each picture once: items with the same bytes are one image
+    rows = api.get(job["links"]["results"]).json()["items"][:4]
+    tops = np.array([row["top"]["label_by_layer"] for row in rows])
+    for place, layer in enumerate(summary.layers):
+        assert layer.n == 4
+        assert layer.top1 == pytest.approx((tops[:, place] == "a cyan ring").mean(), abs=1e-12)
+    assert_settled(sessions)
+
+
+def test_files_can_be_read_in_parts_and_are_what_the_item_says(
+    api: TestClient, runtime: Runtime, analyst: Analyst, sessions: Sessions, blobs: BlobStore
+) -> None:
+    job = submit(api, sealed(sessions, blobs, FILES)).json()
+    work(runtime)
+    shown = summarise(api, job).json()
+    assert_problem(file(api, shown, "summary.json"), 404, "no-result-yet")
+    run_slice(analyst)
+    (item,) = api.get(shown["links"]["results"]).json()["items"]
+    for name, told in item["files"].items():
+        whole = file(api, shown, name)
+        assert (whole.status_code, whole.headers["Content-Type"].partition(";")[0]) == (
+            200,
+            told["media_type"],
+        )
+        assert len(whole.content) == told["size_bytes"]
+        assert hashlib.sha256(whole.content).hexdigest() == told["sha256"]
+        assert file(api, shown, name, **{"If-None-Match": whole.headers["ETag"]}).status_code == 304
+        part = file(api, shown, name, Range="bytes=10-19")
+        # of the errors there are none here
+        assert part.status_code == (206 if whole.content else 416)
+        assert not whole.content or part.content == whole.content[10:20]
+    layers = pq.read_table(io.BytesIO(file(api, shown, "layers.parquet").content))
+    assert layers.num_rows == len(FILES) * 7
+    items = pd.read_parquet(io.BytesIO(file(api, shown, "items.parquet").content))
+    assert items["custom_id"].tolist() == [f"{place}-{path.name}" for place, path in enumerate(FILES)]
+    assert_problem(file(api, shown, "passwd"), 404, "no-output")
+
+
+def test_what_cannot_be_summarised_is_refused(
+    api: TestClient, runtime: Runtime, sessions: Sessions, blobs: BlobStore
+) -> None:
+    waiting = submit(api, sealed(sessions, blobs, FILES[:1])).json()
+    assert_problem(summarise(api, waiting), 409, "not-ended")
+    body = {"type": "embedding", "input": {"texts": ["a ring"]}}
+    texts = api.post("/v1/jobs", json=body).json()
+    work(runtime)
+    assert_problem(summarise(api, texts), 409, "not-over-set")
+    assert_problem(summarise(api, waiting, seed=-1), 422, "invalid-request")
+    assert_problem(api.post(f"/v1/jobs/job_{'0' * 32}/summaries"), 404, "not-found")
+    change(sessions, "UPDATE jobs SET succeeded = 0, failed = 1 WHERE version_id IS NOT NULL")
+    assert_problem(summarise(api, waiting), 409, "nothing-to-summarise")
+
+
+def test_a_key_makes_one_summary(
+    api: TestClient, runtime: Runtime, sessions: Sessions, blobs: BlobStore
+) -> None:
+    job = submit(api, sealed(sessions, blobs, FILES[:1])).json()
+    work(runtime)
+    path, key = f"/v1/jobs/{job['id']}/summaries", {"Idempotency-Key": "once"}
+    first, second = (api.post(path, headers=key) for _ in range(2))
+    assert first.json()["id"] == second.json()["id"]
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert_problem(api.post(path, headers=key, json={"seed": 1}), 422, "idempotency-key-reused")
