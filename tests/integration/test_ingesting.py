@@ -301,7 +301,7 @@ def test_what_was_added_in_full_is_not_read_again(
     analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, submit: Submit
 ) -> None:
     job_id = submit(zip_of(tiny_pngs(3)))
-    whole = {"phase": "done", "place": 0, "added": 3, "failed": 0, "skipped": 0}
+    whole = {"phase": "done", "place": 0, "key": "", "added": 3, "failed": 0, "skipped": 0}
     with sessions.begin() as session:
         progress = text(
             "UPDATE job_inputs SET items = jsonb_set(items, '{0,progress}', CAST(:told AS jsonb))"
