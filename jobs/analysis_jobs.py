@@ -9,6 +9,7 @@ from sqlalchemy import Double, bindparam, func, text
 from sqlalchemy.orm import Session
 
 from jobs import fairness
+from jobs.admission import Quota, check_room
 from jobs.fairness import WEIGHTS, FlowKey
 from jobs.pricing import Price
 from jobs.submission import Terms
@@ -50,18 +51,7 @@ def store_job(session: Session, tenant: str, wanted: Wanted, *, job_id: uuid.UUI
     """
     flow = FlowKey(ANALYSIS, tenant, wanted.priority)
     total = len(wanted.items)
-    cost = total * wanted.item_gflop
-    clock = session.scalars(CHARGE, fairness.charge_of(flow, cost)).one()
-    # no two of them run together: a worker claims one unit at a time
-    admission = Admission(
-        flow,
-        clock - cost / WEIGHTS[flow.priority],
-        Price(wanted.item_gflop, 0),
-        1,
-        wanted.type,
-        # stored in the transaction that charges it: nobody will have to ask whether it was
-        charge_id=uuid.uuid4(),
-    )
+    admission = _charge(session, flow, wanted.item_gflop, total)
     terms = wanted.terms
     job = Job(
         id=job_id,
@@ -75,8 +65,8 @@ def store_job(session: Session, tenant: str, wanted: Wanted, *, job_id: uuid.UUI
         version_id=wanted.version_id,
         webhook_endpoint_id=wanted.webhook_endpoint_id,
         total=total,
-        cost=cost,
-        vtime_end=clock,
+        cost=admission.cost(total),
+        vtime_end=admission.end(total),
         input_bytes=wanted.input_bytes,
         start_by=None if terms.start_within is None else func.now() + terms.start_within,
         run_timeout=terms.run_timeout,
@@ -87,3 +77,22 @@ def store_job(session: Session, tenant: str, wanted: Wanted, *, job_id: uuid.UUI
     numbered = ({"index": index, **item} for index, item in enumerate(wanted.items))
     store_units(session, job, numbered, admission)
     return job
+
+
+def admit_again(session: Session, job: Job, items: int, quota: Quota) -> Admission:
+    """Admit so many items of a job of this queue another time, at what they were estimated to cost.
+
+    Raises:
+        QuotaExceededError: the tenant has no room for any job.
+    """
+    check_room(session, job.tenant, quota)
+    return _charge(session, fairness.flow_of(job), job.cost / job.total, items)
+
+
+def _charge(session: Session, flow: FlowKey, item_gflop: float, items: int) -> Admission:
+    cost = items * item_gflop
+    clock = session.scalars(CHARGE, fairness.charge_of(flow, cost)).one()
+    start = clock - cost / WEIGHTS[flow.priority]
+    # an item a unit; none of them share a pass, whatever their key. Stored in the transaction that charges it:
+    # nobody will have to ask whether it was
+    return Admission(flow, start, Price(item_gflop, 0), unit_items=1, batch_key="", charge_id=uuid.uuid4())

@@ -144,6 +144,18 @@ class EmptySourceError(InvalidRequestError):
     code = "empty-source"
 
 
+class S3NotAllowedError(InvalidRequestError):
+    """This service reads nothing there: its operator allows prefixes by LENSQUEUE_S3_ALLOWED."""
+
+    code = "s3-not-allowed"
+
+
+class S3RefusedError(DomainError):
+    """There is no such bucket, or it is not for this service to read."""
+
+    code = "s3-refused"
+
+
 class SourceMissingError(DomainError):
     """What was sent is not kept any more: send it again, as a new job."""
 

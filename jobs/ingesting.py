@@ -44,10 +44,11 @@ WRITE: Final = text("""
 
 
 class SourceForm(StrEnum):
-    """What a source is: an archive of pictures, or a manifest that names them."""
+    """What a source is: an archive of pictures, a manifest that names them, or a prefix of S3."""
 
     ARCHIVE = "archive"
     MANIFEST = "manifest"
+    S3 = "s3"
 
 
 class Phase(StrEnum):
@@ -61,28 +62,31 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewSource:
-    """A source to be ingested, with the name that it was sent under.
+    """A source to be ingested, with the name that it was sent under; that of a prefix of S3 is its URL.
 
-    `beside` is the archive in which a manifest's files lie. With `folder_labels` the name of the folder that
-    a picture lies in is its true label, where nothing beside it says one.
+    `stored` are its bytes, which a prefix has not; `beside` is the archive in which a manifest's files lie.
+    With `folder_labels` the name of the folder that a picture lies in is its true label, where nothing beside
+    it says one.
     """
 
     name: str
     form: SourceForm
-    stored: Stored
+    stored: Stored | None = None
     beside: Stored | None = None
     folder_labels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a source is: all before `place` is added, so many items, of them so many `failed`.
+    """How far a source is: all before `place` is `added`, but what `failed`.
 
-    `skipped` are members that are nobody's pictures, or that the manifest does not name.
+    `skipped` are members that are nobody's pictures, or that the manifest does not name. Of a prefix of S3,
+    `key` is the last before that place: objects may come and go.
     """
 
     phase: Phase
     place: int = 0
+    key: str = ""
     added: int = 0
     failed: int = 0
     skipped: int = 0
@@ -155,9 +159,8 @@ def submit_ingest(
     if not sources:
         raise NoInputError("Give at least one source to add.")
     version = image_sets.open_version(session, tenant, set_id)
-    size_bytes = sum(
-        source.stored.size_bytes + (source.beside.size_bytes if source.beside else 0) for source in sources
-    )
+    files = [file for source in sources for file in (source.stored, source.beside) if file is not None]
+    size_bytes = sum(file.size_bytes for file in files)
     wanted = Wanted(
         JobType.INGEST,
         [_described(source) for source in sources],
@@ -283,7 +286,7 @@ def _described(source: NewSource) -> dict[str, Any]:
         "kind": "source",
         "custom_id": source.name,
         "form": source.form,
-        "stored": source.stored.id.hex,
+        "stored": source.stored and source.stored.id.hex,
         "beside": source.beside and source.beside.id.hex,
         "folder_labels": source.folder_labels,
         "progress": asdict(Progress(phase)),

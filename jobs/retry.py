@@ -16,11 +16,13 @@ from sqlalchemy.orm import Session
 from engine.catalog import Catalog
 from jobs import endpoints, queries
 from jobs.admission import Quota, admit
+from jobs.analysis_jobs import admit_again
 from jobs.deletion import existing
 from jobs.errors import NotEndedError, NothingToRetryError, ResultsExpiredError
 from jobs.submission import ImageItem, Item, Submission, Terms, TextItem
 from jobs.units import Admission, store_work
 from models.job import Job, JobInput
+from models.queue import ANALYSIS
 from models.types import JobType
 from models.webhook import WebhookEndpoint
 
@@ -167,6 +169,8 @@ def admit_retry(
     waiting_items: int = 0,
 ) -> Admission:
     """Admit a retry and set room aside for it, see `jobs.admission.admit`; to be committed alone."""
+    if retry.job.model == ANALYSIS:
+        return admit_again(session, retry.job, retry.submission.size, quota)
     return admit(
         session,
         retry.job.tenant,
@@ -202,6 +206,7 @@ def store_retry(
         tags=dict(asked.tags),
         priority=admission.flow.priority,
         retry_of=before.id,
+        version_id=before.version_id,
         attempt=before.attempt + 1,
         webhook_endpoint_id=asked.webhook_endpoint_id,
         total=items,

@@ -28,6 +28,8 @@ class ServiceSettings(DatabaseSettings):
     """Names mapped to local checkpoint folders, as JSON."""
     default_model: str = DEFAULT_MODEL
     """The model of jobs that name none."""
+    s3_allowed: list[str] = Field(default_factory=list)
+    """Prefixes of which pictures may be ingested, as `s3://bucket/folder/`, as JSON; none unless given."""
 
     def catalog(self) -> Catalog:
         """The supported checkpoints and the operator's own."""

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from jobs.archives import read_archive
 from jobs.errors import DomainError
@@ -12,6 +12,7 @@ from jobs.images import Content
 from jobs.ingesting import Chunk, Found, Phase, Progress, SourceForm
 from jobs.manifests import Line, read_manifest
 from jobs.members import ArchiveLimits, Member, MemberError, plain, quoted
+from jobs.s3 import S3Prefix, read_prefix
 from jobs.shards import Entry, read_entries
 from pictures.errors import PictureError
 from pictures.upload import inspect
@@ -24,15 +25,23 @@ UNNAMED: Final = frozenset({"member-unsafe-name", "member-name-too-long"})
 
 
 @dataclass(frozen=True, slots=True)
+class Bucket:
+    """Where objects are read from."""
+
+    client: Any
+    prefix: S3Prefix
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
-    """A source that is open, and how it is read.
+    """A source that is open, a file or a prefix of S3, and how it is read.
 
     `keep` stores the bytes of a picture and returns their SHA-256; `step` is called with every member and
     line, also those that are passed over, and may end it all.
     """
 
     form: SourceForm
-    file: BinaryIO
+    file: BinaryIO | Bucket
     keep: Callable[[bytes], str]
     step: Callable[[], None]
     beside: BinaryIO | None = None
@@ -51,6 +60,7 @@ class Step:
     place: int | None
     found: Found | None = None
     skipped: bool = False
+    key: str = ""
 
 
 def chunks_of(reading: Reading, progress: Progress) -> Iterator[Chunk]:
@@ -80,40 +90,67 @@ def chunks_of(reading: Reading, progress: Progress) -> Iterator[Chunk]:
             continue
         chunk.found += waiting
         waiting.clear()
-        chunk.after = replace(chunk.after, phase=step.phase, place=step.place, skipped=skipped)
+        chunk.after = replace(chunk.after, phase=step.phase, place=step.place, key=step.key, skipped=skipped)
         if len(chunk.found) >= CHUNK_ITEMS or time.monotonic() - began > CHUNK_SECONDS:
             yield chunk
             chunk, began = Chunk(chunk.after), time.monotonic()
 
 
 def _steps_of(reading: Reading, progress: Progress) -> Iterator[Step]:
+    if isinstance(reading.file, Bucket):
+        yield from _object_steps(reading, reading.file, progress)
+        return
     if reading.form is SourceForm.ARCHIVE:
-        yield from _archive_steps(reading, progress.place)
+        yield from _archive_steps(reading, reading.file, progress.place)
         return
     if progress.phase is Phase.LINES:
-        yield from _line_steps(reading, progress.place)
+        yield from _line_steps(reading, reading.file, progress.place)
         progress = Progress(Phase.MEMBERS)
     if reading.beside is not None:
-        yield from _beside_steps(reading, reading.beside, progress)
+        yield from _beside_steps(reading, reading.file, reading.beside, progress)
 
 
-def _archive_steps(reading: Reading, place: int) -> Iterator[Step]:
-    members = (member for member in _members(reading, reading.file) if member.place >= place)
+def _object_steps(reading: Reading, bucket: Bucket, progress: Progress) -> Iterator[Step]:
+    """The objects of a prefix; the keys before the places at which reading may go on are kept by these."""
+    keys: dict[int, str] = {}
+
+    def members() -> Iterator[Member]:
+        for listed in read_prefix(
+            bucket.client, bucket.prefix, reading.limits, place=progress.place, after=progress.key
+        ):
+            reading.step()
+            keys[listed.member.place] = listed.before
+            keys[listed.member.place + 1] = listed.key
+            yield listed.member
+
+    for entry in read_entries(members(), folder_labels=reading.folder_labels):
+        key = "" if entry.behind is None else keys[entry.behind]
+        if entry.behind is not None:
+            for place in [place for place in keys if place < entry.behind]:
+                del keys[place]
+        found = None if entry.litter else _found(reading, entry)
+        yield Step(Phase.MEMBERS, entry.behind, found, skipped=entry.litter, key=key)
+
+
+def _archive_steps(reading: Reading, file: BinaryIO, place: int) -> Iterator[Step]:
+    members = (member for member in _members(reading, file) if member.place >= place)
     for entry in read_entries(members, folder_labels=reading.folder_labels):
         found = None if entry.litter else _found(reading, entry)
         yield Step(Phase.MEMBERS, entry.behind, found, skipped=entry.litter)
 
 
-def _line_steps(reading: Reading, place: int) -> Iterator[Step]:
+def _line_steps(reading: Reading, file: BinaryIO, place: int) -> Iterator[Step]:
     """The lines that name images, and those that say nothing; those of files wait for the archive."""
-    for line in read_manifest(reading.file):
+    for line in read_manifest(file):
         reading.step()
         if line.number > place and (line.file is None or reading.beside is None):
             yield Step(Phase.LINES, line.number, _found_by(line, _picture_of(line)))
 
 
-def _beside_steps(reading: Reading, beside: BinaryIO, progress: Progress) -> Iterator[Step]:
-    with FileIndex(_lines(reading)) as index:
+def _beside_steps(
+    reading: Reading, manifest: BinaryIO, beside: BinaryIO, progress: Progress
+) -> Iterator[Step]:
+    with FileIndex(_lines(reading, manifest)) as index:
         yield (
             Step(Phase.MEMBERS, progress.place)
             if progress.phase is Phase.MEMBERS
@@ -156,8 +193,8 @@ def _members(reading: Reading, file: BinaryIO) -> Iterator[Member]:
         yield member
 
 
-def _lines(reading: Reading) -> Iterator[Line]:
-    for line in read_manifest(reading.file):
+def _lines(reading: Reading, manifest: BinaryIO) -> Iterator[Line]:
+    for line in read_manifest(manifest):
         reading.step()
         yield line if line.file is None else replace(line, file=_name(line.file))
 

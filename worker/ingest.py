@@ -2,15 +2,16 @@
 
 import uuid
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, BinaryIO
 
 import structlog
 
 from jobs.errors import DomainError, EmptySourceError
 from jobs.ingesting import OvertakenError, Phase, Progress, SourceForm, Target, add_chunk, read_progress
 from jobs.leases import Unit
+from jobs.s3 import connect, parse_prefix
 from jobs.sources import open_source, remove_source
-from jobs.unpacking import Reading, chunks_of
+from jobs.unpacking import Bucket, Reading, chunks_of
 from worker.analyst_runtime import Analyst
 from worker.errors import PausedError
 from worker.keeping import Keeper
@@ -56,10 +57,17 @@ def _go_on(
             for name in ("stored", "beside")
             if item[name] is not None
         }
+        source: BinaryIO | Bucket
+        form = SourceForm(item["form"])
+        if form is SourceForm.S3:
+            prefix = parse_prefix(item["custom_id"], analyst.settings.s3_allowed)
+            source = Bucket(connect(analyst.settings.s3_endpoint_url), prefix)
+        else:
+            source = opened["stored"]
         keeper = files.enter_context(Keeper(analyst.blobs, target.tenant))
         reading = Reading(
-            SourceForm(item["form"]),
-            opened["stored"],
+            form,
+            source,
             keep=keeper.keep,
             step=passage.step,
             beside=opened.get("beside"),

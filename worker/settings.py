@@ -41,6 +41,8 @@ class WorkerSettings(ServiceSettings):
     max_image_pixels: int = DEFAULT_LIMITS.pixels
     max_image_frames: int = DEFAULT_LIMITS.frames
     """A file with more is refused, although the first alone is decoded."""
+    s3_endpoint_url: str | None = None
+    """Where S3 is, or what speaks as it does; the AWS variables say who the worker is there."""
     decoders: int = Field(2, ge=1)
     """Decoding processes beside the model."""
     decode_seconds: float = Field(20.0, gt=0)

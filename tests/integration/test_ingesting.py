@@ -10,12 +10,15 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobs import image_sets, ingesting, leases, sealing, sources, unpacking
+from engine.catalog import Catalog
+from jobs import image_sets, ingesting, leases, retry, sealing, sources, unpacking
+from jobs.admission import Quota
 from jobs.blobs import BlobStore
 from jobs.cancel import cancel
 from jobs.errors import NoInputError, NotEndedError, NotFoundError
 from jobs.ingesting import NewSource, OvertakenError, Progress, SourceForm, Target
 from jobs.leases import Holder
+from jobs.retry import RetryScope
 from jobs.sources import Stored, put_source, remove_sources
 from models.image_set import ImageSetItem, ImageSetVersion
 from models.job import Job, Result
@@ -121,6 +124,7 @@ def test_an_archive_becomes_items_in_its_order(
     assert not list(blobs.folder.glob("*/sources/*"))
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_what_is_wrong_with_a_file_is_told_of_its_item(
     analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, submit: Submit, picture: bytes
 ) -> None:
@@ -297,7 +301,7 @@ def test_what_was_added_in_full_is_not_read_again(
     analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, submit: Submit
 ) -> None:
     job_id = submit(zip_of(tiny_pngs(3)))
-    whole = {"phase": "done", "place": 0, "added": 3, "failed": 0, "skipped": 0}
+    whole = {"phase": "done", "place": 0, "key": "", "added": 3, "failed": 0, "skipped": 0}
     with sessions.begin() as session:
         progress = text(
             "UPDATE job_inputs SET items = jsonb_set(items, '{0,progress}', CAST(:told AS jsonb))"
@@ -354,6 +358,30 @@ def test_a_source_that_is_gone_fails_alone(
     job = read(sessions, job_id)
     assert (job.state, job.succeeded, job.failed) == ("partial", 1, 1)
     assert scalar(sessions, "SELECT error ->> 'code' FROM results WHERE state = 'failed'") == "source-missing"
+
+
+def test_what_failed_of_an_ingestion_is_tried_again_alone(
+    analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, blobs: BlobStore
+) -> None:
+    there, away = keep(blobs, zip_of(tiny_pngs(1))), keep(blobs, zip_of({"late.png": tiny_png(9)}))
+    path = sources._path(blobs, TENANT, away.id)
+    hidden = path.rename(path.with_name("hidden"))
+    with sessions.begin() as session:
+        both = [NewSource("there", ARCHIVE, there), NewSource("away", ARCHIVE, away)]
+        job_id = ingesting.submit_ingest(session, TENANT, set_id, both).id
+    run_slice(analyst)
+    hidden.rename(path)
+    with sessions.begin() as session:
+        wanted = retry.find_retry(session, TENANT, job_id, RetryScope.FAILED_ITEMS, None)
+        admission = retry.admit_retry(session, wanted, Catalog(), Quota(), reserve_as="")
+    with sessions.begin() as session:
+        again = retry.store_retry(session, wanted, admission)
+        with pytest.raises(NotEndedError):
+            sealing.seal(session, TENANT, set_id)
+    run_slice(analyst)
+    assert result_of(sessions, again.id) == {"added": 1, "failed": 0, "skipped": 0}
+    assert [item.custom_id for item in items_of(sessions, set_id)] == ["000000.png", "late.png"]
+    assert_settled(sessions)
 
 
 def test_a_cancelled_ingestion_stops_at_its_next_step(
