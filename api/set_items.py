@@ -28,6 +28,7 @@ from api.once import in_turn, key_of
 from api.schemas import image_sets as schema
 from api.schemas.ids import parse_image_id
 from api.schemas.image_sets import AddedItems, NamedSetItem, NewSetItems, SentSetItem, SentSetItems
+from api.spool import Hold
 from api.uploads import Elsewhere, Refused, Upload, hash_pictures, store_readable
 from api.writing import writing
 from jobs import idempotency, image_sets, images
@@ -107,9 +108,16 @@ async def once_of_items(request: Request, incoming: Sequence[Incoming], limit_by
 
 
 async def add_to_set(
-    services: Services, tenant: str, set_id: uuid.UUID, incoming: Sequence[Incoming], once: Once | None
+    services: Services,
+    tenant: str,
+    set_id: uuid.UUID,
+    incoming: Sequence[Incoming],
+    once: Once | None,
+    hold: Hold,
 ) -> tuple[AddedItems, bool]:
     """Store the pictures, then add the items; or find what was added with the key: and whether it is new.
+
+    The body is let go of once it is stored: what then waits for its turn holds none of it.
 
     Raises:
         DomainError: as `jobs.image_sets.add_items`, before anything is stored; or the key is no good.
@@ -132,6 +140,7 @@ async def add_to_set(
             return known, False
     uploads = [each.upload for each in incoming]
     found = await store_readable(services.blobs, tenant, uploads, settings.max_image_bytes)
+    hold.release()
 
     def add(session: Session) -> AddedItems:
         kept = images.keep(session, tenant, [each for each in found if isinstance(each, Content)])

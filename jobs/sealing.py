@@ -20,7 +20,8 @@ from models.image_set import ImageSetItem, ImageSetVersion
 from models.job import Job
 from models.types import JobType
 
-ROWS_AT_ONCE: Final = 10_000
+ROWS_AT_ONCE: Final = 2_000
+"""Rendering more of them at a time would hold up the other requests of a process that seals."""
 
 
 def seal(session: Session, tenant: str, set_id: uuid.UUID) -> ImageSetVersion:

@@ -13,6 +13,7 @@ from api.schemas import image_sets as schema
 from api.schemas.ids import parse_set_id
 from api.schemas.pages import decode_token
 from api.set_items import add_to_set, once_of_items, read_items
+from api.spool import hold_of
 from api.writing import writing
 from jobs import image_sets, sealing
 from jobs.errors import NotFoundError
@@ -161,7 +162,7 @@ async def add_set_items(
     known, settings = parse_set_id(set_id), services.settings
     incoming = await read_items(request, settings.max_request_set_items)
     once = await once_of_items(request, incoming, settings.max_image_bytes)
-    shown, new = await add_to_set(services, caller.tenant, known, incoming, once)
+    shown, new = await add_to_set(services, caller.tenant, known, incoming, once, hold_of(request))
     response.headers["Location"] = f"/v1/image-set-versions/{shown.version_id}"
     if not new:
         response.headers.update(REPLAYED)
