@@ -33,6 +33,7 @@ from api.routes import (
     queues,
     results,
     retries,
+    set_searches,
     usage,
     webhooks,
     workers,
@@ -146,7 +147,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     errors.install(app)
     of_jobs = (jobs, job_lists, job_requests, job_actions, retries, events, results, items)
     of_tenants = (api_keys, usage, webhooks)
-    for routes in (health, docs, images, *of_jobs, models, queues, workers, *of_tenants):
+    for routes in (health, docs, images, set_searches, *of_jobs, models, queues, workers, *of_tenants):
         app.include_router(routes.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app

@@ -159,6 +159,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "empty-set": HTTPStatus.CONFLICT,
     "not-sealed": HTTPStatus.CONFLICT,
     "nothing-to-summarise": HTTPStatus.CONFLICT,
+    "not-indexed": HTTPStatus.CONFLICT,
     "last-admin-key": HTTPStatus.CONFLICT,
     "embeddings-not-kept": HTTPStatus.CONFLICT,
     "nothing-to-retry": HTTPStatus.CONFLICT,

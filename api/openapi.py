@@ -22,6 +22,7 @@ from api.schemas.job_actions import ActionRequest
 from api.schemas.problems import Problem
 from api.schemas.results import Scores
 from api.schemas.retries import RetryRequest
+from api.schemas.set_searches import SearchRequest
 from api.schemas.submissions import JOB_REQUEST
 from api.schemas.webhooks import EndpointChanges, NewEndpoint, Rotation
 
@@ -40,6 +41,7 @@ What a request says that is not described here is refused, not ignored; answers 
 TAGS = {
     "health": "Whether this process is alive, and the service ready.",
     "images": "Pictures that are sent once and named in many jobs.",
+    "image sets": "Named collections of pictures, with labels, sealed in versions that never change.",
     "jobs": "Submit a job, poll it, fetch its results.",
     "items": "One item of a job: its result, its arrays as files, its maps as numbers and as pictures.",
     "models": "Which models there are, who serves them, and what waits for them.",
@@ -55,7 +57,15 @@ REQUESTS: Mapping[str, TypeAdapter[Any]] = {
     "JobRequest": JOB_REQUEST,
     **{
         body.__name__: TypeAdapter(body)
-        for body in (ActionRequest, EndpointChanges, NewEndpoint, NewKey, RetryRequest, Rotation)
+        for body in (
+            ActionRequest,
+            EndpointChanges,
+            NewEndpoint,
+            NewKey,
+            RetryRequest,
+            Rotation,
+            SearchRequest,
+        )
     },
 }
 """The bodies that routes parse themselves, by the name that these refer to."""
