@@ -37,6 +37,7 @@ from api.routes import (
     queues,
     results,
     retries,
+    set_searches,
     summaries,
     usage,
     webhooks,
@@ -160,7 +161,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(RequestId)
     errors.install(app)
     of_jobs = (jobs, job_lists, job_requests, job_actions, retries, summaries, events, results, files, items)
-    of_images = (images, image_sets, image_set_versions)
+    of_images = (images, image_sets, image_set_versions, set_searches)
     of_tenants = (api_keys, usage, webhooks)
     for routes in (health, docs, *of_images, *of_jobs, models, queues, workers, *of_tenants):
         app.include_router(routes.router)

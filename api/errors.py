@@ -160,6 +160,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "not-sealed": HTTPStatus.CONFLICT,
     "not-over-set": HTTPStatus.CONFLICT,
     "nothing-to-summarise": HTTPStatus.CONFLICT,
+    "not-indexed": HTTPStatus.CONFLICT,
     "last-admin-key": HTTPStatus.CONFLICT,
     "embeddings-not-kept": HTTPStatus.CONFLICT,
     "nothing-to-retry": HTTPStatus.CONFLICT,

@@ -83,6 +83,7 @@ def _of_item(given: Mapping[str, str]) -> Leads:
 LINKS: Mapping[str, Mapping[str, Leads]] = {
     "submit_job": {"202": _of_job(_JOB)},
     "retry_job": {"202": _of_job(_JOB)},
+    "search_version": {"202": _of_job(_JOB)},
     "read_job": {"200": _of_job(_SAME_JOB)},
     "cancel_job": {"200": _of_job(_SAME_JOB), "202": _of_job(_SAME_JOB)},
     "read_results": {

@@ -23,6 +23,7 @@ from api.schemas.job_actions import ActionRequest
 from api.schemas.problems import Problem
 from api.schemas.results import Scores
 from api.schemas.retries import RetryRequest
+from api.schemas.set_searches import SearchRequest
 from api.schemas.submissions import JOB_REQUEST
 from api.schemas.summaries import SummaryRequest
 from api.schemas.webhooks import EndpointChanges, NewEndpoint, Rotation
@@ -68,6 +69,7 @@ REQUESTS: Mapping[str, TypeAdapter[Any]] = {
             NewSetItems,
             RetryRequest,
             Rotation,
+            SearchRequest,
             SentSetItem,
             SummaryRequest,
         )

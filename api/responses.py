@@ -146,6 +146,10 @@ OF_RESULTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "cancel_job": {"202": _POLLED},
     "retry_job": {"202": ("Location", "Idempotency-Replayed", *_POLLED)},
+    "search_version": {
+        "200": ("Preference-Applied",),
+        "202": ("Location", "Preference-Applied", *_POLLED),
+    },
     "list_jobs": {"200": ("Link",)},
     "list_actions": {"200": ("Link",)},
     "create_action": {"202": ("Location", "Idempotency-Replayed")},

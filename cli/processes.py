@@ -106,6 +106,8 @@ def migrate() -> None:
         schema.upgrade(settings.database_url)
     except OperationalError as error:
         fail(f"LENSQUEUE_DATABASE_URL: {str(error.orig).splitlines()[0]}")
+    except schema.NotFitError as error:
+        fail(str(error))
     typer.echo(f"The database is at {schema.head()}; blobs are kept in {settings.blobs}.")
 
 

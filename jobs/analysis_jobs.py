@@ -93,6 +93,6 @@ def _charge(session: Session, flow: FlowKey, item_gflop: float, items: int) -> A
     cost = items * item_gflop
     clock = session.scalars(CHARGE, fairness.charge_of(flow, cost)).one()
     start = clock - cost / WEIGHTS[flow.priority]
-    # an item a unit; none of them share a pass, whatever their key. Stored in the transaction that charges it:
+    # an item a unit; none of them share a pass, whatever their key. Stored by whoever charges it:
     # nobody will have to ask whether it was
     return Admission(flow, start, Price(item_gflop, 0), unit_items=1, batch_key="", charge_id=uuid.uuid4())

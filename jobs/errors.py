@@ -192,6 +192,30 @@ class NothingToSummariseError(DomainError):
     code = "nothing-to-summarise"
 
 
+class NotIndexedError(DomainError):
+    """This version cannot be searched yet: summarise a job over it first."""
+
+    code = "not-indexed"
+
+
+class WrongModelError(InvalidRequestError):
+    """The version cannot be searched by this model."""
+
+    code = "wrong-model"
+
+
+class NoVectorError(InvalidRequestError):
+    """The version has no vector of this item: there is no such item, or nothing could be computed of it."""
+
+    code = "no-vector"
+
+
+class QueryFailedError(InvalidRequestError):
+    """What is searched for could not be embedded."""
+
+    code = "query-failed"
+
+
 class ImageInUseError(DomainError):
     """A job or an image set that is kept still uses this image."""
 

@@ -10,8 +10,16 @@ from sqlalchemy import TextClause, text
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
+class NotFitError(RuntimeError):
+    """The database lacks what the schema needs; the message says what to do."""
+
+
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Apply every migration up to a revision; safe to call when there is nothing to do."""
+    """Apply every migration up to a revision; safe to call when there is nothing to do.
+
+    Raises:
+        NotFitError: the database lacks an extension; nothing was changed.
+    """
     command.upgrade(_config(database_url), revision)
 
 

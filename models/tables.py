@@ -9,6 +9,7 @@ from models.job import Job, JobEvent, JobInput, Result
 from models.job_action import JobAction
 from models.queue import Flow, Queue
 from models.reservation import Reservation
+from models.set_vector import SetIndex, SetVector
 from models.text_embedding import TextEmbedding
 from models.webhook import WebhookDelivery, WebhookEndpoint
 from models.work import Attempt, Lease, Work
@@ -33,6 +34,8 @@ __all__ = [
     "Queue",
     "Reservation",
     "Result",
+    "SetIndex",
+    "SetVector",
     "TextEmbedding",
     "WebhookDelivery",
     "WebhookEndpoint",

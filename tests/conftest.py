@@ -50,7 +50,7 @@ def stack() -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def new_database(stack: Stack) -> Callable[[], str]:
     """Makes databases with the schema in them, by copying one that was migrated."""
-    template = _create(stack, "template0")
+    template = _create(stack, "template1")
     schema.upgrade(_url(stack, template))
     return lambda: _url(stack, _create(stack, template))
 
@@ -62,6 +62,12 @@ def database_url(new_database: Callable[[], str]) -> str:
 
 @pytest.fixture
 def empty_database_url(stack: Stack) -> str:
+    return _url(stack, _create(stack, "template1"))
+
+
+@pytest.fixture
+def bare_database_url(stack: Stack) -> str:
+    """A database without pgvector, as other servers have them."""
     return _url(stack, _create(stack, "template0"))
 
 

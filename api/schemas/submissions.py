@@ -17,7 +17,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from api.schemas.labels import Label
 from api.schemas.options import EmbeddingOptions, LensOptions, RescoreOptions
-from api.schemas.wire import GIVEN, WHOLE, Wire, storable
+from api.schemas.wire import GIVEN, WHOLE, Wire, not_one_of, storable, without_default
 from jobs.admission import INTERACTIVE_ITEMS
 from jobs.egress import MAX_URL
 from models.types import Priority
@@ -42,12 +42,7 @@ def _few_tags(value: Any) -> Any:
 
 def _base64(schema: dict[str, Any]) -> None:
     schema["pattern"] = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
-    _without_default(schema)
-
-
-def _without_default(schema: dict[str, Any]) -> None:
-    # null is what a field has that was not sent: to be told apart from it, and no value to send
-    schema.pop("default", None)
+    without_default(schema)
 
 
 def sanitised(filename: str | None) -> str | None:
@@ -86,23 +81,10 @@ Kept = Annotated[int, Field(ge=1, le=MAX_KEPT_S), WHOLE]
 _SOURCES = ("data", "image_id", "url")
 
 
-def _has(*names: str) -> dict[str, Any]:
-    return {"required": list(names), "properties": {name: {} for name in names}}
-
-
-# said by `not`: generated clients would take alternatives for three types without fields
-_NOT_ONE_SOURCE: dict[str, Any] = {
-    "anyOf": [
-        *(_has(*pair) for pair in combinations(_SOURCES, 2)),
-        {"not": {"anyOf": [_has(source) for source in _SOURCES]}},
-    ]
-}
-
-
 class ImageInput(Wire):
     """A picture, inline, by its id or by its URL: exactly one of these."""
 
-    model_config = ConfigDict(json_schema_extra={"not": _NOT_ONE_SOURCE})
+    model_config = ConfigDict(json_schema_extra={"not": not_one_of(*_SOURCES)})
 
     data: Annotated[str | SkipJsonSchema[None], GIVEN] = Field(
         None, description="The file's bytes in base64.", json_schema_extra=_base64
@@ -110,13 +92,13 @@ class ImageInput(Wire):
     image_id: Annotated[ImageId | SkipJsonSchema[None], GIVEN] = Field(
         None,
         description="The id of an image that was sent to `/v1/images`, or named by an earlier result.",
-        json_schema_extra=_without_default,
+        json_schema_extra=without_default,
     )
     url: Annotated[Url | SkipJsonSchema[None], GIVEN] = Field(
         None,
         description="Where the service fetches it at once, if its operator allows that: over http or https,"
         " from a public address. A picture that cannot be fetched is an item that fails.",
-        json_schema_extra=_without_default,
+        json_schema_extra=without_default,
     )
     custom_id: CustomId | None = Field(
         None, description="Comes back with the item's result; of a picture by URL, the URL unless given."
@@ -149,7 +131,7 @@ class JobInput(Wire):
     image_set_version: Annotated[VersionId | SkipJsonSchema[None], GIVEN] = Field(
         None,
         description="A sealed version of an image set, `isv_...`: the job works on all of its items.",
-        json_schema_extra=_without_default,
+        json_schema_extra=without_default,
     )
 
     @model_validator(mode="after")

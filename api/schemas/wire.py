@@ -1,6 +1,7 @@
 """What everything has in common that clients send."""
 
 import re
+from itertools import combinations
 from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -32,6 +33,28 @@ def _given(value: Any) -> Any:
 
 GIVEN = BeforeValidator(_given)
 """Of a field that may be absent but not null: which of the two was meant would be a guess."""
+
+
+def without_default(schema: dict[str, Any]) -> None:
+    """Leave the default out of a field's schema: null is what it has that was not sent, and none to send."""
+    schema.pop("default", None)
+
+
+def not_one_of(*names: str) -> dict[str, Any]:
+    """The schema of an object that has several of these fields, or none: what is not to be sent.
+
+    Generated clients would take alternatives for as many types without fields.
+    """
+    return {
+        "anyOf": [
+            *(_has(*pair) for pair in combinations(names, 2)),
+            {"not": {"anyOf": [_has(name) for name in names]}},
+        ]
+    }
+
+
+def _has(*names: str) -> dict[str, Any]:
+    return {"required": list(names), "properties": {name: {} for name in names}}
 
 
 def _dated(value: Any) -> Any:

@@ -1,8 +1,15 @@
-"""Image sets with their versions and items, jobs over a version, and two types of jobs on CPU workers."""
+"""Image sets with their versions and items, jobs over a version, and two types of jobs on CPU workers.
+
+What is found in a version is searched by its vectors: pgvector from here on.
+"""
+
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
+
+from models.schema import NotFitError
 
 revision = "0006"
 down_revision = "0005"
@@ -11,6 +18,16 @@ TYPES = ("embedding", "logit_lens", "rescore")
 NEW_TYPES = (*TYPES, "ingest", "summary")
 MADE = ("job", "api_key", "webhook_endpoint", "job_action")
 NEW_MADE = (*MADE, "image_set", "set_items")
+WIDTHS = (128, 768, 1024, 1152)
+PGVECTOR = (0, 8)
+"""The first version that goes on reading an index until a filter has found enough."""
+
+
+class _HalfVec(sa.types.UserDefinedType[str]):
+    """pgvector's halfvec, without a width."""
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "HALFVEC"
 
 
 def upgrade() -> None:
@@ -121,9 +138,14 @@ def upgrade() -> None:
         sa.Column("told", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
     )
     _allow("idempotency_keys", "made", NEW_MADE)
+    _require_pgvector()
+    _create_vectors()
 
 
 def downgrade() -> None:
+    # the extension stays: it may have been there before, and others may use it
+    op.drop_table("set_vectors")
+    op.drop_table("set_indexes")
     # jobs that the version before does not know end with it
     op.execute("DELETE FROM jobs WHERE type IN ('ingest', 'summary')")
     _allow("jobs", "type", TYPES)
@@ -142,3 +164,70 @@ def _allow(table: str, column: str, values: tuple[str, ...]) -> None:
     op.drop_constraint(name, table, type_="check")
     known = ", ".join(f"'{value}'" for value in values)
     op.create_check_constraint(name, table, f"{column} IN ({known})")
+
+
+def _require_pgvector() -> None:
+    """Create the extension where it is missing; end the migration, saying what to do, where that fails."""
+    connection = op.get_bind()
+    try:
+        # nothing, and no right of anybody, where an administrator created it before
+        connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS vector"))
+    except sa.exc.DBAPIError as error:
+        raise NotFitError(
+            "This database needs the extension `vector` (pgvector 0.8 or newer), and it could not be created:"
+            f" {str(error.orig).splitlines()[0]}. Install pgvector on the database's server (the image"
+            " pgvector/pgvector:0.8.5-pg18 has it), have a superuser run `CREATE EXTENSION vector` in this"
+            " database, and migrate again."
+        ) from None
+    version = connection.scalar(sa.text("SELECT extversion FROM pg_extension WHERE extname = 'vector'"))
+    if tuple(int(part) for part in version.split(".")[:2]) < PGVECTOR:
+        raise NotFitError(
+            f"This database has pgvector {version}, and 0.8 or newer is needed. Update pgvector on the"
+            " database's server, have a superuser run `ALTER EXTENSION vector UPDATE` in this database, and"
+            " migrate again."
+        )
+
+
+def _create_vectors() -> None:
+    op.create_table(
+        "set_indexes",
+        sa.Column("version_id", sa.Uuid(), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("width", sa.Integer(), nullable=False),
+        sa.Column("large", sa.Boolean(), nullable=False),
+        sa.Column("weights_sha256", sa.String(), nullable=True),
+        sa.Column("vectors", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("indexed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["version_id"],
+            ["image_set_versions.id"],
+            name=op.f("fk_set_indexes_version_id_image_set_versions"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("version_id", "model", name=op.f("pk_set_indexes")),
+    )
+    op.create_table(
+        "set_vectors",
+        sa.Column("version_id", sa.Uuid(), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("index", sa.Integer(), nullable=False),
+        sa.Column("width", sa.Integer(), nullable=False),
+        sa.Column("large", sa.Boolean(), nullable=False),
+        sa.Column("vec", _HalfVec(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["version_id", "model"],
+            ["set_indexes.version_id", "set_indexes.model"],
+            name=op.f("fk_set_vectors_version_id_set_indexes"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("version_id", "model", "index", name=op.f("pk_set_vectors")),
+        # a vector stays in its row where a page can hold it
+        postgresql_with={"toast_tuple_target": 8160},
+    )
+    for width in WIDTHS:
+        op.execute(
+            f"CREATE INDEX ix_set_vectors_hnsw_{width} ON set_vectors"
+            f" USING hnsw (CAST(vec AS halfvec({width})) halfvec_cosine_ops)"
+            f" WHERE width = {width} AND large"
+        )

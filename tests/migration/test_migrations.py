@@ -3,11 +3,14 @@
 import json
 import uuid
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 
+from engine.catalog import Catalog
 from models import schema
+from models.set_vector import INDEXED_WIDTHS
 from models.tables import metadata
 
 
@@ -76,6 +79,31 @@ def test_work_of_before_shares_no_pass(empty_database_url: str) -> None:
         keys = connection.scalars(text("SELECT batch_key FROM work")).all()
     assert len(set(keys) - {""}) == 2
     engine.dispose()
+
+
+def test_a_database_without_pgvector_is_told_what_to_do_and_left_as_it_was(bare_database_url: str) -> None:
+    engine = create_engine(bare_database_url)
+    schema.upgrade(bare_database_url, "0005")
+    with pytest.raises(schema.NotFitError, match="have a superuser run `CREATE EXTENSION vector`"):
+        schema.upgrade(bare_database_url)
+    with engine.connect() as connection:
+        assert connection.scalar(schema.applied()) == "0005"
+    engine.dispose()
+
+
+def test_vectors_of_every_supported_checkpoint_have_an_index(database_url: str) -> None:
+    sizes = [Catalog().find(name).dimensions for name in Catalog().names()]
+    assert {size.hidden_size for size in sizes if size} == set(INDEXED_WIDTHS)
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        found = connection.scalars(
+            text("SELECT indexdef FROM pg_indexes WHERE tablename = 'set_vectors' AND indexdef LIKE '%hnsw%'")
+        ).all()
+    engine.dispose()
+    assert len(found) == len(INDEXED_WIDTHS)
+    for width in INDEXED_WIDTHS:
+        [of_width] = [each for each in found if f"halfvec({width})" in each]
+        assert f"(width = {width})" in of_width
 
 
 def test_tables_and_migrations_agree(database_url: str) -> None:
