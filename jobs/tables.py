@@ -5,6 +5,7 @@ late writes a file that nobody reads. A table has a row for each item that succe
 
 - `index` int32, the item's; `width`, `height` int32, of the picture, upright, in pixels;
 - `phash` uint64, a perceptual hash of the picture as the model reads it (imagehash.phash);
+- `thumbnail` binary, a small JPEG of it with its aspect, of PICTURED items of a set at most;
 - `vector` list<float32>[width], the final embedding, of norm 1;
 - of a lens, `cosine` list<float32>[layers x labels] by layer and then by label, `logit` list<float32>[labels]
   of the last layer, and of sampled items `layer_vectors` list<float32>[layers x width], each of norm 1.
@@ -13,12 +14,13 @@ The schema's metadata says under `lensqueue` as JSON: `layers`, `labels`, `width
 """
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import Select, select
 
 from jobs.blobs import BlobStore
@@ -30,6 +32,8 @@ from models.work import Attempt
 TOLD: Final = b"lensqueue"
 SAMPLED: Final = 20_000
 """Of so many items at most the embeddings of all layers are kept."""
+PICTURED: Final = 50_000
+"""Of so many items at most a thumbnail is kept: they are what a report shows."""
 _MIXED: Final = 0x9E3779B97F4A7C15
 _WORD: Final = 2**64
 
@@ -93,6 +97,18 @@ def tables_of(job_id: uuid.UUID) -> Select[uuid.UUID]:
         .distinct()
         .order_by(Attempt.lease_token)
     )
+
+
+def read_thumbnails(tables: Iterable[pa.Table], wanted: Iterable[int]) -> dict[int, bytes]:
+    """The thumbnails of these items, by index, as far as they were kept."""
+    asked = pa.array(sorted(set(wanted)), pa.int32())
+    found: dict[int, bytes] = {}
+    for table in tables:
+        rows = table.filter(pc.is_in(table["index"], asked)).select(["index", "thumbnail"])
+        found.update(
+            (row["index"], row["thumbnail"]) for row in rows.to_pylist() if row["thumbnail"] is not None
+        )
+    return found
 
 
 def read_tables(

@@ -1,9 +1,10 @@
 """What a claim found of items of an image set, as the columns of a table, see `jobs.tables`."""
 
+import io
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import imagehash
 import numpy as np
@@ -14,10 +15,13 @@ from PIL import Image
 from engine.lens import Lens
 from jobs.leases import Claim, Unit
 from jobs.objects import ObjectName
-from jobs.tables import is_sampled, put_table
+from jobs.tables import PICTURED, is_sampled, put_table
 from worker.decoding import DecodedItem
 from worker.payloads import is_finite
 from worker.runtime import Runtime
+
+THUMBNAIL_SIDE: Final = 96
+"""The longer side of a thumbnail in pixels."""
 
 Picture = tuple[Unit, DecodedItem]
 Floats = NDArray[np.float32]
@@ -66,6 +70,7 @@ def store_table(runtime: Runtime, claim: Claim, job_id: uuid.UUID, rows: Sequenc
         "width": pa.array(np.array([each.found.width for each, _ in alike], dtype=np.int32)[order]),
         "height": pa.array(np.array([each.found.height for each, _ in alike], dtype=np.int32)[order]),
         "phash": pa.array(_hashes(alike)[order]),
+        "thumbnail": _thumbnails([alike[place] for place in order], items),
         "vector": _listed(_unit(np.stack([each.lens.pooled[each.row] for each, _ in alike]))[order]),
         "cosine": _listed(np.stack([each.lens.cosine[each.row].ravel() for each, _ in alike])[order]),
         "logit": _listed(np.stack([each.lens.final_logit[each.row] for each, _ in alike])[order]),
@@ -95,6 +100,23 @@ def _hashes(alike: Sequence[tuple[Row, dict[str, Any]]]) -> NDArray[np.uint64]:
 def _perceptual(pixels: NDArray[np.uint8]) -> int:
     picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     return int(str(imagehash.phash(picture)), 16)
+
+
+def _thumbnails(alike: Sequence[tuple[Row, dict[str, Any]]], items: int) -> pa.Array:
+    kept = [
+        _thumbnail(each.found) if is_sampled(item["index"], items, PICTURED) else None for each, item in alike
+    ]
+    return pa.array(kept, pa.binary())
+
+
+def _thumbnail(found: DecodedItem) -> bytes:
+    """A JPEG of what the model read, with the aspect that the picture had before it was squashed."""
+    picture = Image.fromarray(np.ascontiguousarray(found.pixels.transpose(1, 2, 0)))
+    scale = THUMBNAIL_SIDE / max(found.width, found.height)
+    size = (max(1, round(found.width * scale)), max(1, round(found.height * scale)))
+    file = io.BytesIO()
+    picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0).save(file, "JPEG", quality=80)
+    return file.getvalue()
 
 
 def _sampled(alike: Sequence[tuple[Row, dict[str, Any]]], items: int) -> pa.Array:

@@ -1,6 +1,7 @@
 """Jobs over a version of an image set, from submit to rows and tables."""
 
 import hashlib
+import io
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 from sqlalchemy.orm import Session, sessionmaker
 
 from analysis.sets.reading import read_facts
@@ -22,7 +24,7 @@ from jobs.blobs import BlobStore
 from jobs.image_sets import NewItem
 from jobs.images import Content
 from jobs.sealing import seal
-from jobs.tables import read_tables, tables_of, told_of
+from jobs.tables import read_tables, read_thumbnails, tables_of, told_of
 from tests.conftest import SAMPLES
 from tests.integration.test_bad_requests import assert_problem
 from tests.ledger import TENANT, assert_settled, read, scalar
@@ -156,6 +158,12 @@ def test_the_tables_of_a_job_hold_the_numbers_of_its_results(
         layers = np.reshape(row["layer_vectors"], (shape[0], told["width"]))
         np.testing.assert_allclose(np.linalg.norm(layers, axis=1), 1, rtol=1e-5)
         np.testing.assert_allclose(layers[-1], row["vector"], atol=1e-5)
+    thumbnails = read_thumbnails([table], [0, 5, 7])
+    assert sorted(thumbnails) == [0, 5]
+    with Image.open(io.BytesIO(thumbnails[0])) as thumbnail, Image.open(FILES[0]) as picture:
+        assert (thumbnail.format, max(thumbnail.size)) == ("JPEG", 96)
+        seen = np.asarray(picture.convert("RGB").resize(thumbnail.size), dtype=np.float32)
+        assert np.abs(np.asarray(thumbnail, dtype=np.float32) - seen).mean() < 8
     hashes = table["phash"].to_pylist()
     assert hashes[0] == hashes[4]
     assert len(set(hashes)) == 4

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 
-from lensqueue_client import calls
+from lensqueue_client import calls, set_calls
 from lensqueue_client.calls import Call
 from lensqueue_client.errors import (
     ActionTimeoutError,
@@ -164,6 +164,16 @@ def open_results(job: Job | str, file: Download) -> Flow[httpx.Response | None]:
         call = calls.open_results(job, file.shape, file.headers())
         # a part of a large file is prepared first, which takes minutes
         response = yield from attempt(call, PATIENT)
+        if response.status_code != _NOTHING_BEHIND:
+            return response
+        file.settle(response)
+    return None
+
+
+def open_file(job: Job | str, name: str, file: Download) -> Flow[httpx.Response | None]:
+    """What is missing of a file that a job made, open; None when an earlier try had all of it."""
+    while not file.is_whole:
+        response = yield from attempt(set_calls.open_file(job, name, file.headers()), PATIENT)
         if response.status_code != _NOTHING_BEHIND:
             return response
         file.settle(response)

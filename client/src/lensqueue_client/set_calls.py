@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from uuid import uuid4
 
-from lensqueue_client.calls import Call, Page, files_of, id_of, page_of, read_json, read_nothing, read_stream
+from lensqueue_client.calls import (
+    Call,
+    Page,
+    files_of,
+    id_of,
+    job_path,
+    page_of,
+    read_job,
+    read_json,
+    read_nothing,
+    read_stream,
+)
 from lensqueue_client.sets import (
     Added,
     ImageSet,
@@ -24,6 +35,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from lensqueue_client.jobs import Job
     from lensqueue_client.pictures import Part
 
 
@@ -102,6 +114,18 @@ def list_set_items(
 def open_manifest(version: ImageSetVersion | str) -> Call[httpx.Response]:
     """The manifest of a sealed version."""
     return Call("GET", _version_path(version, "/manifest"), read_stream, stream=True)
+
+
+def summarise(job: Job | str, seed: int, key: str | None) -> Call[Job]:
+    """A summary of a job over an image set, which is a job of its own."""
+    headers = {"Idempotency-Key": key or str(uuid4())}
+    return Call("POST", job_path(job, "/summaries"), read_job, headers=headers, json={"seed": seed})
+
+
+def open_file(job: Job | str, name: str, headers: Mapping[str, str]) -> Call[httpx.Response]:
+    """A file that a job made."""
+    path = job_path(job, f"/files/{quote(name, safe='')}")
+    return Call("GET", path, read_stream, headers=headers, stream=True)
 
 
 def _set_path(image_set: ImageSet | str, rest: str = "") -> str:

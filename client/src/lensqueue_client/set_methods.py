@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, Unpack
 
 import httpx
 
-from lensqueue_client import flows, set_calls, set_flows
+from lensqueue_client import flows, set_calls, set_flows, submissions
 from lensqueue_client.downloads import Download
 from lensqueue_client.errors import unreachable
 from lensqueue_client.set_flows import PAGE_ITEMS
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from lensqueue_client.calls import Call
     from lensqueue_client.flows import Flow, Retries
+    from lensqueue_client.jobs import Job
     from lensqueue_client.pictures import Picture
     from lensqueue_client.sets import Added, FolderAdded, ImageSet, ImageSetVersion, NewItem, SetItem
+    from lensqueue_client.submissions import Labels, LensOptions
 
 Result = TypeVar("Result")
 PAGE_SETS: Final = 100
@@ -140,6 +142,38 @@ class SetMethods:
         file = Download(target, "ndjson")
         for number in range(self._retries.times + 1):
             response = self._run(flows.attempt(set_calls.open_manifest(version), self._retries))
+            try:
+                with closing(response), file.begin(response):
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+                    file.finish()
+                break
+            except httpx.TransportError as error:
+                if number == self._retries.times:
+                    raise unreachable(error) from error
+        return file.target
+
+    def submit_lens_over(
+        self,
+        version: ImageSetVersion | str,
+        labels: Labels,
+        model: str | None = None,
+        **options: Unpack[LensOptions],
+    ) -> Job:
+        """Queue a logit lens over all items of a sealed version; its results are by their indexes."""
+        return self._send(submissions.lens_over(version, labels, model, options))
+
+    def summarise(self, job: Job | str, seed: int = 0, *, idempotency_key: str | None = None) -> Job:
+        """Queue a summary of a lens over an image set that has ended; its files are fetched one by one."""
+        return self._send(set_calls.summarise(job, seed, idempotency_key))
+
+    def fetch_file(self, job: Job | str, name: str, target: str | os.PathLike[str]) -> Path:
+        """A file that a job made, such as `summary.json`; goes on with what an earlier try left."""
+        file = Download(target, name)
+        for number in range(self._retries.times + 1):
+            response = self._run(flows.open_file(job, name, file))
+            if response is None:
+                break
             try:
                 with closing(response), file.begin(response):
                     for chunk in response.iter_bytes():

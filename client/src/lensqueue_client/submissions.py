@@ -10,6 +10,7 @@ from lensqueue_client.pictures import Part, Picture, parts_of
 
 if TYPE_CHECKING:
     from lensqueue_client.jobs import Job
+    from lensqueue_client.sets import ImageSetVersion
 
 Label = str | Mapping[str, Any]
 """A text, or an object with a name: prompts, the ends of a direction, or a vector."""
@@ -71,6 +72,14 @@ def lens(
 ) -> Call[Job]:
     """A logit lens."""
     return _submit("logit_lens", model, options, {"labels": _listed(labels)}, parts_of(images))
+
+
+def lens_over(
+    version: ImageSetVersion | str, labels: Labels, model: str | None, options: LensOptions
+) -> Call[Job]:
+    """A logit lens over all items of a sealed version."""
+    said = {"labels": _listed(labels), "input": {"image_set_version": id_of(version)}}
+    return _submit("logit_lens", model, options, said, [])
 
 
 def embedding(
