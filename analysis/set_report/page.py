@@ -1,0 +1,144 @@
+"""The report of a job over an image set: one HTML page that needs nothing but itself."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from analysis.report import TEMPLATES
+from analysis.set_report import figures, picks, reasons
+from analysis.set_report.charts import draw_all
+from analysis.set_report.facts import Pictures, Supplement
+from analysis.set_report.stamps import map_urls, stamps
+from analysis.sets.schema import Summary
+from analysis.wording import shorten
+
+SCHEMES: Final = frozenset({"", "http", "https"})
+
+
+class UnsafeAddressError(ValueError):
+    """A link was to be made to something else than a page or a file."""
+
+
+def write_set_report(
+    target: Path, summary: Summary, pictures: Pictures, supplement: Supplement | None = None, *, title: str
+) -> None:
+    """Write the page of a job over a set to `target`; see `render_set_report`."""
+    page = render_set_report(summary, pictures, supplement, title=title)
+    # what a file system took for a name need not be a text: lone surrogates are written as references
+    target.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
+
+
+def render_set_report(
+    summary: Summary, pictures: Pictures, supplement: Supplement | None = None, *, title: str = "Image set"
+) -> str:
+    """The page of a job over a set as HTML: no script, nothing fetched, light and dark.
+
+    `pictures` is asked only for `wanted_items(summary)` and the examples of `supplement`, each once. The same
+    arguments give the same page.
+
+    Raises:
+        UnsafeAddressError: `item_url` or `file_url` gave something else than http, https or a relative path.
+    """
+    beside = supplement or Supplement()
+    picked = picks.pick(summary)
+    examples = beside.examples[: picks.EXAMPLES_SHOWN]
+    links = _Links(summary, picked, beside)
+    seen = stamps([*(each.index for each in examples), *(item.index for _, item in picked.named())], pictures)
+    pair_of = {(pair.true_label, pair.top): place for place, pair in enumerate(summary.confusion.pairs, 1)}
+    return (
+        _environment()
+        .get_template("set_report.html")
+        .render(
+            title=title,
+            summary=summary,
+            beside=beside,
+            picks=picked,
+            examples=examples,
+            stamps=seen,
+            item_maps={item.index: map_urls(beside.maps.get(item.index, ())) for item in picked.late},
+            failed=picks.failed_shown(beside.failed, summary.counts.by_error),
+            classes=picks.classes_shown(summary.classes),
+            names_shown=picks.NAMES_SHOWN,
+            matrix_labels=picks.MATRIX_LABELS,
+            pair_of=pair_of,
+            taken_for=_taken_for(summary),
+            label_place={label: place for place, label in enumerate(summary.labels)},
+            charts=draw_all(summary, beside, examples),
+            why=reasons,
+            href=links.href,
+            also=links.also,
+            file_href=links.file,
+            flat=_flat(summary.model),
+        )
+    )
+
+
+class _Links:
+    """Where an item or a file is to be found: at the address given for it, else on this page."""
+
+    def __init__(self, summary: Summary, picked: picks.Picks, beside: Supplement) -> None:
+        self._beside = beside
+        self._files = {export.name for export in summary.exports}
+        self._homes: dict[int, list[tuple[str, str]]] = {}
+        for name, item in picked.named():
+            self._homes.setdefault(item.index, []).append((name, f"{name}-{item.index}"))
+
+    def href(self, index: int) -> str | None:
+        """The item's own address, else its first card, else None."""
+        if self._beside.item_url is not None:
+            return _safe(self._beside.item_url(index))
+        homes = self._homes.get(index)
+        return f"#{homes[0][1]}" if homes else None
+
+    def also(self, index: int, here: str) -> Sequence[tuple[str, str]]:
+        """The other lists that show the item, with the anchor of its card there."""
+        return [home for home in self._homes.get(index, ()) if home[0] != here]
+
+    def file(self, name: str) -> str | None:
+        """The file's own address, else its row among the exports, else None."""
+        if name not in self._files:
+            return None
+        return _safe(self._beside.file_url(name)) if self._beside.file_url is not None else "#files"
+
+
+def _safe(url: str) -> str:
+    if urlsplit(url.strip()).scheme not in SCHEMES:
+        raise UnsafeAddressError(f"Links lead to http, https or a relative path, not to {url[:80]!r}.")
+    return url
+
+
+def _taken_for(summary: Summary) -> Mapping[str, Any]:
+    """The most frequent confusion of each true label that has one among the pairs."""
+    found: dict[str, Any] = {}
+    for pair in summary.confusion.pairs:
+        found.setdefault(pair.true_label, pair)
+    return found
+
+
+def _flat(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The model's facts by name; those that are not known are left out."""
+    return [(name, str(value)) for name, value in model.items() if value is not None]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "per_cent": figures.per_cent,
+        "whole": figures.whole,
+        "points": figures.points,
+        "count": figures.count,
+        "decimal": figures.decimal,
+        "p_value": figures.p_value,
+        "size": figures.size,
+        "shorten": shorten,
+    }
+    return environment

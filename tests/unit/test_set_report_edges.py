@@ -1,0 +1,208 @@
+"""The report of sets that lack something: what is not known is said, and nothing empty is drawn."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.report import TEMPLATES
+from analysis.set_report.page import render_set_report
+from analysis.sets.schema import Summary
+from analysis.wording import EN_DASH, MINUS
+from tests.reports import Page, text_of
+from tests.set_reports import make_summary, make_supplement, pictures
+
+
+def test_a_set_without_true_labels_says_why_accuracy_is_missing() -> None:
+    said = [{"code": "no-true-labels", "message": "No image has a true label, as the summary puts it."}]
+    summary = make_summary(labelled=False, images=60, warnings=said)
+    page = _page(summary)
+    text = text_of(page)
+    # in the list of warnings, and in the sections of accuracy, classes, flips, confusion and candidates
+    assert text.count("No image has a true label, as the summary puts it.") == 6
+    assert not [attrs for _, attrs in page.tags if (attrs.get("aria-label") or "").startswith("top label")]
+    assert "Images by settle layer" in " ".join(page.attributes("aria-label"))
+    assert "nan" not in text.lower().split()
+
+
+def test_an_empty_set_has_a_report_without_any_chart() -> None:
+    summary = make_summary(images=0, failed={}, layers=3)
+    page = Page(render_set_report(summary, pictures))
+    assert not [tag for tag, _ in page.tags if tag in {"svg", "img", "figure"}]
+    text = text_of(page)
+    assert "The version holds no items." in text
+    assert text.count("No item has a result to summarise.") >= 5
+
+
+def test_a_set_in_which_everything_failed_names_what_failed() -> None:
+    summary = make_summary(images=0, failed={"not-an-image": 3})
+    page = _page(summary, points=0)
+    assert len([row for row in page.rows if row and row[0].startswith("broken-")]) == 3
+    assert not [tag for tag, _ in page.tags if tag == "svg"]
+
+
+def test_failed_items_that_were_not_handed_over_are_counted_and_pointed_to() -> None:
+    text = text_of(Page(render_set_report(make_summary(images=20), pictures)))
+    assert "The failed items were not handed to this page one by one." in text
+    assert "Each is named with its reason in errors.jsonl." in text
+
+
+def test_one_label_and_one_layer_have_no_margins_ranks_or_flips() -> None:
+    page = _page(make_summary(["only"], layers=1, images=30))
+    text = text_of(page)
+    assert "A single label is always in the first place." in text
+    assert "The job has a single layer: nothing can flip." in text
+    assert "How clear the lead is" not in text
+
+
+@pytest.mark.parametrize("labels", [2, 3, 41])
+@pytest.mark.parametrize("layers", [7, 28])
+def test_few_and_many_labels_and_layers_have_a_confusion_that_can_be_read(labels: int, layers: int) -> None:
+    summary = make_summary([f"label {place}" for place in range(labels)], layers=layers, images=200)
+    page = Page(render_set_report(summary, lambda _: None))
+    told = [row for row in page.rows if row and row[0] == "label 1" and len(row) == labels + 1]
+    drawn = [said for said in page.attributes("aria-label") if said.startswith("True labels against")]
+    assert (bool(told), any("of them" in said for said in drawn)) == (labels <= 40, labels > 40)
+
+
+def test_a_matrix_that_was_not_kept_leaves_its_pairs() -> None:
+    whole_summary = make_summary([f"label {place}" for place in range(50)], images=300)
+    confusion = whole_summary.confusion.model_copy(update={"matrix": []})
+    summary = whole_summary.model_copy(update={"confusion": confusion})
+    text = text_of(Page(render_set_report(summary, pictures)))
+    assert "The whole matrix of 50 labels is not kept" in text
+    assert "The most frequent confusions" in text
+
+
+def test_two_jobs_are_told_by_their_difference_and_its_interval_first() -> None:
+    page = _page(make_summary(images=60, comparison=_comparison(), drift=_drift()))
+    text = text_of(page)
+    assert "90.0 % and the other for 88.0 % of the same 400 images: +2.0" in text
+    assert f"95 %: {MINUS}1.0 to +5.0), so no difference can be told" in text
+    assert "this job alone is right on 21, the other alone on 13: p = 0.230" in text
+    rows = [[cell.strip() for cell in row] for row in page.rows if len(row) == 11]
+    assert ["1", "2", "1.00", "90.0\u202f%", "88.0\u202f%", "+2.0"] in [row[:6] for row in rows]
+    assert ["21", "13", "0.230", EN_DASH] in [row[7:] for row in rows]
+
+
+def test_drift_is_told_beside_what_chance_gives() -> None:
+    page = _page(make_summary(images=60, drift=_drift()))
+    text = text_of(page)
+    assert "SigLIP-MMD² is 0.01200; none of 1,000 permutations reach it (p < 0.001)" in text
+    assert "the drift may be that alone" in text
+    cells = [[cell.strip() for cell in row[:2]] for row in page.rows]
+    assert ["This version against its reference", "0.01200"] in cells
+    assert ["95 % of permutations stay below", "0.00080"] in cells
+    assert ["red circle", "10.0\u202f%", "25.0\u202f%", "+15.0"] in [
+        row for row in page.rows if len(row) == 4
+    ]
+
+
+def test_without_a_comparison_or_a_reference_the_page_says_so() -> None:
+    text = text_of(Page(render_set_report(make_summary(images=20), pictures)))
+    assert "No other job was named to compare with." in text
+    assert "No reference version was named to measure drift from." in text
+    assert "No coordinates were handed to this page." in text
+    assert "No examples were handed to this page." in text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_numbers_in_heat_cells_are_readable(scheme: str) -> None:
+    """WCAG 2.2 AA, 4.5 to 1, on the fullest cell there is."""
+    blocks = re.findall(r":root \{(.*?)\}", (TEMPLATES / "report.css").read_text("utf-8"), re.DOTALL)
+    colours: dict[str, str] = {}
+    for block in blocks[: 1 if scheme == "light" else 2]:
+        colours |= dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", block))
+    css = (TEMPLATES / "set_report.css").read_text("utf-8")
+    (most,) = re.findall(r"calc\(var\(--v\) \* (\d+)%\), transparent", css)
+    (least, more) = re.findall(r"calc\((\d+)% \+ var\(--v\) \* (\d+)%\)", css)[0]
+    fullest = {"true": int(most), "curve-1": int(most), "false": int(least) + int(more)}
+    ground, ink = _rgb(colours["ground"]), _rgb(colours["ink"])
+    for name, share in fullest.items():
+        cell = (_rgb(colours[name]) * share + ground * (100 - share)) / 100
+        assert _contrast(ink, cell) >= 4.5, name
+
+
+def _page(summary: Summary, **changes: Any) -> Page:
+    return Page(render_set_report(summary, pictures, make_supplement(summary, **changes)))
+
+
+def _comparison() -> dict[str, Any]:
+    layer = {
+        "layer": 0,
+        "other_layer": 0,
+        "depth": 0.0,
+        "top1": 0.2,
+        "other_top1": 0.25,
+        "difference": -0.05,
+        "ci_low": -0.08,
+        "ci_high": -0.02,
+        "only_this": 10,
+        "only_other": 30,
+        "p": 0.0003,
+        "p_holm": 0.0003,
+        "test": "mcnemar-chi-squared",
+    }
+    final = {
+        "layer": 1,
+        "other_layer": 2,
+        "depth": 1.0,
+        "top1": 0.9,
+        "other_top1": 0.88,
+        "difference": 0.02,
+        "ci_low": -0.01,
+        "ci_high": 0.05,
+        "only_this": 21,
+        "only_other": 13,
+        "p": 0.23,
+        "p_holm": None,
+    }
+    return {
+        "other_job_id": "job_other",
+        "other_model": {"id": "google/siglip-base-patch16-224"},
+        "n": 400,
+        "tested": 396,
+        "left_out": 3,
+        "method": "paired-cluster-bootstrap",
+        "resamples": 2000,
+        "layers": [layer, {**layer, **final}],
+    }
+
+
+def _drift() -> dict[str, Any]:
+    return {
+        "method": "siglip-mmd",
+        "reference_version_id": "ver_reference",
+        "reference_manifest_sha256": "0e" * 32,
+        "reference_n": 500,
+        "n": 60,
+        "bandwidth": 1.2,
+        "mmd2": 0.012,
+        "p": 1 / 1001,
+        "permutations": 1000,
+        "null_q95": 0.0008,
+        "same_set": {"repeats": 200, "n": 250, "mean": -0.0001, "q95": 0.0021},
+        "classifier": {"auroc": 0.81, "folds": 5},
+        "class_mix": {
+            "total_variation": 0.15,
+            "p": 0.0001,
+            "changed": True,
+            "shares": [{"label": "red circle", "reference": 0.1, "current": 0.25}],
+        },
+    }
+
+
+def _rgb(colour: str) -> Any:
+    return np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)], float)
+
+
+def _contrast(one: Any, other: Any) -> float:
+    dark, bright = sorted(_luminance(colour) for colour in (one, other))
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: Any) -> float:
+    channels = colour / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
