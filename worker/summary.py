@@ -6,20 +6,23 @@ from typing import Any
 from jobs.errors import ResultsExpiredError
 from jobs.leases import Unit
 from jobs.objects import ObjectName
+from jobs.vectors import index_job
 from models.job import Job
 from worker.analyst_runtime import Analyst
 from worker.passage import Passage
 
 
 def summarise_job(analyst: Analyst, unit: Unit, passage: Passage) -> dict[str, Any]:
-    """Summarise the job that the unit names; its files are kept, and the payload says which there are.
+    """Summarise the job that the unit names, and make its set searchable by what it found.
+
+    The payload says which files there are.
 
     Raises:
         ResultsExpiredError: the job's results were removed meanwhile.
         DomainError: nothing of it succeeded, or its tables are gone.
     """
     # only where one is made: scikit-learn and its like take seconds to import
-    from analysis.sets.summarising import summarise  # noqa: PLC0415
+    from analysis.summarising import summarise  # noqa: PLC0415
 
     with analyst.sessions() as session:
         job = session.get(Job, uuid.UUID(unit.options["job_id"]))
@@ -27,4 +30,6 @@ def summarise_job(analyst: Analyst, unit: Unit, passage: Passage) -> dict[str, A
         raise ResultsExpiredError("The results of that job were removed before they were summarised.")
     # a lease is one try: what a worker that was lost has written is nobody's
     name = ObjectName(unit.tenant, unit.job_id, uuid.uuid4())
-    return summarise(analyst.sessions, analyst.blobs, job, name, passage.step, unit.options["seed"])
+    payload = summarise(analyst.sessions, analyst.blobs, job, name, passage.step, unit.options["seed"])
+    index_job(analyst.sessions, analyst.blobs, job, passage.step)
+    return payload

@@ -8,15 +8,24 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from analysis.set_report.facts import Picture
+from analysis.set_report.page import render_set_report
+from analysis.set_report.picks import wanted_items
+from analysis.set_report.supplement import supplement_of
+from analysis.sets.facts import SetFacts
 from analysis.sets.findings import MEDIA_TYPES, PIECE_BYTES, write_findings
 from analysis.sets.reading import read_facts
 from analysis.sets.schema import Summary
 from jobs.blobs import BlobStore
 from jobs.files import MadeFile, keep_files
 from jobs.objects import ObjectName
+from jobs.tables import read_tables, read_thumbnails, tables_of
+from models.image_set import ImageSet, ImageSetVersion
 from models.job import Job
 
 PREFIX: Final = "lensqueue-summary-"
+REPORT: Final = "report.html"
+FILES: Final = {**MEDIA_TYPES, REPORT: "text/html"}
 
 
 def summarise(
@@ -40,10 +49,37 @@ def summarise(
         arrays, made = Path(scratch) / "arrays", Path(scratch) / "made"
         arrays.mkdir()
         made.mkdir()
-        summary = write_findings(read_facts(sessions, blobs, job, arrays, step, seed), made, step)
-        files = [MadeFile(made / each, type_, _sha256(made / each)) for each, type_ in MEDIA_TYPES.items()]
+        facts = read_facts(sessions, blobs, job, arrays, step, seed)
+        summary = write_findings(facts, made, step)
+        _write_report(sessions, blobs, job, facts, summary, made / REPORT, step)
+        files = [MadeFile(made / each, type_, _sha256(made / each)) for each, type_ in FILES.items()]
         step()
         return {"files": keep_files(blobs, name, files), "headline": _headline(summary)}
+
+
+def _write_report(
+    sessions: sessionmaker[Session],
+    blobs: BlobStore,
+    job: Job,
+    facts: SetFacts,
+    summary: Summary,
+    target: Path,
+    step: Callable[[], None],
+) -> None:
+    with sessions() as session:
+        tokens = session.scalars(tables_of(job.id)).all()
+        version = session.get(ImageSetVersion, job.version_id)
+        image_set = version and session.get(ImageSet, version.set_id)
+    thumbnails = read_thumbnails(read_tables(blobs, job.tenant, job.id, tokens), wanted_items(summary))
+    step()
+    named = dict(zip(facts.index.tolist(), facts.custom_ids, strict=True))
+
+    def picture(index: int) -> Picture | None:
+        return Picture(thumbnails[index], named[index]) if index in thumbnails else None
+
+    title = image_set.name if image_set else "Image set"
+    page = render_set_report(summary, picture, supplement_of(facts, summary), title=title)
+    target.write_text(page, encoding="utf-8")
 
 
 def _headline(summary: Summary) -> dict[str, Any]:

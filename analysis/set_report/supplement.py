@@ -1,0 +1,77 @@
+"""What the report of a set shows beside its summary, out of the facts that the summary was computed from."""
+
+from typing import Final
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+from analysis.set_report.facts import Example, Points, Supplement
+from analysis.set_report.picks import example_items
+from analysis.sets.facts import UNLABELLED, SetFacts
+from analysis.sets.schema import Summary
+
+RANKED_LABELS: Final = 4
+POINTS: Final = 1_000
+PERPLEXITY: Final = 30.0
+FEW: Final = 100
+"""With fewer points than this there are no neighbourhoods to lay out: two axes say as much."""
+FLAT: Final = 3
+
+
+def supplement_of(facts: SetFacts, summary: Summary) -> Supplement:
+    """Examples with their ranks, the map of a sample, and every failure; files lie beside the page."""
+    rows = {int(index): row for row, index in enumerate(facts.index)}
+    return Supplement(
+        failed=facts.failed,
+        examples=[_example(facts, rows[index]) for index in example_items(summary)],
+        points=_points(facts),
+        file_url=lambda name: name,
+    )
+
+
+def _example(facts: SetFacts, row: int) -> Example:
+    """The ranks of the true label and of those that lead at some layer, the last of them first."""
+    cosine, true = np.asarray(facts.cosine[row]), int(facts.true_label[row])
+    leading = [int(label) for label in cosine.argmax(axis=1)[::-1]]
+    shown = list(dict.fromkeys([*([] if true == UNLABELLED else [true]), *leading]))[:RANKED_LABELS]
+    places = np.arange(cosine.shape[1])
+    ranks = {
+        # of labels that tie the lower index comes first
+        facts.labels[label]: [
+            int(((scores > scores[label]) | ((scores == scores[label]) & (places < label))).sum()) + 1
+            for scores in cosine
+        ]
+        for label in shown
+    }
+    return Example(
+        index=int(facts.index[row]),
+        custom_id=facts.custom_ids[row],
+        true_label=None if true == UNLABELLED else facts.labels[true],
+        ranks=ranks,
+    )
+
+
+def _points(facts: SetFacts) -> Points | None:
+    count = len(facts.index)
+    if count < FLAT or len(facts.labels) == 0:
+        return None
+    chance = np.random.default_rng([facts.seed, count])
+    rows = np.sort(chance.choice(count, size=min(count, POINTS), replace=False))
+    vectors = np.asarray(facts.vectors[rows], dtype=np.float64)
+    if len(rows) < FEW:
+        at = PCA(n_components=2, random_state=facts.seed).fit_transform(vectors)
+        method = f"The first two principal components of the final embeddings of {len(rows):,} images."
+    else:
+        layout = TSNE(perplexity=PERPLEXITY, init="pca", random_state=facts.seed)
+        at = layout.fit_transform(vectors)
+        method = (
+            f"t-SNE (van der Maaten and Hinton 2008, perplexity {PERPLEXITY:g}) of the final embeddings of"
+            f" {len(rows):,} images: neighbours are near each other, distances between groups say little."
+        )
+    return Points(
+        at=np.asarray(at, dtype=np.float64),
+        true_label=facts.true_label[rows],
+        top=np.asarray(facts.cosine[rows, -1]).argmax(axis=1).astype(np.int32),
+        method=method,
+    )
