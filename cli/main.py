@@ -22,6 +22,7 @@ class Commands(EndingGroup):
     lazy: ClassVar = {
         "up": (SERVICE, "cli.up:up"),
         "demo": (SERVICE, "cli.demo:demo"),
+        "analyze": (SERVICE, "cli.analyze:analyze"),
         "api": (SERVICE, "cli.processes:api"),
         "worker": (SERVICE, "cli.processes:worker"),
         "migrate": (SERVICE, "cli.processes:migrate"),

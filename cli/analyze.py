@@ -1,0 +1,249 @@
+"""`lensqueue analyze`: from a folder of pictures to a report, Parquet files and heatmaps, in one command."""
+
+import csv
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import orjson
+import typer
+
+from cli.collection import read_labels
+from cli.console import console, fail
+from cli.demo_stack import running_service
+from cli.ending import PARTIAL, USAGE
+from cli.lens_job import watch
+from cli.progress import bar
+from cli.up import check_models
+from embedded.errors import EmbeddedError
+from embedded.folders import claim_state
+from engine.catalog import DEMO_MODEL
+from lensqueue_client import Client, Job, LensqueueError, NewItem
+from lensqueue_client.errors import counted
+from lensqueue_client.items import item_of
+from lensqueue_client.submissions import LensOptions
+
+PICTURES_AT_ONCE: Final = 100
+HEATMAPS: Final = 12
+PICTURE_ENDS: Final = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+REPORT: Final = "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be analysed: its pictures, in their order, and the labels that compete in them."""
+
+    name: str
+    items: list[NewItem]
+    labels: tuple[str, ...]
+    template: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an analysis is: the ids of what was made for it, in a file of its folder."""
+
+    out: Path
+    model: str
+    seed: int
+    asked: str
+
+    @classmethod
+    def of(cls, out: Path, wanted: Wanted, model: str, seed: int) -> "Progress":
+        """That of the same arguments; of others, none yet."""
+        said = [
+            wanted.name,
+            [[str(item.picture), item.custom_id, item.true_label] for item in wanted.items],
+            [*wanted.labels, wanted.template, model, seed],
+        ]
+        out.mkdir(parents=True, exist_ok=True)
+        return cls(out, model, seed, hashlib.sha256(orjson.dumps(said)).hexdigest())
+
+    def once(self, what: str, make: Callable[[], str]) -> str:
+        """The id of something that is made once."""
+        made = self._read()
+        if what not in made:
+            made[what] = make()
+            # what was made meanwhile for its sake is kept too
+            told = {"asked": self.asked, "made": {**self._read(), **made}}
+            draft = self._file.with_suffix(".draft")
+            draft.write_bytes(orjson.dumps(told))
+            draft.replace(self._file)
+        return made[what]
+
+    @property
+    def _file(self) -> Path:
+        return self.out / ".progress.json"
+
+    def _read(self) -> dict[str, str]:
+        try:
+            told = orjson.loads(self._file.read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            return {}
+        return dict(told["made"]) if told["asked"] == self.asked else {}
+
+
+def analyze(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures, also in folders inside it.")],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help='What may be in them: "a cat,a dog", or @file with one a line; by default the true labels.'
+        ),
+    ] = None,
+    truth: Annotated[
+        str,
+        typer.Option(
+            help="Where true labels come from: `folders`, of the names of the folders that pictures lie in;"
+            " a CSV file with the columns `file` and `label`; or `none`."
+        ),
+    ] = "folders",
+    model: Annotated[str, typer.Option(help="Model to look through.")] = DEMO_MODEL,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what is found.")] = Path("analysis"),
+    template: Annotated[str | None, typer.Option(help="Wording around a label: 'a photo of a {}'.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides every random draw.")] = 0,
+    state: Annotated[Path, typer.Option(help="Folder for everything that is kept.")] = Path(".lensqueue"),
+) -> None:
+    """Say what a model sees in a folder of pictures, layer by layer: report, Parquet files and heatmaps.
+
+    Runs the whole service meanwhile. Stopped, and run again with the same arguments, it goes on where it was.
+    """
+    check_models([model])
+    wanted = _choose(folder, labels, truth, template)
+    try:
+        kept = claim_state(state)
+    except EmbeddedError as error:
+        fail(str(error))
+    try:
+        with running_service(kept, model) as client:
+            failed = run(client, wanted, Progress.of(out, wanted, model, seed))
+    except LensqueueError as error:
+        fail(error.message)
+    console.print(f"Report: {out / REPORT}", soft_wrap=True)
+    console.print(
+        "Beside it: summary.json, heatmaps/, and items, layers and embeddings as Parquet", soft_wrap=True
+    )
+    if failed:
+        raise typer.Exit(PARTIAL)
+
+
+def run(client: Client, wanted: Wanted, progress: Progress) -> int:
+    """Analyse the pictures with a running service, from where it was left; returns how many failed."""
+    out, model = progress.out, progress.model
+    version = progress.once("version", lambda: _make_version(client, wanted, progress))
+    job = client.job(progress.once("job", lambda: _submit(client, wanted, version, model)))
+    job = watch(client, job)
+    if job.fruitless:
+        fail(f"none of the pictures has a result: {job.error.message if job.error else job.state}")
+    summary_id = progress.once("summary", lambda: client.summarise(job, progress.seed).id)
+    summary = watch(client, client.job(summary_id))
+    if summary.state != "succeeded":
+        fail(f"the summary failed: {summary.error.message if summary.error else summary.state}")
+    (item,) = client.results(summary)
+    for name in item.raw["files"]:
+        client.fetch_file(summary, name, out / name)
+    told = orjson.loads((out / "summary.json").read_bytes())
+    _draw_heatmaps(client, wanted, model, job, told, out / "heatmaps")
+    _say(told)
+    return int(told["counts"]["failed"])
+
+
+def _submit(client: Client, wanted: Wanted, version: str, model: str) -> str:
+    options: LensOptions = {"priority": "bulk"}
+    if wanted.template is not None:
+        options["template"] = wanted.template
+    job = client.submit_lens_over(version, wanted.labels, model, **options)
+    pictures, labels = counted(len(wanted.items), "picture"), counted(len(wanted.labels), "label")
+    console.print(f"Submitted {job.id}: {pictures}, {labels}, {model}", soft_wrap=True)
+    return job.id
+
+
+def _choose(folder: Path, labels: str | None, truth: str, template: str | None) -> Wanted:
+    if not folder.is_dir():
+        fail(f"{folder} is not a folder", USAGE)
+    walked = truth in {"folders", "none"}
+    items = list(_walk(folder, truth) if walked else _read_table(folder, Path(truth)))
+    if not items:
+        fail(f"{folder} holds no pictures", USAGE)
+    known = dict.fromkeys(item.true_label for item in items if item.true_label)
+    if labels is None and not known:
+        fail('say what may be in the pictures: --labels "a cat,a dog", or --labels @file', USAGE)
+    names = tuple(sorted(known)) if labels is None else read_labels(labels, USAGE)
+    return Wanted(folder.resolve().name, items, names, template)
+
+
+def _walk(folder: Path, truth: str) -> Iterator[NewItem]:
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in PICTURE_ENDS or not path.is_file():
+            continue
+        place = path.relative_to(folder)
+        label = place.parts[-2] if truth == "folders" and len(place.parts) > 1 else None
+        yield NewItem(path, place.as_posix(), label)
+
+
+def _read_table(folder: Path, table: Path) -> Iterator[NewItem]:
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeError, csv.Error) as error:
+        fail(f"--truth {table}: {error}", USAGE)
+    if rows and not {"file", "label"} <= rows[0].keys():
+        fail(f"--truth {table}: it has no columns `file` and `label`", USAGE)
+    for row in rows:
+        yield NewItem(folder / row["file"], row.get("custom_id") or row["file"], row["label"] or None)
+
+
+def _make_version(client: Client, wanted: Wanted, progress: Progress) -> str:
+    set_id = progress.once("set", lambda: client.create_set(wanted.name).id)
+    # they are added in their order: what is there are the first ones
+    there = client.image_set(set_id).last_version.items
+    with bar("Uploading") as shown:
+        task = shown.add_task("", total=len(wanted.items), completed=there)
+        for first in range(there, len(wanted.items), PICTURES_AT_ONCE):
+            some = wanted.items[first : first + PICTURES_AT_ONCE]
+            client.add_items(set_id, some)
+            shown.advance(task, len(some))
+    return client.seal(set_id).id
+
+
+def _draw_heatmaps(
+    client: Client, wanted: Wanted, model: str, job: Job, told: dict[str, Any], folder: Path
+) -> None:
+    """Overlays of the pictures that are worth a look: suspected label errors first, then late ones."""
+    shutil.rmtree(folder, ignore_errors=True)
+    chosen = _worth_a_look(told)[:HEATMAPS]
+    seen = {index: client.item(job, index).raw for index in chosen}
+    images = [(str(index), seen[index]["image_id"]) for index in chosen]
+    if not images:
+        return
+    folder.mkdir(parents=True)
+    options: LensOptions = {"outputs": ["pooled", "patch"]}
+    if wanted.template is not None:
+        options["template"] = wanted.template
+    maps = watch(client, client.submit_lens(images, wanted.labels, model, **options))
+    for item in client.results(maps):
+        if item.state == "succeeded":
+            place = int(item.raw["custom_id"])
+            (folder / f"item-{place}.png").write_bytes(client.overlay(item_of(item.raw)))
+
+
+def _worth_a_look(told: dict[str, Any]) -> list[int]:
+    found: list[int] = []
+    for part in ("label_candidates", "outliers"):
+        found += [item["index"] for item in (told[part] or {}).get("items", [])]
+    found += [item["index"] for item in (told["settle"] or {}).get("late", [])]
+    return list(dict.fromkeys(found))
+
+
+def _say(told: dict[str, Any]) -> None:
+    counts, last = told["counts"], told["layers"][-1]
+    console.print(f"{counts['succeeded']} of {counts['total']} pictures have results", soft_wrap=True)
+    if last["top1"] is not None:
+        console.print(
+            f"Accuracy at layer {last['layer']}: {last['top1']:.1%}"
+            f" ({last['ci_low']:.1%} to {last['ci_high']:.1%}, n = {last['n']})",
+            soft_wrap=True,
+        )
