@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.set_report.facts import Example, LayerMap, Picture, Points, Supplement
+from analysis.set_report.facts import Example, LayerMap, Points, Supplement
 from analysis.set_report.picks import EXAMPLES_SHOWN
 from analysis.sets.facts import UNLABELLED, FailedItem
 from analysis.sets.schema import Summary
@@ -111,9 +111,9 @@ def make_supplement(summary: Summary, *, points: int = 200, **changes: Any) -> S
     return Supplement(**{**given, **changes})
 
 
-def pictures(index: int) -> Picture | None:
+def pictures(index: int) -> bytes | None:
     """Every item has a picture but each seventh."""
-    return Picture(jpeg((120, 80)), f"item-{index}") if index % 7 else None
+    return jpeg((120, 80)) if index % 7 else None
 
 
 PNG = bytes.fromhex(

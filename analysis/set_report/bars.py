@@ -40,7 +40,13 @@ def draw_concentration(layers: Sequence[LayerSummary], majority: float | None) -
     if not rows:
         return None
     axis = alt.Axis(
-        title=None, tickCount=4, labelExpr=PER_CENT, domain=False, ticks=False, gridColor=ink.HAIR
+        title=None,
+        tickCount=3,
+        labelExpr=PER_CENT,
+        labelOverlap=False,
+        domain=False,
+        ticks=False,
+        gridColor=ink.HAIR,
     )
     most = max([LEAST_SHARE, majority or 0.0, *(layer.most_predicted_share or 0.0 for layer in layers)])
     x = alt.X("share:Q", axis=axis, scale=alt.Scale(domain=[0, most], nice=False))

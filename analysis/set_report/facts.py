@@ -9,17 +9,11 @@ from numpy.typing import NDArray
 
 from analysis.sets.facts import FailedItem
 
+Pictures: TypeAlias = Callable[[int], bytes | None]
+"""An item's picture by its index, at any size and in any format that `pictures.decode` reads, or None.
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An item's picture at any size, in any format that `pictures.decode` reads; `custom_id` is its name."""
-
-    data: bytes
-    custom_id: str | None = None
-
-
-Pictures: TypeAlias = Callable[[int], Picture | None]
-"""An item's picture by its index, None where there is none; the `get` of a mapping is one."""
+The `get` of a mapping is one.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def stamps(indexes: Iterable[int], pictures: Pictures) -> dict[int, str]:
     for index in dict.fromkeys(indexes):
         picture = pictures(index)
         if picture is not None:
-            url = _stamp(picture.data)
+            url = _stamp(picture)
             if url is not None:
                 found[index] = url
     return found

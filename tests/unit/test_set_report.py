@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis.set_report import picks
-from analysis.set_report.facts import Picture, Supplement
+from analysis.set_report.facts import Supplement
 from analysis.set_report.figures import count, decimal, per_cent, points
 from analysis.set_report.page import UnsafeAddressError, render_set_report, write_set_report
 from analysis.set_report.picks import FAILED_SHOWN, wanted_items
@@ -152,7 +152,7 @@ def test_the_pictures_asked_for_are_those_that_are_wanted_each_once() -> None:
     summary = make_summary()
     asked: list[int] = []
 
-    def look(index: int) -> Picture | None:
+    def look(index: int) -> bytes | None:
         asked.append(index)
         return pictures(index)
 
@@ -165,7 +165,7 @@ def test_the_pictures_asked_for_are_those_that_are_wanted_each_once() -> None:
 
 def test_a_mapping_of_pictures_will_do_and_a_missing_or_torn_one_is_said() -> None:
     summary = make_summary(images=60)
-    torn = {index: Picture(b"torn") for index in wanted_items(summary)[:5]}
+    torn = dict.fromkeys(wanted_items(summary)[:5], b"torn")
     html = render_set_report(summary, torn.get)
     assert "no picture" in html
     assert "data:image/jpeg" not in html
