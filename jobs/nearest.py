@@ -25,8 +25,10 @@ SET_BY_INDEX: Final = text("""
            set_config('enable_sort', 'off', true)
 """)
 """Read on until enough is found; and by the index, whatever the planner makes of rows that are as large."""
-CANDIDATES: Final = (100, 1_000)
-"""So many are looked at to begin with, at least and at most: twice as many as are asked for."""
+CANDIDATES: Final = 400
+"""So many are looked at to begin with, twice as many as a search can ask for. Of 120,000 vectors of norm 1
+with 24 dimensions in effect 100 would do; where they have 128 and the query lies apart from all of them, it
+finds half of the nearest ten in twice the time."""
 
 NEAREST: Final = """
     WITH nearest AS MATERIALIZED (
@@ -93,8 +95,7 @@ def find_nearest(
     by_index = head.large and not exact
     found = []
     if by_index:
-        least, most = CANDIDATES
-        session.execute(SET_BY_INDEX, {"candidates": min(max(2 * limit, least), most)})
+        session.execute(SET_BY_INDEX, {"candidates": CANDIDATES})
         found = _search(session, head, vector, limit, filters, by_index=True)
     if len(found) < limit:
         # the planner may sort again: there is no other way to the nearest of all

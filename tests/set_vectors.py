@@ -9,7 +9,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import image_sets
-from jobs.nearest import SET_BY_INDEX, Filters, Nearest, find_nearest, statement_of
+from jobs.nearest import CANDIDATES, SET_BY_INDEX, Filters, Nearest, find_nearest, statement_of
 from jobs.vectors import begin_index, end_index, store_vectors
 from models.image_set import ImageSetVersion
 from models.set_vector import SetIndex
@@ -55,10 +55,11 @@ def version_of(sessions: Sessions, pictures: int, tenant: str = TENANT) -> uuid.
 
 
 def drawn(count: int, seed: int = 0) -> NDArray[np.float32]:
-    """Unit vectors [item, width] around a few dozen centres, as embeddings of pictures are."""
-    rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((40, WIDTH))
-    vectors = centres[rng.integers(0, len(centres), count)] + 0.7 * rng.standard_normal((count, WIDTH))
+    """Unit vectors [item, width] around some centres, in few dimensions but for noise, as embeddings are."""
+    fixed, rng = np.random.default_rng(0), np.random.default_rng(seed + 1)
+    centres, basis = fixed.standard_normal((40, 24)), fixed.standard_normal((24, WIDTH))
+    inner = centres[rng.integers(0, len(centres), count)] + 0.7 * rng.standard_normal((count, 24))
+    vectors = inner @ basis + 0.3 * rng.standard_normal((count, WIDTH))
     unit: NDArray[np.float32] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     return unit
 
@@ -82,7 +83,7 @@ def plan_of(
     statement, values = statement_of(head, vector, 10, filters, by_index=by_index)
     with sessions.begin() as session:
         if by_index:
-            session.execute(SET_BY_INDEX, {"candidates": 100})
+            session.execute(SET_BY_INDEX, {"candidates": CANDIDATES})
         connection = session.connection()
         explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.compile(connection)}"
         return list(nodes(connection.exec_driver_sql(explained, dict(values)).scalar_one()[0]["Plan"]))

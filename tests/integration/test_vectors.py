@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import delete
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobs import vectors
+from jobs import nearest, vectors
 from jobs.errors import UnknownImageSetError
 from jobs.nearest import Filters, find_nearest
 from jobs.vectors import begin_index, end_index, store_vectors
@@ -63,9 +63,9 @@ def test_filters_leave_out_what_does_not_fit(sessions: Sessions) -> None:
     assert [near.index for near in found.items] == [
         index for index in ordered if index % 4 == 2 and not index % 10
     ][:10]
-    near = search(sessions, head, vector, filters=Filters(but=ordered[0]))
-    assert [each.index for each in near.items] == ordered[1:11]
-    cosine = near.items[3].cosine
+    others = search(sessions, head, vector, filters=Filters(but=ordered[0]))
+    assert [each.index for each in others.items] == ordered[1:11]
+    cosine = others.items[3].cosine
     best = search(sessions, head, vector, filters=Filters(min_cosine=cosine - 1e-9))
     assert [each.index for each in best.items] == ordered[:5]
     assert search(sessions, head, vector, filters=Filters(true_label="nothing")).items == []
@@ -165,7 +165,10 @@ def test_what_an_index_holds_of_others_is_never_found(sessions: Sessions) -> Non
 
 
 @pytest.mark.usefixtures("few_are_large")
-def test_where_an_index_finds_too_few_all_vectors_are_read(sessions: Sessions) -> None:
+def test_where_an_index_finds_too_few_all_vectors_are_read(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nearest, "CANDIDATES", 10)
     stored, [vector] = drawn(SOME), drawn(1, seed=1)
     head = indexed(sessions, version_of(sessions, SOME), stored)
     with sessions.begin() as session:
