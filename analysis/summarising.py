@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from analysis.set_report.facts import Picture
-from analysis.set_report.page import render_set_report
+from analysis.set_report.page import write_set_report
 from analysis.set_report.picks import wanted_items
 from analysis.set_report.supplement import supplement_of
 from analysis.sets.facts import SetFacts
@@ -72,14 +71,8 @@ def _write_report(
         image_set = version and session.get(ImageSet, version.set_id)
     thumbnails = read_thumbnails(read_tables(blobs, job.tenant, job.id, tokens), wanted_items(summary))
     step()
-    named = dict(zip(facts.index.tolist(), facts.custom_ids, strict=True))
-
-    def picture(index: int) -> Picture | None:
-        return Picture(thumbnails[index], named[index]) if index in thumbnails else None
-
     title = image_set.name if image_set else "Image set"
-    page = render_set_report(summary, picture, supplement_of(facts, summary), title=title)
-    target.write_text(page, encoding="utf-8")
+    write_set_report(target, summary, thumbnails.get, supplement_of(facts, summary), title=title)
 
 
 def _headline(summary: Summary) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
 import typer
@@ -24,7 +24,9 @@ from engine.catalog import DEMO_MODEL
 from lensqueue_client import Client, Job, LensqueueError, NewItem
 from lensqueue_client.errors import counted
 from lensqueue_client.items import item_of
-from lensqueue_client.submissions import LensOptions
+
+if TYPE_CHECKING:
+    from lensqueue_client.submissions import LensOptions
 
 PICTURES_AT_ONCE: Final = 100
 HEATMAPS: Final = 12

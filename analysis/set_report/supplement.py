@@ -6,12 +6,12 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from analysis.set_report.facts import Example, Points, Supplement
+from analysis.set_report.examples import read_examples
+from analysis.set_report.facts import Points, Supplement
 from analysis.set_report.picks import example_items
-from analysis.sets.facts import UNLABELLED, SetFacts
+from analysis.sets.facts import SetFacts
 from analysis.sets.schema import Summary
 
-RANKED_LABELS: Final = 4
 POINTS: Final = 1_000
 PERPLEXITY: Final = 30.0
 FEW: Final = 100
@@ -21,34 +21,11 @@ FLAT: Final = 3
 
 def supplement_of(facts: SetFacts, summary: Summary) -> Supplement:
     """Examples with their ranks, the map of a sample, and every failure; files lie beside the page."""
-    rows = {int(index): row for row, index in enumerate(facts.index)}
     return Supplement(
         failed=facts.failed,
-        examples=[_example(facts, rows[index]) for index in example_items(summary)],
+        examples=read_examples(facts, example_items(summary)),
         points=_points(facts),
         file_url=lambda name: name,
-    )
-
-
-def _example(facts: SetFacts, row: int) -> Example:
-    """The ranks of the true label and of those that lead at some layer, the last of them first."""
-    cosine, true = np.asarray(facts.cosine[row]), int(facts.true_label[row])
-    leading = [int(label) for label in cosine.argmax(axis=1)[::-1]]
-    shown = list(dict.fromkeys([*([] if true == UNLABELLED else [true]), *leading]))[:RANKED_LABELS]
-    places = np.arange(cosine.shape[1])
-    ranks = {
-        # of labels that tie the lower index comes first
-        facts.labels[label]: [
-            int(((scores > scores[label]) | ((scores == scores[label]) & (places < label))).sum()) + 1
-            for scores in cosine
-        ]
-        for label in shown
-    }
-    return Example(
-        index=int(facts.index[row]),
-        custom_id=facts.custom_ids[row],
-        true_label=None if true == UNLABELLED else facts.labels[true],
-        ranks=ranks,
     )
 
 
