@@ -5,6 +5,9 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -25,7 +28,11 @@ from tests.ledger import TENANT, assert_settled, scalar
 from tests.packed import zip_of
 from tests.scenes import tiny_pngs
 
-ITEMS = 2_500
+ITEMS = 5_000
+WAITERS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE wait_event_type = 'Lock' AND datname = current_database() AND query LIKE '%image_sets%'
+"""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +66,28 @@ def wait_for_more(place: Workplace) -> None:
     place.wait_until(lambda: added(place) > before, 60)
 
 
+def hear_again(place: Workplace) -> None:
+    """Wait until the worker knows what it was told: it asks with every heartbeat."""
+    for _ in range(2):
+        now = scalar(place.sessions, "SELECT now()")
+        place.wait_until(partial(is_heard_since, place, now), 30)
+
+
+def is_heard_since(place: Workplace, now: datetime) -> bool:
+    return bool(scalar(place.sessions, "SELECT max(seen_at) > :now FROM workers", now=now))
+
+
+@contextmanager
+def stopped_in_a_chunk(place: Workplace) -> Iterator[None]:
+    """Some are added, and the next chunk waits to be until this is left."""
+    wait_for_more(place)
+    with place.sessions() as session:
+        session.execute(text("SELECT FROM image_sets FOR UPDATE"))
+        place.wait_until(lambda: scalar(place.sessions, WAITERS) > 0, 30)
+        assert added(place) < ITEMS
+        yield
+
+
 def assert_each_once(place: Workplace, files: dict[str, bytes]) -> None:
     with place.sessions() as session:
         names = session.scalars(text("SELECT custom_id FROM image_set_items ORDER BY index")).all()
@@ -73,8 +102,8 @@ def test_a_killed_analyst_goes_on_where_it_was(place: Workplace) -> None:
     files = tiny_pngs(ITEMS)
     job_id = submit(place, zip_of(files))
     for victim in (place.child, place.parent, place.child):
-        wait_for_more(place)
-        victim().kill()
+        with stopped_in_a_chunk(place):
+            victim().kill()
     assert place.finish(job_id, 120).state == "succeeded"
     assert_each_once(place, files)
     lost = "SELECT count(*) FROM attempts WHERE outcome = 'lost'"
@@ -85,11 +114,12 @@ def test_a_killed_analyst_goes_on_where_it_was(place: Workplace) -> None:
 def test_an_analyst_that_is_told_to_end_leaves_its_work_to_the_next(place: Workplace) -> None:
     files = tiny_pngs(ITEMS)
     job_id = submit(place, zip_of(files))
-    wait_for_more(place)
     old = place.parent()
-    old.send_signal(signal.SIGTERM)
+    with stopped_in_a_chunk(place):
+        old.send_signal(signal.SIGTERM)
+        hear_again(place)
     assert place.finish(job_id, 120).state == "succeeded"
-    assert not old.is_running()
+    place.wait_until(lambda: not old.is_running(), 30)
     assert_each_once(place, files)
     assert scalar(place.sessions, "SELECT count(*) FROM attempts WHERE outcome = 'lost'") == 0
     assert_settled(place.sessions)
@@ -115,10 +145,11 @@ def test_an_analyst_without_a_blob_store_says_so(place: Workplace, tmp_path: Pat
 
 def test_an_analyst_that_drains_puts_its_work_back_and_claims_no_more(place: Workplace) -> None:
     job_id = submit(place, zip_of(tiny_pngs(ITEMS)))
-    wait_for_more(place)
     worker_id = scalar(place.sessions, "SELECT id FROM workers WHERE state = 'online'")
-    with place.sessions.begin() as session:
-        assert drain(session, worker_id)
+    with stopped_in_a_chunk(place):
+        with place.sessions.begin() as session:
+            assert drain(session, worker_id)
+        hear_again(place)
     place.wait_until(lambda: place.leases() == 0, 30)
     assert 0 < added(place) < ITEMS
     assert scalar(place.sessions, "SELECT state FROM jobs WHERE id = :id", id=job_id) == "running"

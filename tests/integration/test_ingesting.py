@@ -1,5 +1,7 @@
 """Sources become items of a set: each once, each failure named, and gone on with where they were left."""
 
+import errno
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -15,7 +17,7 @@ from jobs import image_sets, ingesting, leases, retry, sealing, sources, unpacki
 from jobs.admission import Quota
 from jobs.blobs import BlobStore
 from jobs.cancel import cancel
-from jobs.errors import NoInputError, NotEndedError, NotFoundError
+from jobs.errors import BlobStoreMissingError, NoInputError, NotEndedError, NotFoundError
 from jobs.ingesting import NewSource, OvertakenError, Progress, SourceForm, Target
 from jobs.leases import Holder
 from jobs.retry import RetryScope
@@ -426,6 +428,38 @@ def test_a_database_that_breaks_off_costs_nothing(
     run_slice(analyst)
     assert result_of(sessions, job_id)["added"] == 50
     assert len(items_of(sessions, set_id)) == 50
+
+
+def test_a_disk_that_is_full_is_waited_for(
+    analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit(zip_of(tiny_pngs(3)))
+    analyst.settings.slice_seconds = 0
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        assert run_slice(analyst) is True
+    assert scalar(sessions, "SELECT losses FROM work") == 0
+    assert items_of(sessions, set_id) == []
+    run_slice(analyst)
+    assert result_of(sessions, job_id)["added"] == 3
+    assert_settled(sessions)
+
+
+def test_a_store_that_is_gone_ends_the_worker_and_not_the_work(
+    analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, submit: Submit, blobs: BlobStore
+) -> None:
+    job_id = submit(zip_of(tiny_pngs(3)))
+    away = blobs.folder.rename(blobs.folder.with_name("away"))
+    with pytest.raises(BlobStoreMissingError):
+        run_slice(analyst)
+    away.rename(blobs.folder)
+    assert scalar(sessions, "SELECT losses FROM work") == 0
+    run_slice(analyst)
+    assert result_of(sessions, job_id)["added"] == 3
 
 
 def test_a_fault_of_ours_is_tried_again(

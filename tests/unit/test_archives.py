@@ -63,7 +63,7 @@ def test_members_that_are_not_read_are_passed_over() -> None:
     assert [member.read() for member in again if member.place == 1] == [FILES["a/2.png"]]
 
 
-def test_packed_members_and_archives_behind_something_else_are_read() -> None:
+def test_packed_members_and_archives_of_several_parts_are_read() -> None:
     packed = zip_of(FILES, zipfile.ZIP_DEFLATED)
     assert found_in(packed) == list(FILES.items())
     # a second packed part follows the first: what `cat` makes of two

@@ -35,7 +35,7 @@ def test_every_command_parses() -> None:
         found = commands.get_command(None, command)  # type: ignore[attr-defined]
         assert found is not None, name
         context = found.make_context(command, list(arguments))
-        if "model" in context.params:
+        if context.params.get("model") is not None:
             assert Catalog().find(context.params["model"])
 
 
