@@ -104,4 +104,5 @@ def _status(error: LensqueueError) -> int:
 
 
 def _say_again(failure: LensqueueError, after_s: float) -> None:
-    notes.print(f"{failure.message}; trying again in {after_s:.0f} s ...", markup=False, soft_wrap=True)
+    said = failure.message.rstrip(".")
+    notes.print(f"{said}; trying again in {after_s:.0f} s ...", markup=False, soft_wrap=True)

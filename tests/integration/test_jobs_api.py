@@ -141,6 +141,8 @@ def test_a_revoked_key_is_refused(api: TestClient, sessions: sessionmaker[Sessio
 
 def test_readiness_asks_for_the_schema_and_on_request_for_a_worker(api: TestClient) -> None:
     assert api.get("/healthz").json() == {"status": "ok"}
+    for path in ("/healthz", "/readyz"):
+        assert (api.head(path).status_code, api.head(path).content) == (200, b"")
     assert api.get("/readyz").status_code == 200
     unready = api.get("/readyz", params={"worker": 1})
     assert (unready.status_code, unready.json()["code"]) == (503, "unready")
