@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: make demo, make test.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-full test-chaos test-contract bench bench-cuda check clean
+.PHONY: help demo demo-bulk up test test-full test-chaos test-contract bench bench-cuda check clean
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
@@ -16,6 +16,10 @@ demo: export LENSQUEUE_DEMO_IMAGES = $(value IMAGES)
 demo: export LENSQUEUE_DEMO_LABELS = $(value LABELS)
 demo: .venv/ready-to-run ## Run a logit lens over the sample pictures, or yours: MODEL=... IMAGES=folder LABELS="a cat,a dog"
 	@$(BIN)/lensqueue demo
+
+demo-bulk: .venv/ready-to-run ## Say what the demo model sees in 1,000 generated scenes, layer by layer; takes some minutes
+	@$(BIN)/python -m demo.generate .lensqueue/demo-bulk/scenes --count 1000 --seed 5 --several-every 0
+	@$(BIN)/lensqueue analyze .lensqueue/demo-bulk/scenes --truth .lensqueue/demo-bulk/scenes/labels.csv --template "a photo of a {}" --out .lensqueue/demo-bulk
 
 up: .venv/ready-to-run ## Run the whole service in the foreground; prints its address and key: PORT=8000
 	@exec $(BIN)/lensqueue up $(if $(PORT),--port $(PORT))
