@@ -28,6 +28,7 @@ from api.routes import (
     image_set_versions,
     image_sets,
     images,
+    ingestions,
     items,
     job_actions,
     job_lists,
@@ -161,7 +162,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(RequestId)
     errors.install(app)
     of_jobs = (jobs, job_lists, job_requests, job_actions, retries, summaries, events, results, files, items)
-    of_images = (images, image_sets, image_set_versions, set_searches)
+    of_images = (images, image_sets, image_set_versions, ingestions, set_searches)
     of_tenants = (api_keys, usage, webhooks)
     for routes in (health, docs, *of_images, *of_jobs, models, queues, workers, *of_tenants):
         app.include_router(routes.router)

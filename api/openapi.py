@@ -19,6 +19,7 @@ from api.links import links
 from api.schemas.api_keys import NewKey
 from api.schemas.ids import PATTERNS
 from api.schemas.image_sets import ImageSetChanges, NewImageSet, NewSetItems, SentSetItem
+from api.schemas.ingestions import IngestionOptions, PrefixIngestion
 from api.schemas.job_actions import ActionRequest
 from api.schemas.problems import Problem
 from api.schemas.results import Scores
@@ -63,10 +64,12 @@ REQUESTS: Mapping[str, TypeAdapter[Any]] = {
             ActionRequest,
             EndpointChanges,
             ImageSetChanges,
+            IngestionOptions,
             NewEndpoint,
             NewImageSet,
             NewKey,
             NewSetItems,
+            PrefixIngestion,
             RetryRequest,
             Rotation,
             SearchRequest,
