@@ -1,0 +1,84 @@
+"""`lensqueue analyze`, on a service of its own: from a folder to files that belong together."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from cli.ending import PARTIAL, USAGE
+from tests.conftest import SAMPLES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def analyze(folder: Path, out: Path, state: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "cli",
+            "analyze",
+            str(folder),
+            "-o",
+            str(out),
+            "--state",
+            str(state),
+            *options,
+        ],
+        cwd=ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_a_folder_becomes_a_report_and_the_rows_behind_it(tmp_path: Path) -> None:
+    folder = tmp_path / "shapes"
+    labels = pd.read_csv(SAMPLES.parent / "labels.csv").set_index("custom_id")["label"]
+    kept = labels[~labels.str.contains(" and ")].head(10)
+    for name, label in kept.items():
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        (folder / label / f"{name}.jpg").write_bytes((SAMPLES / f"{name}.jpg").read_bytes())
+    (folder / "torn.jpg").write_bytes((SAMPLES / "scene-00000.jpg").read_bytes()[:2_000])
+    out, state = tmp_path / "found", tmp_path / "state"
+    done = analyze(folder, out, state, "--template", "a photo of a {}")
+    # in part: one of the pictures is none
+    assert done.returncode == PARTIAL, done.stdout + done.stderr
+    told = json.loads((out / "summary.json").read_text())
+    assert (told["counts"]["total"], told["counts"]["failed"]) == (11, 1)
+    items = pd.read_parquet(out / "items.parquet").set_index("index")
+    layers = pd.read_parquet(out / "layers.parquet")
+    known = items["true_label"].dropna()
+    for layer in told["layers"]:
+        tops = layers[layers["layer"] == layer["layer"]].set_index("index")["top"]
+        assert abs(layer["top1"] - (tops[known.index] == known).mean()) < 1e-6
+    assert items[items["state"] == "failed"]["custom_id"].tolist() == ["torn.jpg"]
+    page = (out / "report.html").read_text()
+    assert "torn.jpg" in page
+    assert "<script" not in page
+    made = json.loads((out / ".progress.json").read_text())["made"]
+    again = analyze(folder, out, state, "--template", "a photo of a {}")
+    assert again.returncode == PARTIAL, again.stdout + again.stderr
+    # nothing was computed twice: it is the same job and the same summary
+    assert json.loads((out / ".progress.json").read_text())["made"] == made
+    assert "Submitted" not in again.stdout
+
+
+def test_what_cannot_be_analysed_is_said(tmp_path: Path) -> None:
+    state, out = tmp_path / "state", tmp_path / "out"
+    (tmp_path / "empty").mkdir()
+    for folder, options, said in (
+        (tmp_path / "nowhere", (), "is not a folder"),
+        (tmp_path / "empty", (), "holds no pictures"),
+        (SAMPLES, (), "say what may be in the pictures"),
+        (SAMPLES, ("--truth", str(tmp_path / "none.csv")), "none.csv"),
+        (SAMPLES, ("--labels", "a,a"), "is there twice"),
+    ):
+        done = analyze(folder, out, state, *options)
+        assert done.returncode == USAGE, done.stdout + done.stderr
+        assert said in done.stdout + done.stderr
