@@ -23,8 +23,9 @@ from api.spool import release_body
 from api.uploads import SPOOLED_IN_MEMORY_BYTES
 from api.writing import writing
 from jobs import queries
-from jobs.errors import InvalidRequestError
+from jobs.errors import InvalidRequestError, NotFoundError
 from jobs.idempotency import Once, fingerprint_of, make_once
+from jobs.image_sets import set_of
 from jobs.ingesting import NewSource, SourceForm, submit_ingest
 from jobs.outlook import outlook_of
 from jobs.s3 import parse_prefix
@@ -83,6 +84,10 @@ async def ingest_files(
     fails the job's item, and what was added before stays. The set cannot be sealed meanwhile.
     """
     wanted = parse_set_id(set_id)
+    async with services.sessions() as session:
+        # before anything of it is read: what is stored for a set that is not there would lie about for days
+        if await session.scalar(set_of(caller.tenant, wanted)) is None:
+            raise NotFoundError
     if bodies.media_type_of(request) == "application/json":
         asked = await bodies.read_small(request, PrefixIngestion)
         prefix = parse_prefix(asked.prefix, services.settings.s3_allowed)

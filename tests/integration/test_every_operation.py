@@ -142,6 +142,10 @@ class _Loaded(HTMLParser):
         self.inline |= tag == "style" or (tag == "script" and "src" not in given) or "style" in given
 
 
+SOURCES = ("archive", "manifest")
+"""Parts of a form that are files, beside pictures."""
+
+
 def _somewhere(path: str) -> str:
     """The path with ids that nobody has."""
     return re.sub(r"\{(\w+)\}", lambda found: "0" if found[1] == "index" else "nobodys", path)
@@ -150,6 +154,9 @@ def _somewhere(path: str) -> str:
 def _body(media_type: str, example: Any) -> dict[str, Any]:
     if media_type == "application/json":
         return {"json": example}
-    files = [("images", ("picture.gif", data.encode(), "image/gif")) for data in example["images"]]
-    parts = {name: (None, json.dumps(value)) for name, value in example.items() if name != "images"}
+    files = [("images", ("picture.gif", data.encode(), "image/gif")) for data in example.get("images", ())]
+    files += [(name, (name, example[name].encode(), "")) for name in SOURCES if name in example]
+    parts = {
+        name: (None, json.dumps(value)) for name, value in example.items() if name not in {"images", *SOURCES}
+    }
     return {"files": [*parts.items(), *files]}
