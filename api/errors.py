@@ -172,6 +172,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "too-many-exports": HTTPStatus.TOO_MANY_REQUESTS,
     "no-result-yet": HTTPStatus.NOT_FOUND,
     "item-dropped": HTTPStatus.NOT_FOUND,
+    "no-request": HTTPStatus.NOT_FOUND,
     "no-maps": HTTPStatus.NOT_FOUND,
     "no-output": HTTPStatus.NOT_FOUND,
     "idempotency-key-in-use": HTTPStatus.CONFLICT,

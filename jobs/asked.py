@@ -7,9 +7,11 @@ from typing import Any, Final
 from sqlalchemy import ARRAY, Integer, Select, any_, literal, select
 
 from jobs.admission import INTERACTIVE_ITEMS
+from jobs.errors import NoRequestError
 from models.job import Job, JobInput
 from models.types import JobType, Priority
 
+SUBMITTED: Final = frozenset({JobType.EMBEDDING, JobType.LOGIT_LENS, JobType.RESCORE})
 RESCORED: Final = ("template", "softmax", "uncalibrated")
 """Of a rescore's options those that were asked for; the others are its source's."""
 
@@ -18,8 +20,14 @@ def body_of(job: Job) -> dict[str, Any]:
     """The request but for the pictures or texts of its `input`, with the options resolved.
 
     What says no more than its absence is left out.
+
+    Raises:
+        NoRequestError: the job is an ingestion or a summary, which is asked for in another way.
     """
+    if job.type not in SUBMITTED:
+        raise NoRequestError
     options = dict(job.options)
+    options.pop("version", None)
     body: dict[str, Any] = {"type": job.type, "model": job.model}
     labels = options.pop("labels", None)
     if labels is not None:
@@ -27,6 +35,8 @@ def body_of(job: Job) -> dict[str, Any]:
     if job.type == JobType.RESCORE:
         body["input"] = {"from_job": options["from_job"]}
         options = {name: options[name] for name in RESCORED}
+    elif job.version_id is not None:
+        body["input"] = {"image_set_version": f"isv_{job.version_id.hex}"}
     body["options"] = options
     if job.priority != (Priority.INTERACTIVE if job.total <= INTERACTIVE_ITEMS else Priority.BULK):
         body["priority"] = job.priority

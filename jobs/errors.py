@@ -348,6 +348,12 @@ class ItemDroppedError(NotFoundError):
     code = "item-dropped"
 
 
+class NoRequestError(NotFoundError):
+    """There is no body that makes this job again: ask for it as you did, at the set or job that it is of."""
+
+    code = "no-request"
+
+
 class NoMapsError(NotFoundError):
     """This item has no maps: it failed, or its job has none of patches among its `outputs`."""
 

@@ -46,7 +46,8 @@ BODY: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "minProperties": 1,
+                    # said by `not`: generated clients would take alternatives for types without fields
+                    "not": {"not": {"anyOf": [{"required": ["archive"]}, {"required": ["manifest"]}]}},
                     "additionalProperties": False,
                     "properties": {
                         "archive": _FILE,

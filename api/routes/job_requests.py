@@ -18,6 +18,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}/request", tags=["jobs"])
 
 UNITS_AT_ONCE: Final = 64
 """A unit has 128 items at most."""
+NAMED = {"text", "image_id", "url"}
 REQUEST: dict[str, Any] = {"application/json": {"schema": {"$ref": "#/components/schemas/JobRequest"}}}
 
 
@@ -27,7 +28,10 @@ REQUEST: dict[str, Any] = {"application/json": {"schema": {"$ref": "#/components
     response_class=StreamingResponse,
     responses={
         200: {"content": REQUEST, "description": "What can be sent to `POST /v1/jobs`."},
-        404: {"description": "There is no such job."},
+        404: {
+            "description": "There is no such job, or it is an ingestion or a summary, which no body makes"
+            " (`no-request`)."
+        },
         410: {"description": "It was deleted (`job-deleted`)."},
     },
 )
@@ -61,12 +65,15 @@ async def _pieces(
         if len(found) < len(several):
             # it was deleted meanwhile: a body that ends early is no JSON, and nobody takes it for all
             raise JobDeletedError
-        items = [item for unit in several for item in found[unit]]
-        if not name:
-            name = "texts" if items[0]["kind"] == "text" else "images"
-            yield f'"{name}":['.encode()
-        yield (b"," if start else b"") + b",".join(orjson.dumps(_shown(item)) for item in items)
-    yield b"]}}"
+        # what was no picture in an image set cannot be named again
+        items = [item for unit in several for item in found[unit] if NAMED & item.keys()]
+        for item in items:
+            if not name:
+                name = "texts" if item["kind"] == "text" else "images"
+                yield f'"{name}":['.encode() + orjson.dumps(_shown(item))
+            else:
+                yield b"," + orjson.dumps(_shown(item))
+    yield b"]}}" if name else b"}}"
 
 
 def _shown(item: dict[str, Any]) -> dict[str, Any] | str:

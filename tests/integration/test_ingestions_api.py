@@ -48,6 +48,7 @@ def test_an_archive_becomes_items_with_the_labels_of_its_folders(
     assert not run_slice(analyst)
     job = api.get(answer.json()["links"]["self"]).json()
     assert (job["type"], job["state"], job["tags"]) == ("ingest", "succeeded", {"of": "shapes"})
+    assert_problem(api.get(job["links"]["request"]), 404, "no-request")
     (told,) = api.get(job["links"]["results"]).json()["items"]
     assert (told["added"], told["failed"], told["custom_id"]) == (2, 1, "shapes.zip")
     items = items_of(api, seal(api, set_id)["id"])

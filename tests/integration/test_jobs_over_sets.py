@@ -230,3 +230,14 @@ def test_the_same_key_finds_the_same_job_and_another_version_is_refused(
     ]
     assert answers[0].json()["id"] == answers[1].json()["id"]
     assert_problem(answers[2], 422, "idempotency-key-reused")
+
+
+def test_the_request_of_a_job_over_a_set_names_the_version(
+    api: TestClient, sessions: Sessions, blobs: BlobStore
+) -> None:
+    version = sealed(sessions, blobs, FILES[:2])
+    job = submit(api, version).json()
+    asked = api.get(job["links"]["request"]).json()
+    assert asked["input"] == {"image_set_version": version_id(version)}
+    again = api.post("/v1/jobs", json=asked)
+    assert (again.status_code, again.json()["progress"]["total"]) == (202, 2)
