@@ -46,8 +46,7 @@ BODY: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    # said by `not`: generated clients would take alternatives for types without fields
-                    "not": {"not": {"anyOf": [{"required": ["archive"]}, {"required": ["manifest"]}]}},
+                    "anyOf": [{"required": ["archive"]}, {"required": ["manifest"]}],
                     "additionalProperties": False,
                     "properties": {
                         "archive": _FILE,
