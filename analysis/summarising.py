@@ -12,7 +12,7 @@ from analysis.set_report.page import write_set_report
 from analysis.set_report.picks import wanted_items
 from analysis.set_report.supplement import supplement_of
 from analysis.sets.facts import SetFacts
-from analysis.sets.findings import MEDIA_TYPES, PIECE_BYTES, write_findings
+from analysis.sets.findings import MEDIA_TYPES, write_findings
 from analysis.sets.reading import read_facts
 from analysis.sets.schema import Summary
 from jobs.blobs import BlobStore
@@ -89,8 +89,5 @@ def _headline(summary: Summary) -> dict[str, Any]:
 
 
 def _sha256(path: Path) -> str:
-    hashed = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            hashed.update(piece)
-    return hashed.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

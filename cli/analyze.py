@@ -104,7 +104,7 @@ def analyze(
         ),
     ] = "folders",
     model: Annotated[str, typer.Option(help="Model to look through.")] = DEMO_MODEL,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what is found.")] = Path("analysis"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what is found.")] = Path("found"),
     template: Annotated[str | None, typer.Option(help="Wording around a label: 'a photo of a {}'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides every random draw.")] = 0,
     state: Annotated[Path, typer.Option(help="Folder for everything that is kept.")] = Path(".lensqueue"),

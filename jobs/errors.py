@@ -1,4 +1,7 @@
-"""Everything the domain refuses, each with a stable code; HTTP statuses live in `api.errors`."""
+"""Everything the domain refuses, each with a stable code; HTTP statuses live in `api.errors`.
+
+A long file that is one list: whoever looks for a code, or makes one, looks in one place.
+"""
 
 from collections.abc import Sequence
 from typing import ClassVar

@@ -20,7 +20,7 @@ from models.job import Job
 from models.types import JobType
 
 GFLOP_PER_ITEM: Final = 0.1
-"""Of a summarised item: fifty microseconds of a worker that has measured nothing yet."""
+"""Of a summarised item: half a millisecond of a worker that has measured nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)

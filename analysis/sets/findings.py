@@ -13,7 +13,6 @@ from analysis.sets.items import item_columns
 from analysis.sets.schema import Export, Summary
 from analysis.sets.summary import study, summarize
 
-PIECE_BYTES: Final = 2**20
 SUMMARY: Final = "summary.json"
 ITEMS: Final = "items.parquet"
 LAYERS: Final = "layers.parquet"
@@ -39,24 +38,25 @@ def write_findings(facts: SetFacts, folder: Path, step: Callable[[], None] = lam
     write_layers(folder / LAYERS, facts, step)
     write_embeddings(folder / EMBEDDINGS, facts, step)
     write_errors(folder / ERRORS, facts)
-    told = [_export(folder / name) for name in (ITEMS, LAYERS, EMBEDDINGS, ERRORS)]
+    told = [_export(folder / name, _rows(folder / name)) for name in (ITEMS, LAYERS, EMBEDDINGS)]
+    told.append(_export(folder / ERRORS, len(facts.failed)))
     step()
     summary = summarize(facts, studied, exports=told)
     (folder / SUMMARY).write_text(summary.model_dump_json(indent=1), encoding="utf-8")
     return summary
 
 
-def _export(path: Path) -> Export:
-    hashed = hashlib.sha256()
-    lines = 0
+def _rows(path: Path) -> int:
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _export(path: Path, rows: int) -> Export:
     with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            hashed.update(piece)
-            lines += piece.count(b"\n")
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Export(
         name=path.name,
         media_type=MEDIA_TYPES[path.name],
-        rows=pq.read_metadata(path).num_rows if path.suffix == ".parquet" else lines,
+        rows=rows,
         size_bytes=path.stat().st_size,
-        sha256=hashed.hexdigest(),
+        sha256=sha256,
     )

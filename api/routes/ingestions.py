@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,24 +11,21 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
 from api import bodies
+from api.analysing import submit_analysis
 from api.deps import Services, ServicesDep
 from api.errors import UnsupportedMediaTypeError
-from api.once import IDEMPOTENCY_KEY, REPLAYED, in_turn, key_of
+from api.once import IDEMPOTENCY_KEY, key_of
 from api.room import SubmitterWithRoom
-from api.routes.jobs import POLL_SECONDS
 from api.schemas import jobs as schema
 from api.schemas.ids import parse_set_id
 from api.schemas.ingestions import IngestionOptions, PrefixIngestion
 from api.schemas.submissions import sanitised
 from api.spool import release_body
 from api.uploads import SPOOLED_IN_MEMORY_BYTES
-from api.writing import writing
-from jobs import queries
 from jobs.errors import InvalidRequestError, NotFoundError
-from jobs.idempotency import Once, fingerprint_of, make_once
+from jobs.idempotency import Once, fingerprint_of
 from jobs.image_sets import set_of
 from jobs.ingesting import NewSource, SourceForm, submit_ingest
-from jobs.outlook import outlook_of
 from jobs.s3 import parse_prefix
 from jobs.sources import Stored, put_source
 from models.job import Job
@@ -101,39 +99,19 @@ async def ingest_files(
         source = await _store(services, caller.tenant, files, options)
         release_body(request)
 
-    def make_or_find(session: Session) -> tuple[Job, bool]:
-        return make_once(
+    def submit(session: Session, job_id: uuid.UUID | None) -> Job:
+        return submit_ingest(
             session,
             caller.tenant,
-            once,
-            lambda made_id: submit_ingest(
-                session,
-                caller.tenant,
-                wanted,
-                [source],
-                most_items=services.settings.max_set_items,
-                tags=options.tags,
-                key_id=caller.key_id,
-                job_id=made_id,
-            ),
-            lambda made_id: session.scalar(queries.job_of(caller.tenant, made_id)),
+            wanted,
+            [source],
+            most_items=services.settings.max_set_items,
+            tags=options.tags,
+            key_id=caller.key_id,
+            job_id=job_id,
         )
 
-    async def make() -> tuple[Job, bool, schema.JobView]:
-        async with writing(services, services.slow, caller.tenant) as session:
-            job, new = await session.run_sync(make_or_find)
-            return job, new, schema.view(job, await session.run_sync(outlook_of, job.id))
-
-    job, new, shown = await in_turn(make)
-    if new:
-        services.usage.count_job(caller.key_id, job.total, job.cost)
-        services.inviter.invite(job.model, job.id)
-    else:
-        response.headers.update(REPLAYED)
-    response.headers["Location"] = shown.links.self
-    if not shown.done:
-        response.headers["Retry-After"] = POLL_SECONDS
-    return shown
+    return await submit_analysis(services, caller, response, once, submit)
 
 
 def _once(request: Request, asked: Any) -> Once | None:

@@ -1,22 +1,19 @@
 """Summarising a job over an image set."""
 
+import uuid
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
 from api import bodies
+from api.analysing import submit_analysis
 from api.deps import ServicesDep
-from api.once import IDEMPOTENCY_KEY, REPLAYED, in_turn, once_of
+from api.once import IDEMPOTENCY_KEY, once_of
 from api.room import SubmitterWithRoom
-from api.routes.jobs import POLL_SECONDS
 from api.schemas import jobs as schema
 from api.schemas.ids import parse_job_id
 from api.schemas.summaries import SummaryRequest
-from api.writing import writing
-from jobs import queries
-from jobs.idempotency import make_once
-from jobs.outlook import outlook_of
 from jobs.summaries import SummaryTerms, submit_summary
 from models.job import Job
 from models.types import Made
@@ -61,27 +58,7 @@ async def summarise_job(
     once, of = once_of(request, Made.JOB, wanted), parse_job_id(job_id)
     terms = SummaryTerms(wanted.seed, wanted.tags, caller.key_id)
 
-    def make_or_find(session: Session) -> tuple[Job, bool]:
-        return make_once(
-            session,
-            caller.tenant,
-            once,
-            lambda made_id: submit_summary(session, caller.tenant, of, terms, job_id=made_id),
-            lambda made_id: session.scalar(queries.job_of(caller.tenant, made_id)),
-        )
+    def submit(session: Session, job_id: uuid.UUID | None) -> Job:
+        return submit_summary(session, caller.tenant, of, terms, job_id=job_id)
 
-    async def make() -> tuple[Job, bool, schema.JobView]:
-        async with writing(services, services.slow, caller.tenant) as session:
-            job, new = await session.run_sync(make_or_find)
-            return job, new, schema.view(job, await session.run_sync(outlook_of, job.id))
-
-    job, new, shown = await in_turn(make)
-    if new:
-        services.usage.count_job(caller.key_id, job.total, job.cost)
-        services.inviter.invite(job.model, job.id)
-    else:
-        response.headers.update(REPLAYED)
-    response.headers["Location"] = shown.links.self
-    if not shown.done:
-        response.headers["Retry-After"] = POLL_SECONDS
-    return shown
+    return await submit_analysis(services, caller, response, once, submit)
