@@ -11,9 +11,13 @@ from api.app import create_app
 from api.settings import ApiSettings
 from jobs.blobs import BlobStore
 from jobs.keys import create_key
+from models.queue import ANALYSIS
 from tests.ledger import MODEL, TENANT
 from tests.receiver import Receiver
+from worker.analyst_runtime import Analyst
 from worker.heartbeat import Heartbeat
+from worker.running import RunningMark
+from worker.settings import WorkerSettings
 
 
 @pytest.fixture
@@ -47,3 +51,10 @@ def heartbeat(sessions: sessionmaker[Session]) -> Iterator[Heartbeat]:
 def receiver() -> Iterator[Receiver]:
     with Receiver.listening() as listening:
         yield listening
+
+
+@pytest.fixture
+def analyst(sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartbeat) -> Analyst:
+    """What a worker of the queue `analysis` holds, in the test's own process."""
+    settings = WorkerSettings(model=ANALYSIS, blobs=blobs.folder)
+    return Analyst(settings, sessions, blobs, heartbeat, RunningMark(settings.worker_id))

@@ -30,18 +30,9 @@ from tests.packed import patched, tar_gz_of, tar_of, zip_of
 from tests.scenes import tiny_png, tiny_pngs
 from worker.analyst import run_slice
 from worker.analyst_runtime import Analyst
-from worker.heartbeat import Heartbeat
-from worker.running import RunningMark
-from worker.settings import WorkerSettings
 
 Sessions = sessionmaker[Session]
 ARCHIVE, MANIFEST = SourceForm.ARCHIVE, SourceForm.MANIFEST
-
-
-@pytest.fixture
-def analyst(sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat) -> Analyst:
-    settings = WorkerSettings(model=ANALYSIS, blobs=blobs.folder)
-    return Analyst(settings, sessions, blobs, heartbeat, RunningMark(settings.worker_id))
 
 
 @pytest.fixture

@@ -2,12 +2,9 @@
 
 from typing import Any
 
-import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobs.blobs import BlobStore
-from models.queue import ANALYSIS
 from tests.integration.test_bad_requests import assert_problem
 from tests.ledger import assert_settled, scalar
 from tests.packed import zip_of
@@ -15,17 +12,8 @@ from tests.scenes import tiny_png
 from tests.sets import HERE, NOBODYS_SET, items_of, make, seal
 from worker.analyst import run_slice
 from worker.analyst_runtime import Analyst
-from worker.heartbeat import Heartbeat
-from worker.running import RunningMark
-from worker.settings import WorkerSettings
 
 Sessions = sessionmaker[Session]
-
-
-@pytest.fixture
-def analyst(sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat) -> Analyst:
-    settings = WorkerSettings(model=ANALYSIS, blobs=blobs.folder)
-    return Analyst(settings, sessions, blobs, heartbeat, RunningMark(settings.worker_id))
 
 
 def ingest(api: TestClient, set_id: str, headers: dict[str, str] | None = None, **files: Any) -> Any:

@@ -17,7 +17,6 @@ from analysis.sets.schema import Summary
 from engine.catalog import DEMO_MODEL
 from engine.siglip import SiglipEngine
 from jobs.blobs import BlobStore
-from models.queue import ANALYSIS
 from tests.faults import change
 from tests.integration.test_bad_requests import assert_problem
 from tests.integration.test_jobs_over_sets import FILES, sealed, submit, work
@@ -26,9 +25,7 @@ from tests.runtimes import runtime_of
 from worker.analyst import run_slice
 from worker.analyst_runtime import Analyst
 from worker.heartbeat import Heartbeat
-from worker.running import RunningMark
 from worker.runtime import Runtime
-from worker.settings import WorkerSettings
 
 Sessions = sessionmaker[Session]
 
@@ -42,12 +39,6 @@ def demo_engine() -> SiglipEngine:
 def runtime(demo_engine: SiglipEngine, sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat) -> Runtime:
     runtime = runtime_of(demo_engine, sessions, blobs, heartbeat)
     return replace(runtime, provenance=dict(demo_engine.provenance))
-
-
-@pytest.fixture
-def analyst(sessions: Sessions, blobs: BlobStore, heartbeat: Heartbeat) -> Analyst:
-    settings = WorkerSettings(model=ANALYSIS)
-    return Analyst(settings, sessions, blobs, heartbeat, RunningMark(settings.worker_id))
 
 
 def summarise(api: TestClient, job: Any, **body: Any) -> Any:
