@@ -184,7 +184,7 @@ class NotSealedError(DomainError):
 
 
 class NotOverSetError(DomainError):
-    """Only a logit lens over an image set can be summarised."""
+    """Only a logit lens over an image set can be summarised, or set beside another one."""
 
     code = "not-over-set"
 
@@ -193,6 +193,12 @@ class NothingToSummariseError(DomainError):
     """Nothing of that job succeeded: there is nothing to summarise."""
 
     code = "nothing-to-summarise"
+
+
+class IncomparableError(DomainError):
+    """These two jobs cannot be set side by side."""
+
+    code = "incomparable"
 
 
 class NotIndexedError(DomainError):

@@ -1,6 +1,7 @@
 """Two jobs over the same version: which one is right more often, and how sure that is."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -14,15 +15,35 @@ from analysis.sets.images import Draw, Images, generator, pick_images
 from analysis.sets.notes import Notes
 from analysis.sets.resampling import RESAMPLES, percentiles, resample_means
 from analysis.sets.schema_pairs import Comparison, PairedLayer
-from analysis.sets.scores import read_scores
+from analysis.sets.scores import Scores, read_scores
 from analysis.sets.summary import Study
+from jobs.errors import IncomparableError
 
 EXACT_BELOW: Final = 25
 """Discordant images below which McNemar's test is the exact one."""
 
 
-class IncomparableError(ValueError):
-    """These two cannot be set side by side; the message says why."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """The labelled images that both jobs judge, with one truth.
+
+    - `mine`, `theirs` [image]: the row of each in the facts of either job.
+    - `truth` [image]: the place of its true label among those of this job.
+    - `places` [layer]: the other job's layer of the same depth, for each layer of this one.
+    - `right`, `other_right` [image, layer]: whether the top label is true, at this job's layers.
+    - `groups` [image]: equal for near-duplicates.
+    - `scores` are those of all rows of the other job, `left_out` how many labelled images are none of these.
+    """
+
+    mine: NDArray[np.int64]
+    theirs: NDArray[np.int64]
+    truth: NDArray[np.int32]
+    places: list[int]
+    right: NDArray[np.bool_]
+    other_right: NDArray[np.bool_]
+    groups: NDArray[np.int64]
+    scores: Scores
+    left_out: int
 
 
 def compare(
@@ -32,34 +53,62 @@ def compare(
     notes: Notes,
     same_truth: Mapping[str, str] | None = None,
 ) -> Comparison:
-    """`facts` beside `other`, at layers of the same depth.
+    """`facts` beside `other`, at layers of the same depth, see `pair` and `compare_pairs`.
+
+    Raises:
+        IncomparableError: the versions differ, or the names do and nothing says which mean the same.
+    """
+    return compare_pairs(facts, other, pair(facts, studied, other, notes, same_truth))
+
+
+def pair(
+    facts: SetFacts,
+    studied: Study,
+    other: SetFacts,
+    notes: Notes,
+    same_truth: Mapping[str, str] | None = None,
+) -> Pairs:
+    """The images that both jobs judge, and who is right about each.
 
     `same_truth` names for each label of `other` the label of `facts` that means the same; not needed where
-    both jobs have the same names. Images whose truths differ under it, or that one job alone can judge, are
-    left out.
+    both jobs have the same names. A version calls a truth by one name, so it is enough that one of the jobs
+    knows it. Images are left out whose truths differ, which only one job has, or whose truth is none that
+    `other` has a label for.
 
     Raises:
         IncomparableError: the versions differ, or the names do and nothing says which mean the same.
     """
     translation = _translation(facts, other, same_truth)
     scores, seen = read_scores(other, pick_images(other), notes)
-    mine, theirs, left_out = _match(facts, studied.images, other, seen, translation)
+    mine, theirs, truth, left_out = _match(facts, studied.images, other, seen, translation)
     if left_out:
         notes.say("comparison-left-out", f"{left_out:,} labelled images cannot be judged alike by both jobs.")
-    groups = studied.grouping.image_group[studied.images.of_row[mine]]
-    _, alone = np.unique(groups, return_index=True)
     places = match_layers(facts.layers, other.layers)
-    right = studied.scores.top[mine] == facts.true_label[mine, None]
-    other_right = scores.top[theirs][:, places] == other.true_label[theirs, None]
+    return Pairs(
+        mine=mine,
+        theirs=theirs,
+        truth=truth,
+        places=places,
+        right=studied.scores.top[mine] == truth[:, None],
+        other_right=translation[scores.top[theirs][:, places]] == truth[:, None],
+        groups=studied.grouping.image_group[studied.images.of_row[mine]],
+        scores=scores,
+        left_out=left_out,
+    )
+
+
+def compare_pairs(facts: SetFacts, other: SetFacts, pairs: Pairs) -> Comparison:
+    """Both jobs at each layer: accuracy on the same images, its difference, and McNemar's test."""
+    tested, n = len(np.unique(pairs.groups)), len(pairs.mine)
     return Comparison(
         other_job_id=other.origin.job_id,
         other_model=dict(other.origin.model),
-        n=len(mine),
-        tested=len(alone),
-        left_out=left_out,
-        method="paired-bootstrap" if len(alone) == len(mine) else "paired-cluster-bootstrap",
+        n=n,
+        tested=tested,
+        left_out=pairs.left_out,
+        method="paired-bootstrap" if tested == n else "paired-cluster-bootstrap",
         resamples=RESAMPLES,
-        layers=_compare_layers(facts, other, places, right, other_right, groups) if len(mine) else [],
+        layers=_compare_layers(facts, other, pairs) if n else [],
     )
 
 
@@ -92,8 +141,8 @@ def _translation(facts: SetFacts, other: SetFacts, same_truth: Mapping[str, str]
 
 def _match(
     facts: SetFacts, images: Images, other: SetFacts, seen: Images, translation: NDArray[np.int32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Rows of the same labelled images in both, and how many labelled images are left out."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], int]:
+    """Rows of the same labelled images in both, their truths, and how many labelled images are left out."""
     judged = np.flatnonzero(seen.of_row >= 0)
     _, mine, theirs = np.intersect1d(
         facts.index[images.rows], other.index[judged], assume_unique=True, return_indices=True
@@ -101,21 +150,17 @@ def _match(
     mine, theirs = images.rows[mine], judged[theirs]
     true, others = facts.true_label[mine], other.true_label[theirs]
     translated = np.where(others == UNLABELLED, UNLABELLED, translation[np.maximum(others, 0)])
-    alike = (true != UNLABELLED) & (true == translated)
+    truth = np.where(true == UNLABELLED, translated, true)
+    differ = (true != UNLABELLED) & (translated != UNLABELLED) & (true != translated)
+    # what the other has no label for it cannot have right
+    alike = (truth != UNLABELLED) & ~differ & np.isin(truth, translation)
     labelled = int(((true != UNLABELLED) | (others != UNLABELLED)).sum())
     missing = len(images.labelled) - int((true != UNLABELLED).sum())
-    return mine[alike], theirs[alike], labelled + missing - int(alike.sum())
+    return mine[alike], theirs[alike], truth[alike].astype(np.int32), labelled + missing - int(alike.sum())
 
 
-def _compare_layers(
-    facts: SetFacts,
-    other: SetFacts,
-    places: list[int],
-    right: NDArray[np.bool_],
-    other_right: NDArray[np.bool_],
-    groups: NDArray[np.int64],
-) -> list[PairedLayer]:
-    """Both jobs at each layer, from who is right [image, layer], the other's at `places` of its layers."""
+def _compare_layers(facts: SetFacts, other: SetFacts, pairs: Pairs) -> list[PairedLayer]:
+    places, right, other_right, groups = pairs.places, pairs.right, pairs.other_right, pairs.groups
     chance = generator(facts.seed, Draw.COMPARISON)
     drawn = resample_means(np.concatenate([right, other_right], axis=1), groups, chance)
     # McNemar's test is of independent images: the first of each group

@@ -15,11 +15,11 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from analysis.sets.candidates import PENALTY
-from analysis.sets.comparison import IncomparableError
 from analysis.sets.facts import SetFacts
 from analysis.sets.images import Draw, Images, generator, pick_images, random_state, sample
 from analysis.sets.notes import Notes
 from analysis.sets.schema_pairs import ClassifierDrift, ClassMix, ClassShare, Drift, SameSet
+from jobs.errors import IncomparableError
 
 SAMPLED: Final = 2000
 PERMUTATIONS: Final = 1000

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
 
-from analysis.sets.comparison import IncomparableError
 from analysis.sets.drift import gaussian, measure_drift, unbiased_mmd2
 from analysis.sets.facts import UNLABELLED, SetFacts
 from analysis.sets.notes import Notes
 from analysis.sets.schema_pairs import Drift
+from jobs.errors import IncomparableError
 from tests.unit.sets.made import make_facts, repeat, unit
 
 
