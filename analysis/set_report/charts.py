@@ -10,16 +10,14 @@ from analysis import ink
 from analysis.set_report import masks
 from analysis.set_report.bars import draw_concentration, draw_flips, draw_settling
 from analysis.set_report.facts import Example, Supplement
-from analysis.set_report.figures import decimal, points
-from analysis.set_report.lines import SHARES, Level, Line, Upright, around_zero, draw_lines
+from analysis.set_report.figures import decimal
+from analysis.set_report.lines import SHARES, Level, Line, Upright, draw_lines
+from analysis.set_report.pair_charts import PairCharts, draw_pairs
 from analysis.set_report.picks import CLASSES_SHOWN, MATRIX_LABELS
 from analysis.set_report.ranks import draw_ranks
 from analysis.sets.schema import LayerSummary, SettleCurve, Summary
-from analysis.sets.schema_pairs import Comparison
 
 SIGNED_TICK: Final = "datum.value == 0 ? '0' : format(datum.value, '+.2~f')"
-POINTS_TICK: Final = "datum.value == 0 ? '0' : format(100 * datum.value, '+.1~f')"
-LEAST_POINTS: Final = 0.02
 LEAST_MARGIN: Final = 0.5
 FEWEST_LABELS: Final = 2
 
@@ -37,8 +35,7 @@ class Charts:
     classes: masks.Mask | None
     flips: Markup | None
     confusion: Sequence[masks.Mask]
-    compared: Markup | None
-    difference: Markup | None
+    pairs: PairCharts
     points: Sequence[masks.Mask]
     places: Sequence[masks.Place]
 
@@ -68,8 +65,7 @@ def draw_all(summary: Summary, beside: Supplement, examples: Sequence[Example]) 
             if len(summary.confusion.matrix) > MATRIX_LABELS
             else ()
         ),
-        compared=_compared(summary.comparison) if summary.comparison else None,
-        difference=_difference(summary.comparison) if summary.comparison else None,
+        pairs=draw_pairs(summary.comparison, summary.drift),
         points=masks.point_masks(dots) if dots is not None and len(dots.at) else (),
         places=masks.class_places(dots, summary.labels) if dots is not None and len(dots.at) else (),
     )
@@ -130,25 +126,3 @@ def _settled(summary: Summary) -> Markup | None:
         for curve in known
     ]
     return draw_lines([layer.layer for layer in summary.layers], lines, Upright("settled by then", SHARES))
-
-
-def _compared(comparison: Comparison) -> Markup | None:
-    layers = comparison.layers
-    if not layers:
-        return None
-    lines = [
-        Line("this job", ink.TRUE, [layer.top1 for layer in layers]),
-        Line("the other", ink.CURVES[3], [layer.other_top1 for layer in layers], dashed=True),
-    ]
-    return draw_lines([layer.layer for layer in layers], lines, Upright("top label is true", SHARES))
-
-
-def _difference(comparison: Comparison) -> Markup | None:
-    layers = comparison.layers
-    if not layers:
-        return None
-    low, high = [layer.ci_low for layer in layers], [layer.ci_high for layer in layers]
-    line = Line("this \N{MINUS SIGN} other", ink.CURVES[0], [layer.difference for layer in layers], low, high)
-    between = around_zero([*low, *high], LEAST_POINTS)
-    upright = Upright("percentage points", between, POINTS_TICK, points)
-    return draw_lines([layer.layer for layer in layers], [line], upright)

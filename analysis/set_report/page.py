@@ -5,15 +5,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from analysis.report import TEMPLATES
-from analysis.set_report import figures, picks, reasons
+from analysis.set_report import picks, reasons
 from analysis.set_report.charts import draw_all
+from analysis.set_report.environment import environment, flat
 from analysis.set_report.facts import Pictures, Supplement
 from analysis.set_report.stamps import map_urls, stamps
 from analysis.sets.schema import Summary
-from analysis.wording import shorten
 
 SCHEMES: Final = frozenset({"", "http", "https"})
 
@@ -48,8 +45,9 @@ def render_set_report(
     links = _Links(summary, picked, beside)
     seen = stamps([*(each.index for each in examples), *(item.index for _, item in picked.named())], pictures)
     pair_of = {(pair.true_label, pair.top): place for place, pair in enumerate(summary.confusion.pairs, 1)}
+    charts = draw_all(summary, beside, examples)
     return (
-        _environment()
+        environment()
         .get_template("set_report.html")
         .render(
             title=title,
@@ -66,12 +64,13 @@ def render_set_report(
             pair_of=pair_of,
             taken_for=_taken_for(summary),
             label_place={label: place for place, label in enumerate(summary.labels)},
-            charts=draw_all(summary, beside, examples),
+            charts=charts,
+            pairs=charts.pairs,
             why=reasons,
             href=links.href,
             also=links.also,
             file_href=links.file,
-            flat=_flat(summary.model),
+            flat=flat(summary.model),
         )
     )
 
@@ -116,29 +115,3 @@ def _taken_for(summary: Summary) -> Mapping[str, Any]:
     for pair in summary.confusion.pairs:
         found.setdefault(pair.true_label, pair)
     return found
-
-
-def _flat(model: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The model's facts by name; those that are not known are left out."""
-    return [(name, str(value)) for name, value in model.items() if value is not None]
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "per_cent": figures.per_cent,
-        "whole": figures.whole,
-        "points": figures.points,
-        "count": figures.count,
-        "decimal": figures.decimal,
-        "p_value": figures.p_value,
-        "size": figures.size,
-        "shorten": shorten,
-    }
-    return environment

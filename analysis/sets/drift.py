@@ -16,9 +16,17 @@ from threadpoolctl import threadpool_limits
 
 from analysis.sets.candidates import PENALTY
 from analysis.sets.facts import SetFacts
-from analysis.sets.images import Draw, Images, generator, pick_images, random_state, sample
+from analysis.sets.images import Draw, Images, generator, label_name, named, pick_images, random_state, sample
 from analysis.sets.notes import Notes
-from analysis.sets.schema_pairs import ClassifierDrift, ClassMix, ClassShare, Drift, SameSet
+from analysis.sets.schema_pairs import (
+    ClassifierDrift,
+    ClassMix,
+    ClassShare,
+    Drift,
+    Histogram,
+    SameSet,
+    Unlike,
+)
 from jobs.errors import IncomparableError
 
 SAMPLED: Final = 2000
@@ -29,6 +37,8 @@ LEAST_CLASSIFIED: Final = 10
 CHANGED_P: Final = 0.01
 CHANGED_SHARE: Final = 0.05
 TOLD_SHARES: Final = 50
+TOLD_UNLIKE: Final = 24
+BINS: Final = 30
 WEIGHTS: Final = ("id", "revision", "weights_sha256")
 
 
@@ -57,6 +67,7 @@ def measure_drift(facts: SetFacts, reference: SetFacts, notes: Notes) -> Drift |
     inside = np.arange(len(kernel)) < len(old)
     mmd2 = float(unbiased_mmd2(kernel, inside[:, None])[0])
     permuted = unbiased_mmd2(kernel, _permutations(inside, PERMUTATIONS, chance))
+    came, went = (witness(kernel, side) for side in (~inside, inside))
     mix = _class_mix(facts, now, reference, then)
     if mix and mix.changed:
         notes.say(
@@ -74,9 +85,12 @@ def measure_drift(facts: SetFacts, reference: SetFacts, notes: Notes) -> Drift |
         p=float(1 + (permuted >= mmd2).sum()) / (1 + PERMUTATIONS),
         permutations=PERMUTATIONS,
         null_q95=float(np.quantile(permuted, 0.95)),
+        permuted=_histogram(permuted),
         same_set=_same_set(kernel[: len(old), : len(old)], chance),
         classifier=_classify(old, new, reference.perceptual[sampled], facts.perceptual[current], facts.seed),
         class_mix=mix,
+        came=_unlike(facts, current, came),
+        went=_unlike(reference, sampled, went),
     )
 
 
@@ -102,6 +116,34 @@ def unbiased_mmd2(kernel: NDArray[np.float64], inside: NDArray[np.bool_]) -> NDA
     return np.asarray(both / (m * (m - 1)) + rest / (n * (n - 1)) - 2 * across / (m * n))
 
 
+def witness(kernel: NDArray[np.float64], side: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The witness function at each vector of `side` [vector], without itself: what it has the like of there.
+
+    Mean kernel with the others of its side minus that with the rest (Gretton et al. 2012, section 2.3).
+    """
+    of = kernel[side]
+    return np.asarray(of[:, side].sum(axis=1) / (side.sum() - 1) - of[:, ~side].mean(axis=1))
+
+
+def _unlike(facts: SetFacts, rows: NDArray[np.int64], found: NDArray[np.float64]) -> list[Unlike]:
+    """The rows with the highest witness, of those where it is positive."""
+    order = np.lexsort((rows, -found))[:TOLD_UNLIKE]
+    return [
+        Unlike(
+            **named(facts, int(rows[place])).model_dump(),
+            true_label=label_name(facts, int(facts.true_label[rows[place]])),
+            witness=float(found[place]),
+        )
+        for place in order.tolist()
+        if found[place] > 0
+    ]
+
+
+def _histogram(values: NDArray[np.float64]) -> Histogram:
+    counts, edges = np.histogram(values, BINS)
+    return Histogram(low=float(edges[0]), high=float(edges[-1]), counts=counts.tolist())
+
+
 def _permutations(inside: NDArray[np.bool_], times: int, chance: np.random.Generator) -> NDArray[np.bool_]:
     """Columns that put as many vectors inside, drawn anew."""
     return chance.permuted(np.tile(inside[:, None], times), axis=0)
@@ -113,7 +155,13 @@ def _same_set(kernel: NDArray[np.float64], chance: np.random.Generator) -> SameS
         return None
     inside = np.arange(2 * half) < half
     null = unbiased_mmd2(kernel[: 2 * half, : 2 * half], _permutations(inside, REPEATS, chance))
-    return SameSet(repeats=REPEATS, n=half, mean=float(null.mean()), q95=float(np.quantile(null, 0.95)))
+    return SameSet(
+        repeats=REPEATS,
+        n=half,
+        mean=float(null.mean()),
+        q95=float(np.quantile(null, 0.95)),
+        spread=_histogram(null),
+    )
 
 
 def _classify(

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from analysis.sets.schema_items import Named
 from analysis.sets.schema_part import Count, Difference, Part, Share
 
 
@@ -43,13 +44,22 @@ class Comparison(Part):
         "are independent."
     )
     left_out: Count = Field(
-        description="Labelled images that only one of the jobs can judge, or whose truths differ."
+        description="Labelled images that only one of the jobs has, whose truths differ, or whose truth the"
+        " other job has no label for."
     )
     method: Literal["paired-bootstrap", "paired-cluster-bootstrap"] = Field(
         description="Of the intervals: images are drawn, or groups of near-duplicates where there are any."
     )
     resamples: Count
     layers: list[PairedLayer] = Field(description="Empty when `n` is 0; the final layers are the last entry.")
+
+
+class Histogram(Part):
+    """How often values fall into bins of equal width."""
+
+    low: float = Field(description="Where the first bin begins: the least value.")
+    high: float = Field(description="Where the last one ends: the greatest.")
+    counts: list[int]
 
 
 class SameSet(Part):
@@ -59,6 +69,7 @@ class SameSet(Part):
     n: Count = Field(description="Images in each half.")
     mean: float = Field(description="Mean squared MMD; about 0.")
     q95: float = Field(description="What 95 % of the repeats do not exceed.")
+    spread: Histogram = Field(description="All repeats.")
 
 
 class ClassifierDrift(Part):
@@ -85,6 +96,16 @@ class ClassMix(Part):
     shares: list[ClassShare] = Field(description="The largest changes first; at most 50.")
 
 
+class Unlike(Named):
+    """An image that one version has the like of more than the other."""
+
+    true_label: str | None = Field(description="Null when not known.")
+    witness: float = Field(
+        description="Witness function of the MMD (Gretton et al. 2012, section 2.3) at the image: its mean"
+        " kernel with the other images of its version minus that with those of the other version."
+    )
+
+
 class Drift(Part):
     """How far this version's final embeddings lie from those of a reference version.
 
@@ -108,6 +129,12 @@ class Drift(Part):
     p: Share = Field(description="Share of permutations of the two versions that reach `mmd2`.")
     permutations: Count
     null_q95: float = Field(description="Squared MMD that 95 % of those permutations do not exceed.")
+    permuted: Histogram = Field(description="Squared MMD of those permutations.")
     same_set: SameSet | None = Field(description="Null with fewer than 4 images in the reference.")
     classifier: ClassifierDrift | None = Field(description="Null with fewer than 10 images in a version.")
     class_mix: ClassMix | None = Field(description="Null unless both versions have true labels.")
+    came: list[Unlike] = Field(
+        description="Images of this version whose like its reference has least of, by `witness`, highest"
+        " first; at most 24 of those measured."
+    )
+    went: list[Unlike] = Field(description="The same of the reference: what this version has least of.")

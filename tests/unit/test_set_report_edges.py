@@ -182,7 +182,14 @@ def _drift() -> dict[str, Any]:
         "p": 1 / 1001,
         "permutations": 1000,
         "null_q95": 0.0008,
-        "same_set": {"repeats": 200, "n": 250, "mean": -0.0001, "q95": 0.0021},
+        "permuted": {"low": -0.001, "high": 0.0012, "counts": [300, 500, 200]},
+        "same_set": {
+            "repeats": 200,
+            "n": 250,
+            "mean": -0.0001,
+            "q95": 0.0021,
+            "spread": {"low": -0.002, "high": 0.003, "counts": [50, 100, 50]},
+        },
         "classifier": {"auroc": 0.81, "folds": 5},
         "class_mix": {
             "total_variation": 0.15,
@@ -190,6 +197,8 @@ def _drift() -> dict[str, Any]:
             "changed": True,
             "shares": [{"label": "red circle", "reference": 0.1, "current": 0.25}],
         },
+        "came": [],
+        "went": [],
     }
 
 

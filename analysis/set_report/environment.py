@@ -1,0 +1,37 @@
+"""What pages about image sets are rendered with."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from analysis.report import TEMPLATES
+from analysis.set_report import figures
+from analysis.wording import shorten
+
+
+def environment() -> Environment:
+    """Templates that escape what they are given, and refuse to leave out what they are not."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "per_cent": figures.per_cent,
+        "whole": figures.whole,
+        "points": figures.points,
+        "count": figures.count,
+        "decimal": figures.decimal,
+        "p_value": figures.p_value,
+        "size": figures.size,
+        "shorten": shorten,
+    }
+    return made
+
+
+def flat(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A model's facts by name; those that are not known are left out."""
+    return [(name, str(value)) for name, value in model.items() if value is not None]
