@@ -1,6 +1,5 @@
 """The work of a summary: from the tables of a job over a set to files that are kept, and a headline."""
 
-import hashlib
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from analysis.sets.findings import MEDIA_TYPES, write_findings
 from analysis.sets.reading import read_facts
 from analysis.sets.schema import Summary
 from jobs.blobs import BlobStore
-from jobs.files import MadeFile, keep_files
+from jobs.files import keep_files, made_file
 from jobs.objects import ObjectName
 from jobs.tables import read_tables, read_thumbnails, tables_of
 from models.image_set import ImageSet, ImageSetVersion
@@ -51,7 +50,7 @@ def summarise(
         facts = read_facts(sessions, blobs, job, arrays, step, seed)
         summary = write_findings(facts, made, step)
         _write_report(sessions, blobs, job, facts, summary, made / REPORT, step)
-        files = [MadeFile(made / each, type_, _sha256(made / each)) for each, type_ in FILES.items()]
+        files = [made_file(made / each, type_) for each, type_ in FILES.items()]
         step()
         return {"files": keep_files(blobs, name, files), "headline": _headline(summary)}
 
@@ -86,8 +85,3 @@ def _headline(summary: Summary) -> dict[str, Any]:
         "ci_high": last.ci_high,
         "warnings": len(summary.warnings),
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""From the wish for an ingestion or a summary to a committed job, once for every key."""
+"""From the wish for an analyst's job, such as a summary, to a committed job, once for every key."""
 
 import uuid
 from collections.abc import Callable

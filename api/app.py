@@ -35,6 +35,7 @@ from api.routes import (
     job_requests,
     jobs,
     models,
+    pairs,
     queues,
     results,
     retries,
@@ -161,7 +162,19 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     )
     app.add_middleware(RequestId)
     errors.install(app)
-    of_jobs = (jobs, job_lists, job_requests, job_actions, retries, summaries, events, results, files, items)
+    by_analysts = (summaries, pairs)
+    of_jobs = (
+        jobs,
+        job_lists,
+        job_requests,
+        job_actions,
+        retries,
+        *by_analysts,
+        events,
+        results,
+        files,
+        items,
+    )
     of_images = (images, image_sets, image_set_versions, ingestions, set_searches)
     of_tenants = (api_keys, usage, webhooks)
     for routes in (health, docs, *of_images, *of_jobs, models, queues, workers, *of_tenants):

@@ -21,6 +21,7 @@ from api.schemas.ids import PATTERNS
 from api.schemas.image_sets import ImageSetChanges, NewImageSet, NewSetItems, SentSetItem
 from api.schemas.ingestions import IngestionOptions, PrefixIngestion
 from api.schemas.job_actions import ActionRequest
+from api.schemas.pairs import ComparisonRequest, DriftRequest
 from api.schemas.problems import Problem
 from api.schemas.results import Scores
 from api.schemas.retries import RetryRequest
@@ -62,6 +63,8 @@ REQUESTS: Mapping[str, TypeAdapter[Any]] = {
         body.__name__: TypeAdapter(body)
         for body in (
             ActionRequest,
+            ComparisonRequest,
+            DriftRequest,
             EndpointChanges,
             ImageSetChanges,
             IngestionOptions,

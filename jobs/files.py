@@ -1,5 +1,6 @@
 """The files that a job made, such as a summary: what its item says of them, and where they lie."""
 
+import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,12 @@ class KeptFile:
     name: str
     media_type: str
     sha256: str
+
+
+def made_file(path: Path, media_type: str) -> MadeFile:
+    """The file at `path`, whose bytes are read once."""
+    with path.open("rb") as file:
+        return MadeFile(path, media_type, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def keep_files(blobs: BlobStore, name: ObjectName, files: Sequence[MadeFile]) -> dict[str, Any]:

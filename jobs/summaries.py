@@ -25,7 +25,7 @@ GFLOP_PER_ITEM: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class SummaryTerms:
-    """What is said beside the job that is to be summarised."""
+    """What is said beside the job that is to be summarised, or the two that are to be set side by side."""
 
     seed: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -51,21 +51,34 @@ def submit_summary(
     """
     # held: its results cannot be removed before this is committed
     job = existing(session.scalar(queries.whole_job_of(tenant, of).with_for_update(read=True)))
-    if job.type != JobType.LOGIT_LENS or job.version_id is None:
-        raise NotOverSetError
-    if job.ended_at is None:
-        raise NotEndedError("That job has not ended yet: summarise it when it is done.")
-    if job.results_removed_at is not None:
-        raise ResultsExpiredError
-    if job.succeeded == 0:
-        raise NothingToSummariseError
+    version_id = check_summarisable(job)
     wanted = Wanted(
         type=JobType.SUMMARY,
         items=[{"kind": "job", "custom_id": f"job_{job.id.hex}"}],
         options={"job_id": str(job.id), "seed": terms.seed},
         item_gflop=job.total * GFLOP_PER_ITEM,
-        version_id=job.version_id,
+        version_id=version_id,
         tags=terms.tags,
         key_id=terms.key_id,
     )
     return store_job(session, tenant, wanted, job_id=job_id)
+
+
+def check_summarisable(job: Job, pointer: str | None = None) -> uuid.UUID:
+    """The version of a job that says something of a whole set; `pointer` is where the request names it.
+
+    Raises:
+        NotOverSetError: it is no lens over an image set.
+        NotEndedError: it still runs.
+        ResultsExpiredError: its results were removed.
+        NothingToSummariseError: nothing of it succeeded.
+    """
+    if job.type != JobType.LOGIT_LENS or job.version_id is None:
+        raise NotOverSetError(pointer=pointer)
+    if job.ended_at is None:
+        raise NotEndedError("That job has not ended yet: ask again when it is done.", pointer=pointer)
+    if job.results_removed_at is not None:
+        raise ResultsExpiredError(pointer=pointer)
+    if job.succeeded == 0:
+        raise NothingToSummariseError(pointer=pointer)
+    return job.version_id

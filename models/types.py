@@ -25,6 +25,8 @@ class JobType(StrEnum):
     RESCORE = "rescore"
     INGEST = "ingest"
     SUMMARY = "summary"
+    COMPARISON = "comparison"
+    DRIFT = "drift"
 
 
 class Priority(StrEnum):

@@ -13,9 +13,15 @@ from jobs.leases import Unit
 from models.types import JobType
 from worker.analyst_runtime import Analyst
 from worker.ingest import ingest
+from worker.pairs import compare_jobs, measure_drift
 from worker.passage import Passage
 from worker.summary import summarise_job
 
 Handler = Callable[[Analyst, Unit, Passage], dict[str, Any]]
 
-HANDLERS: Final[Mapping[JobType, Handler]] = {JobType.INGEST: ingest, JobType.SUMMARY: summarise_job}
+HANDLERS: Final[Mapping[JobType, Handler]] = {
+    JobType.INGEST: ingest,
+    JobType.SUMMARY: summarise_job,
+    JobType.COMPARISON: compare_jobs,
+    JobType.DRIFT: measure_drift,
+}

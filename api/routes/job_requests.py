@@ -29,8 +29,8 @@ REQUEST: dict[str, Any] = {"application/json": {"schema": {"$ref": "#/components
     responses={
         200: {"content": REQUEST, "description": "What can be sent to `POST /v1/jobs`."},
         404: {
-            "description": "There is no such job, or it is an ingestion or a summary, which no body makes"
-            " (`no-request`)."
+            "description": "There is no such job, or it is an ingestion, a summary, a comparison or a drift,"
+            " which no body makes (`no-request`)."
         },
         410: {"description": "It was deleted (`job-deleted`)."},
     },

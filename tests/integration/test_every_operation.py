@@ -81,6 +81,8 @@ def test_a_request_of_the_examples_is_accepted(
     if "{" in path:
         # the body was read and found good: what is missing is what the path names
         assert_problem(answer, 404, "not-found")
+    elif path in NAMING_JOBS:
+        assert_problem(answer, 422, "unknown-job")
     else:
         assert answer.is_success, answer.text
 
@@ -142,6 +144,8 @@ class _Loaded(HTMLParser):
         self.inline |= tag == "style" or (tag == "script" and "src" not in given) or "style" in given
 
 
+NAMING_JOBS = ("/v1/comparisons", "/v1/drifts")
+"""Paths to which a good body names jobs that nobody has."""
 SOURCES = ("archive", "manifest")
 """Parts of a form that are files, beside pictures."""
 
