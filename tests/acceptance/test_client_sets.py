@@ -152,3 +152,13 @@ def test_what_was_added_although_its_answer_was_lost_is_not_added_twice(
         done = client.add_folder(known, folder)
         assert (done.total, done.added, done.failed) == (5, 5, 1)
         assert client.seal(known).items == 5
+
+
+def test_two_jobs_are_set_side_by_side_by_their_ids(client: Client) -> None:
+    # what comes of it, the page on image sets shows in both ways, and the API's own tests
+    nobodys = f"job_{'0' * 32}"
+    with pytest.raises(InvalidRequestError) as compared:
+        client.compare(nobodys, "job_other", same_truth={"a": "b"}, seed=1, idempotency_key="pairs")
+    with pytest.raises(InvalidRequestError) as drifted:
+        client.drift(nobodys, "job_other")
+    assert (compared.value.code, drifted.value.code) == ("unknown-job", "unknown-job")

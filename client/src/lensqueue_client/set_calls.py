@@ -122,10 +122,25 @@ def summarise(job: Job | str, seed: int, key: str | None) -> Call[Job]:
     return Call("POST", job_path(job, "/summaries"), read_job, headers=headers, json={"seed": seed})
 
 
+def compare(job: Job | str, other: Job | str, said: Mapping[str, Any], key: str | None) -> Call[Job]:
+    """A comparison of two jobs over one version, which is a job of its own."""
+    return _pair("comparisons", {"job_id": id_of(job), "other_job_id": id_of(other), **said}, key)
+
+
+def drift(job: Job | str, reference: Job | str, said: Mapping[str, Any], key: str | None) -> Call[Job]:
+    """How far the version of a job lies from that of another, measured by a job of its own."""
+    return _pair("drifts", {"job_id": id_of(job), "reference_job_id": id_of(reference), **said}, key)
+
+
 def open_file(job: Job | str, name: str, headers: Mapping[str, str]) -> Call[httpx.Response]:
     """A file that a job made."""
     path = job_path(job, f"/files/{quote(name, safe='')}")
     return Call("GET", path, read_stream, headers=headers, stream=True)
+
+
+def _pair(what: str, body: Mapping[str, Any], key: str | None) -> Call[Job]:
+    headers = {"Idempotency-Key": key or str(uuid4())}
+    return Call("POST", f"/v1/{what}", read_job, headers=headers, json=dict(body))
 
 
 def _set_path(image_set: ImageSet | str, rest: str = "") -> str:

@@ -14,7 +14,7 @@ from lensqueue_client.set_flows import PAGE_ITEMS
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from lensqueue_client.calls import Call
@@ -166,6 +166,28 @@ class SetMethods:
     def summarise(self, job: Job | str, seed: int = 0, *, idempotency_key: str | None = None) -> Job:
         """Queue a summary of a lens over an image set that has ended; its files are fetched one by one."""
         return self._send(set_calls.summarise(job, seed, idempotency_key))
+
+    def compare(
+        self,
+        job: Job | str,
+        other: Job | str,
+        *,
+        same_truth: Mapping[str, str] | None = None,
+        seed: int = 0,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Queue a comparison of two ended lenses over one version: `comparison.json` and `report.html`.
+
+        `same_truth` says for labels of `other` which of `job` mean the same, where their names differ.
+        """
+        said = {"same_truth": dict(same_truth or {}), "seed": seed}
+        return self._send(set_calls.compare(job, other, said, idempotency_key))
+
+    def drift(
+        self, job: Job | str, reference: Job | str, *, seed: int = 0, idempotency_key: str | None = None
+    ) -> Job:
+        """Queue how far the version of one lens lies from that of another: `drift.json` and `report.html`."""
+        return self._send(set_calls.drift(job, reference, {"seed": seed}, idempotency_key))
 
     def fetch_file(self, job: Job | str, name: str, target: str | os.PathLike[str]) -> Path:
         """A file that a job made, such as `summary.json`; goes on with what an earlier try left."""
