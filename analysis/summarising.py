@@ -1,7 +1,8 @@
 """The work of a summary: from the tables of a job over a set to files that are kept, and a headline."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,10 +11,12 @@ from sqlalchemy.orm import Session, sessionmaker
 from analysis.set_report.page import write_set_report
 from analysis.set_report.picks import wanted_items
 from analysis.set_report.supplement import supplement_of
+from analysis.sets.beside import BesideFacts
 from analysis.sets.facts import SetFacts
 from analysis.sets.findings import MEDIA_TYPES, write_findings
 from analysis.sets.reading import read_facts
 from analysis.sets.schema import Summary
+from analysis.two_jobs import Sources
 from jobs.blobs import BlobStore
 from jobs.files import keep_files, made_file
 from jobs.objects import ObjectName
@@ -26,6 +29,18 @@ REPORT: Final = "report.html"
 FILES: Final = {**MEDIA_TYPES, REPORT: "text/html"}
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Another job over the same version, and one over another version, each if there is one."""
+
+    other: Job | None = None
+    same_truth: Mapping[str, str] | None = None
+    reference: Job | None = None
+
+
+ALONE: Final = Beside()
+
+
 def summarise(
     sessions: sessionmaker[Session],
     blobs: BlobStore,
@@ -33,6 +48,7 @@ def summarise(
     name: ObjectName,
     step: Callable[[], None] = lambda: None,
     seed: int = 0,
+    beside: Beside = ALONE,
 ) -> dict[str, Any]:
     """Summarise a job over a set; returns the payload of the summary's item: its files, and what counts most.
 
@@ -42,13 +58,19 @@ def summarise(
         NothingToSummariseError: nothing of the job succeeded.
         BlobMissingError: results of the job were removed.
         BlobStoreFullError: the disk or its quota is full.
+        IncomparableError: the job cannot be set beside another one.
     """
     with tempfile.TemporaryDirectory(prefix=PREFIX) as scratch:
         arrays, made = Path(scratch) / "arrays", Path(scratch) / "made"
         arrays.mkdir()
         made.mkdir()
         facts = read_facts(sessions, blobs, job, arrays, step, seed)
-        summary = write_findings(facts, made, step)
+        sources = Sources(sessions, blobs, step)
+        other, reference = (
+            None if each is None else sources.read(each, Path(scratch) / f"beside-{place}", seed)
+            for place, each in enumerate((beside.other, beside.reference))
+        )
+        summary = write_findings(facts, made, step, BesideFacts(other, beside.same_truth, reference))
         _write_report(sessions, blobs, job, facts, summary, made / REPORT, step)
         files = [made_file(made / each, type_) for each, type_ in FILES.items()]
         step()

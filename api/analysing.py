@@ -9,8 +9,10 @@ from sqlalchemy.orm import Session
 from api.deps import Caller, Services
 from api.once import REPLAYED, in_turn
 from api.schemas import jobs as schema
+from api.schemas.ids import parse_job_id
 from api.writing import writing
 from jobs import queries
+from jobs.errors import NotFoundError, UnknownJobError
 from jobs.idempotency import Once, make_once
 from jobs.outlook import outlook_of
 from models.job import Job
@@ -19,6 +21,18 @@ POLL_SECONDS = "1"
 
 Submit = Callable[[Session, uuid.UUID | None], Job]
 """Stores the job, under the id that its key stands for if there is one."""
+
+
+def job_named(wire_id: str, field: str) -> uuid.UUID:
+    """The uuid of a job that this field of a body names.
+
+    Raises:
+        UnknownJobError: it is not the id of any job; answered exactly as an id that nobody has.
+    """
+    try:
+        return parse_job_id(wire_id)
+    except NotFoundError:
+        raise UnknownJobError(pointer=f"/{field}") from None
 
 
 async def submit_analysis(

@@ -46,12 +46,12 @@ def measure_drift(analyst: Analyst, unit: Unit, passage: Passage) -> dict[str, A
     )
 
 
-def _both(analyst: Analyst, unit: Unit, second: str) -> tuple[Job, Job]:
-    first, other = (_job(analyst, unit.options[name]) for name in ("job_id", second))
-    return first, other
+def readable_job(analyst: Analyst, named: str) -> Job:
+    """A job over a set whose results, and whose set, are still there.
 
-
-def _job(analyst: Analyst, named: str) -> Job:
+    Raises:
+        ResultsExpiredError: one of them was removed meanwhile.
+    """
     with analyst.sessions() as session:
         job = session.get(Job, uuid.UUID(named))
         if job is None or job.results_removed_at is not None or job.deleted_at is not None:
@@ -59,6 +59,11 @@ def _job(analyst: Analyst, named: str) -> Job:
         if session.get(ImageSetVersion, job.version_id) is None:
             raise ResultsExpiredError(f"The image set that job_{job.id.hex} is over was deleted meanwhile.")
         return job
+
+
+def _both(analyst: Analyst, unit: Unit, second: str) -> tuple[Job, Job]:
+    first, other = (readable_job(analyst, unit.options[name]) for name in ("job_id", second))
+    return first, other
 
 
 def _place(unit: Unit) -> ObjectName:

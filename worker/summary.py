@@ -3,12 +3,11 @@
 import uuid
 from typing import Any
 
-from jobs.errors import ResultsExpiredError
 from jobs.leases import Unit
 from jobs.objects import ObjectName
 from jobs.vectors import index_job
-from models.job import Job
 from worker.analyst_runtime import Analyst
+from worker.pairs import readable_job
 from worker.passage import Passage
 
 
@@ -18,18 +17,23 @@ def summarise_job(analyst: Analyst, unit: Unit, passage: Passage) -> dict[str, A
     The payload says which files there are.
 
     Raises:
-        ResultsExpiredError: the job's results were removed meanwhile.
+        ResultsExpiredError: the results of the job, or of one that it is set beside, were removed meanwhile.
+        IncomparableError: it cannot be set beside that one.
         DomainError: nothing of it succeeded, or its tables are gone.
     """
     # only where one is made: scikit-learn and its like take seconds to import
-    from analysis.summarising import summarise  # noqa: PLC0415
+    from analysis.summarising import Beside, summarise  # noqa: PLC0415
 
-    with analyst.sessions() as session:
-        job = session.get(Job, uuid.UUID(unit.options["job_id"]))
-    if job is None or job.results_removed_at is not None or job.deleted_at is not None:
-        raise ResultsExpiredError("The results of that job were removed before they were summarised.")
+    job = readable_job(analyst, unit.options["job_id"])
+    other, reference = (
+        readable_job(analyst, unit.options[name]) if name in unit.options else None
+        for name in ("compare_with", "drift_from")
+    )
+    beside = Beside(other, unit.options.get("same_truth"), reference)
     # a lease is one try: what a worker that was lost has written is nobody's
     name = ObjectName(unit.tenant, unit.job_id, uuid.uuid4())
-    payload = summarise(analyst.sessions, analyst.blobs, job, name, passage.step, unit.options["seed"])
+    payload = summarise(
+        analyst.sessions, analyst.blobs, job, name, passage.step, unit.options["seed"], beside
+    )
     index_job(analyst.sessions, analyst.blobs, job, passage.step)
     return payload

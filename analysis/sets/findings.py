@@ -7,6 +7,7 @@ from typing import Final
 
 import pyarrow.parquet as pq
 
+from analysis.sets.beside import NOTHING, BesideFacts, set_beside
 from analysis.sets.exports import write_embeddings, write_errors, write_items, write_layers
 from analysis.sets.facts import SetFacts
 from analysis.sets.items import item_columns
@@ -27,10 +28,18 @@ MEDIA_TYPES: Final = {
 }
 
 
-def write_findings(facts: SetFacts, folder: Path, step: Callable[[], None] = lambda: None) -> Summary:
+def write_findings(
+    facts: SetFacts,
+    folder: Path,
+    step: Callable[[], None] = lambda: None,
+    beside: BesideFacts = NOTHING,
+) -> Summary:
     """Write the files of MEDIA_TYPES into a folder, the summary last; returns that.
 
     `step` is called between slices of rows, and may raise to end it.
+
+    Raises:
+        IncomparableError: what the facts are to be set `beside` is no match for them.
     """
     studied = study(facts)
     step()
@@ -41,7 +50,8 @@ def write_findings(facts: SetFacts, folder: Path, step: Callable[[], None] = lam
     told = [_export(folder / name, _rows(folder / name)) for name in (ITEMS, LAYERS, EMBEDDINGS)]
     told.append(_export(folder / ERRORS, len(facts.failed)))
     step()
-    summary = summarize(facts, studied, exports=told)
+    comparison, drift, warnings = set_beside(facts, studied, beside, step)
+    summary = summarize(facts, studied, comparison=comparison, drift=drift, exports=told, warnings=warnings)
     (folder / SUMMARY).write_text(summary.model_dump_json(indent=1), encoding="utf-8")
     return summary
 

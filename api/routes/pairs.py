@@ -7,14 +7,12 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
 from api import bodies
-from api.analysing import submit_analysis
+from api.analysing import job_named, submit_analysis
 from api.deps import ServicesDep
 from api.once import IDEMPOTENCY_KEY, once_of
 from api.room import SubmitterWithRoom
 from api.schemas import jobs as schema
-from api.schemas.ids import parse_job_id
 from api.schemas.pairs import ComparisonRequest, DriftRequest
-from jobs.errors import NotFoundError, UnknownJobError
 from jobs.pairs import OTHER, REFERENCE, THIS, submit_comparison, submit_drift
 from jobs.summaries import SummaryTerms
 from models.job import Job
@@ -60,7 +58,7 @@ async def compare_jobs(
     """
     wanted = await bodies.read_small(request, ComparisonRequest)
     once = once_of(request, Made.JOB, wanted)
-    of, other = _named(wanted.job_id, THIS), _named(wanted.other_job_id, OTHER)
+    of, other = job_named(wanted.job_id, THIS), job_named(wanted.other_job_id, OTHER)
     terms = SummaryTerms(wanted.seed, wanted.tags, caller.key_id)
 
     def submit(session: Session, job_id: uuid.UUID | None) -> Job:
@@ -89,17 +87,10 @@ async def measure_drift(
     """
     wanted = await bodies.read_small(request, DriftRequest)
     once = once_of(request, Made.JOB, wanted)
-    of, reference = _named(wanted.job_id, THIS), _named(wanted.reference_job_id, REFERENCE)
+    of, reference = job_named(wanted.job_id, THIS), job_named(wanted.reference_job_id, REFERENCE)
     terms = SummaryTerms(wanted.seed, wanted.tags, caller.key_id)
 
     def submit(session: Session, job_id: uuid.UUID | None) -> Job:
         return submit_drift(session, caller.tenant, of, reference, terms, job_id=job_id)
 
     return await submit_analysis(services, caller, response, once, submit)
-
-
-def _named(wire_id: str, field: str) -> uuid.UUID:
-    try:
-        return parse_job_id(wire_id)
-    except NotFoundError:
-        raise UnknownJobError(pointer=f"/{field}") from None

@@ -12,6 +12,8 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session, sessionmaker
 
+from analysis.sets.findings import EMBEDDINGS, ERRORS, ITEMS, LAYERS, SUMMARY
+from analysis.sets.schema import Summary
 from analysis.sets.schema_documents import ComparisonDocument, DriftDocument
 from api.schemas.ids import parse_job_id
 from engine.catalog import DEMO_MODEL
@@ -32,6 +34,7 @@ from worker.runtime import Runtime
 Sessions = sessionmaker[Session]
 
 MORE = sorted(SAMPLES.glob("*.jpg"))[4:10]
+FILES_OF_SUMMARY = (SUMMARY, "report.html", ITEMS, LAYERS, EMBEDDINGS, ERRORS)
 SWAPPED = [
     {"name": "ring", "prompts": [LABELS[1]]},
     {"name": "square", "prompts": [LABELS[0]]},
@@ -158,6 +161,35 @@ def test_a_drift_says_what_the_vectors_of_both_jobs_say(
     shown = [*document.drift.came, *document.drift.went]
     assert page.count(b'background-image: url("data:image/jpeg') == len(shown) > 0
     assert_settled(sessions)
+
+
+def test_a_summary_sets_its_job_beside_others(
+    api: TestClient, runtime: Runtime, analyst: Analyst, sessions: Sessions, blobs: BlobStore
+) -> None:
+    job, other = over(api, runtime, sealed(sessions, blobs, FILES), LABELS, SWAPPED)
+    (reference,) = over(api, runtime, sealed(sessions, blobs, MORE), LABELS)
+    path = f"/v1/jobs/{job['id']}/summaries"
+    beside = {"compare_with": other["id"], "same_truth": SAME, "drift_from": reference["id"]}
+    for wrong, code, pointer in (
+        ({"compare_with": "job"}, "unknown-job", "/compare_with"),
+        ({"compare_with": reference["id"]}, "incomparable", "/compare_with"),
+        ({"compare_with": other["id"]}, "incomparable", "/same_truth"),
+        ({"drift_from": other["id"]}, "incomparable", "/drift_from"),
+        ({"same_truth": SAME}, "invalid-request", ""),
+    ):
+        problem = assert_problem(api.post(path, json=wrong), 422, code)
+        assert [each["pointer"] for each in problem["errors"]] == [pointer]
+    asked = api.post(path, json=beside | {"seed": 3})
+    (told, page) = fetched(api, analyst, asked, *FILES_OF_SUMMARY)[:2]
+    summary = Summary.model_validate(orjson.loads(told))
+    # what they say apart
+    alone = [compare(api, job, other, same_truth=SAME, seed=3), drift(api, job, reference, seed=3)]
+    compared = fetched(api, analyst, alone[0], "comparison.json", "report.html")[0]
+    drifted = fetched(api, analyst, alone[1], "drift.json", "report.html")[0]
+    assert summary.comparison == ComparisonDocument.model_validate_json(compared).comparison
+    assert summary.drift == DriftDocument.model_validate_json(drifted).drift
+    assert b"No other job was named" not in page
+    assert b"No reference version was named" not in page
 
 
 def test_what_cannot_be_set_side_by_side_is_refused_where_it_is_named(

@@ -166,9 +166,28 @@ class AsyncSetMethods:
         """Queue a logit lens over all items of a sealed version; its results are by their indexes."""
         return await self._send(submissions.lens_over(version, labels, model, options))
 
-    async def summarise(self, job: Job | str, seed: int = 0, *, idempotency_key: str | None = None) -> Job:
-        """Queue a summary of a lens over an image set that has ended; its files are fetched one by one."""
-        return await self._send(set_calls.summarise(job, seed, idempotency_key))
+    async def summarise(
+        self,
+        job: Job | str,
+        seed: int = 0,
+        *,
+        compare_with: Job | str | None = None,
+        same_truth: Mapping[str, str] | None = None,
+        drift_from: Job | str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Queue a summary of a lens over an image set that has ended; its files are fetched one by one.
+
+        In it the job may be compared with another one over the version, and its version with that of
+        another job, see `compare` and `drift`.
+        """
+        said = {
+            "seed": seed,
+            "compare_with": compare_with,
+            "same_truth": None if same_truth is None else dict(same_truth),
+            "drift_from": drift_from,
+        }
+        return await self._send(set_calls.summarise(job, said, idempotency_key))
 
     async def compare(
         self,

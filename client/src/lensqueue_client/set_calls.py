@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
     from lensqueue_client.jobs import Job
     from lensqueue_client.pictures import Part
+
+NAMING: Final = ("compare_with", "drift_from")
+"""Of what is said of a summary, what names jobs."""
 
 
 def create_set(said: Mapping[str, str], key: str | None) -> Call[ImageSet]:
@@ -116,10 +119,10 @@ def open_manifest(version: ImageSetVersion | str) -> Call[httpx.Response]:
     return Call("GET", _version_path(version, "/manifest"), read_stream, stream=True)
 
 
-def summarise(job: Job | str, seed: int, key: str | None) -> Call[Job]:
-    """A summary of a job over an image set, which is a job of its own."""
+def summarise(job: Job | str, said: Mapping[str, Any], key: str | None) -> Call[Job]:
+    """A summary of a job over an image set, which is a job of its own; what is None is not said."""
     headers = {"Idempotency-Key": key or str(uuid4())}
-    return Call("POST", job_path(job, "/summaries"), read_job, headers=headers, json={"seed": seed})
+    return Call("POST", job_path(job, "/summaries"), read_job, headers=headers, json=_said(said))
 
 
 def compare(job: Job | str, other: Job | str, said: Mapping[str, Any], key: str | None) -> Call[Job]:
@@ -136,6 +139,13 @@ def open_file(job: Job | str, name: str, headers: Mapping[str, str]) -> Call[htt
     """A file that a job made."""
     path = job_path(job, f"/files/{quote(name, safe='')}")
     return Call("GET", path, read_stream, headers=headers, stream=True)
+
+
+def _said(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is to say, jobs by their ids."""
+    return {
+        name: id_of(value) if name in NAMING else value for name, value in given.items() if value is not None
+    }
 
 
 def _pair(what: str, body: Mapping[str, Any], key: str | None) -> Call[Job]:
