@@ -195,6 +195,30 @@ def test_the_facts_of_a_job_are_gathered_from_its_tables(
     np.testing.assert_allclose(facts.layer_vectors[:, -1], facts.vectors, atol=1e-5)
 
 
+def test_maps_of_labels_are_kept_beside_the_results_and_in_none_of_them(
+    api: TestClient, runtime: Runtime, sessions: Sessions, blobs: BlobStore
+) -> None:
+    job = submit(api, sealed(sessions, blobs, [*FILES[:2], FILES[0]])).json()
+    work(runtime)
+    assert all("patch" not in item for item in results(api, job))
+    job_id = parse_job_id(job["id"])
+    with sessions() as session:
+        tokens = session.scalars(tables_of(job_id)).all()
+    (table,) = read_tables(blobs, TENANT, job_id, tokens)
+    grid = runtime.engine.config.grid
+    assert told_of(table)["maps"] == {"grid": list(grid), "layer": 6, "method": "value"}
+    kept = np.stack(table["label_maps"].to_pylist()).reshape(3, len(LABELS), *grid)
+    pictures = [Image.open(file).convert("RGB") for file in FILES[:2]]
+    lens = runtime.engine.lens(
+        pictures,
+        LABELS,
+        outputs=["patch"],
+        patch_method="value",
+    )
+    assert lens.patch is not None
+    np.testing.assert_allclose(kept, lens.patch.cosine[[0, 1, 0], 0], atol=2e-3)
+
+
 def test_embeddings_are_kept_item_by_item_only_where_they_are_asked_for(
     api: TestClient, runtime: Runtime, sessions: Sessions, blobs: BlobStore
 ) -> None:
