@@ -51,7 +51,11 @@ def summarise(
         facts = read_facts(sessions, blobs, job, arrays, step, seed)
         summary = write_findings(facts, made, step)
         _write_report(sessions, blobs, job, facts, summary, made / REPORT, step)
-        files = [MadeFile(made / each, type_, _sha256(made / each)) for each, type_ in FILES.items()]
+        files = [
+            MadeFile(made / each, type_, _sha256(made / each))
+            for each, type_ in FILES.items()
+            if (made / each).exists()
+        ]
         step()
         return {"files": keep_files(blobs, name, files), "headline": _headline(summary)}
 
@@ -72,7 +76,8 @@ def _write_report(
     thumbnails = read_thumbnails(read_tables(blobs, job.tenant, job.id, tokens), wanted_items(summary))
     step()
     title = image_set.name if image_set else "Image set"
-    write_set_report(target, summary, thumbnails.get, supplement_of(facts, summary), title=title)
+    beside = supplement_of(facts, summary, target.parent)
+    write_set_report(target, summary, thumbnails.get, beside, title=title)
 
 
 def _headline(summary: Summary) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from analysis.set_report.facts import Example, Supplement
 from analysis.set_report.figures import decimal, points
 from analysis.set_report.lines import SHARES, Level, Line, Upright, around_zero, draw_lines
 from analysis.set_report.picks import CLASSES_SHOWN, MATRIX_LABELS
+from analysis.set_report.plates import Plate, draw_plates
 from analysis.set_report.ranks import draw_ranks
 from analysis.sets.schema import LayerSummary, SettleCurve, Summary
 from analysis.sets.schema_pairs import Comparison
@@ -37,6 +38,7 @@ class Charts:
     classes: masks.Mask | None
     flips: Markup | None
     confusion: Sequence[masks.Mask]
+    label_maps: Sequence[Plate]
     compared: Markup | None
     difference: Markup | None
     points: Sequence[masks.Mask]
@@ -68,6 +70,7 @@ def draw_all(summary: Summary, beside: Supplement, examples: Sequence[Example]) 
             if len(summary.confusion.matrix) > MATRIX_LABELS
             else ()
         ),
+        label_maps=draw_plates(beside.label_maps),
         compared=_compared(summary.comparison) if summary.comparison else None,
         difference=_difference(summary.comparison) if summary.comparison else None,
         points=masks.point_masks(dots) if dots is not None and len(dots.at) else (),

@@ -11,6 +11,7 @@ from analysis.report import TEMPLATES
 from analysis.set_report import figures, picks, reasons
 from analysis.set_report.charts import draw_all
 from analysis.set_report.facts import Pictures, Supplement
+from analysis.set_report.plates import largest
 from analysis.set_report.stamps import map_urls, stamps
 from analysis.sets.schema import Summary
 from analysis.wording import shorten
@@ -66,6 +67,7 @@ def render_set_report(
             pair_of=pair_of,
             taken_for=_taken_for(summary),
             label_place={label: place for place, label in enumerate(summary.labels)},
+            label_extent=largest(beside.label_maps),
             charts=draw_all(summary, beside, examples),
             why=reasons,
             href=links.href,

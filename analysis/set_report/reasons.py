@@ -43,6 +43,12 @@ def why_no_candidates(summary: Summary) -> str:
     )
 
 
+def why_no_maps(summary: Summary) -> str:
+    """Why nothing is said of where labels are read."""
+    told = _why(summary, ("label-maps-none", "label-maps-few"), "")
+    return told or why_unlabelled(summary)
+
+
 def why_no_groups(summary: Summary) -> str:
     """Why there are no groups of duplicates."""
     if not summary.counts.succeeded:

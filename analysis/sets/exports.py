@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from analysis.sets.facts import UNLABELLED, FailedItem, SetFacts
 from analysis.sets.items import ITEM_COLUMNS
+from analysis.sets.label_maps import MeanMaps
 
 SCHEMA_VERSION: Final = 1
 ROW_GROUP: Final = 25_000
@@ -108,6 +109,38 @@ def write_embeddings(path: Path, facts: SetFacts, step: Step = lambda: None) -> 
             for rows in _row_slices(len(index), ROW_GROUP):
                 step()
                 _write_vectors(writer, schema, index[rows], layer, facts.layer_vectors[rows, place])
+
+
+def write_label_maps(path: Path, facts: SetFacts, means: MeanMaps) -> None:
+    """Write a row a label that has images with maps, and others without it: its mean maps, row by row.
+
+    `map` is `mean`, over the label's `n` images, less `mean_other`, over `n_other` images of other labels.
+    """
+    known = np.flatnonzero((means.n > 0) & (means.n_other > 0))
+    rows, cols = means.own.shape[1:]
+    maps = {"map": means.difference, "mean": means.own, "mean_other": means.others}
+    schema = pa.schema(
+        [
+            ("label", pa.string()),
+            ("n", pa.int64()),
+            ("n_other", pa.int64()),
+            ("grid_h", pa.int32()),
+            ("grid_w", pa.int32()),
+            *((name, pa.list_(pa.float32(), rows * cols)) for name in maps),
+        ]
+    )
+    columns = [
+        pa.array(facts.labels).take(pa.array(known)),
+        pa.array(means.n[known]),
+        pa.array(means.n_other[known]),
+        *(pa.array(np.full(len(known), side, dtype=np.int32)) for side in (rows, cols)),
+        *(
+            pa.FixedSizeListArray.from_arrays(pa.array(values[known].astype(np.float32).ravel()), rows * cols)
+            for values in maps.values()
+        ),
+    ]
+    with _writer(path, schema, facts) as writer:
+        writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROW_GROUP)
 
 
 def write_errors(path: Path, facts: SetFacts) -> None:

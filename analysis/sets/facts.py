@@ -36,6 +36,20 @@ class FailedItem:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class SampledMaps:
+    """What each patch says of each label, of a sample of items: `values` [sampled row, label, row, col].
+
+    `rows` are those of the items, in any order, one may be there twice; `values` may lie in a mapped file.
+    `layer` and `method` are those of the patch lens.
+    """
+
+    rows: NDArray[np.int64]
+    values: NDArray[np.float16]
+    layer: int
+    method: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SetFacts:
     """A logit lens over a set.
 
@@ -44,7 +58,7 @@ class SetFacts:
     `logit` [row, label] are the final ones. `vectors` [row, width] are final embeddings of norm 1.
     `contents` [row] has equal numbers for items with the same bytes, `perceptual` [row] a 64-bit perceptual
     hash of each picture. `sampled` are rows in ascending order, and `layer_vectors` [sampled row, layer,
-    width] their embeddings at each layer, of norm 1.
+    width] their embeddings at each layer, of norm 1. `maps` are None where the job kept none.
     """
 
     origin: Origin
@@ -62,3 +76,4 @@ class SetFacts:
     layer_vectors: NDArray[np.float32]
     failed: Sequence[FailedItem]
     seed: int = 0
+    maps: SampledMaps | None = None

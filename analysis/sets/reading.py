@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from analysis.sets.facts import UNLABELLED, FailedItem, Origin, SetFacts
+from analysis.sets.map_reading import read_maps
 from jobs.blobs import BlobStore
 from jobs.errors import NothingToSummariseError
 from jobs.tables import read_tables, tables_of, told_of
@@ -72,6 +73,7 @@ def read_facts(
     columns = {label: column for column, label in enumerate(labels)}
     names = [places[item] for item in index.tolist()]
     arrays = _gather(tables, index, told, scratch)
+    maps = read_maps(tables, index, len(labels), scratch)
     return SetFacts(
         origin=Origin(
             job_id=f"job_{job.id.hex}",
@@ -89,6 +91,7 @@ def read_facts(
         contents=np.array([place.content for place in names], dtype=np.int64),
         failed=_read_failed(sessions, job, places, columns),
         seed=seed,
+        maps=maps,
         **arrays,
     )
 

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from analysis.sets.schema_items import Duplicates, LabelCandidates, Named, Outliers
+from analysis.sets.schema_labels import LabelMaps
 from analysis.sets.schema_pairs import Comparison, Drift
 from analysis.sets.schema_part import Count, Difference, Part, Share
 
@@ -220,7 +221,8 @@ class Warned(Part):
       `copies-contradict` (items with the same bytes have different true labels);
     - of the scores: `one-label`, `scores-constant`, `labels-concentrated` (one label tops most images);
     - of what is missing: `control-none`, `auroc-none`, `outliers-too-few`, `candidates-none`,
-      `candidates-small-classes`, `confusion-too-large`, `drift-too-few`;
+      `candidates-small-classes`, `confusion-too-large`, `drift-too-few`, `label-maps-none`,
+      `label-maps-few`;
     - of what was cut short: `auroc-sampled`, `outliers-sampled`, `outliers-equal`, `candidates-sampled`,
       `duplicates-cut`;
     - of the other side: `comparison-left-out`, `class-mix-changed`, `drift-no-spread`.
@@ -263,6 +265,9 @@ class Summary(Part):
     duplicates: Duplicates
     outliers: Outliers
     label_candidates: LabelCandidates
+    label_maps: LabelMaps | None = Field(
+        None, description="Null where the job kept no maps, or no image has a result."
+    )
     comparison: Comparison | None = Field(description="Null unless another job was named.")
     drift: Drift | None = Field(description="Null unless a reference version was named.")
     warnings: list[Warned]

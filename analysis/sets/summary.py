@@ -15,6 +15,7 @@ from analysis.sets.control import controls
 from analysis.sets.duplicates import Grouping, group_duplicates, tell_duplicates
 from analysis.sets.facts import UNLABELLED, SetFacts
 from analysis.sets.images import Images, pick_images
+from analysis.sets.label_maps import MeanMaps, mean_maps, tell_maps
 from analysis.sets.notes import Notes
 from analysis.sets.outliers import score_outliers, tell_outliers
 from analysis.sets.rankings import macro_aurocs
@@ -33,6 +34,7 @@ class Study:
     grouping: Grouping
     outliers: NDArray[np.float32]
     reference_n: int
+    maps: MeanMaps | None
     notes: Notes
 
 
@@ -42,7 +44,8 @@ def study(facts: SetFacts) -> Study:
     scores, images = read_scores(facts, pick_images(facts), notes)
     grouping = group_duplicates(facts, images, notes)
     outliers, reference = score_outliers(facts, images, grouping.image_group, notes)
-    return Study(images, scores, grouping, outliers, reference, notes)
+    maps = mean_maps(facts, images, notes)
+    return Study(images, scores, grouping, outliers, reference, maps, notes)
 
 
 def summarize(
@@ -82,6 +85,7 @@ def summarize(
         duplicates=tell_duplicates(facts, images, grouping, notes),
         outliers=tell_outliers(facts, images, scores, studied.outliers, studied.reference_n),
         label_candidates=find_candidates(facts, images, scores, groups, notes),
+        label_maps=tell_maps(facts, studied.maps),
         comparison=comparison,
         drift=drift,
         warnings=[],

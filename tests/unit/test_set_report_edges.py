@@ -19,8 +19,8 @@ def test_a_set_without_true_labels_says_why_accuracy_is_missing() -> None:
     summary = make_summary(labelled=False, images=60, warnings=said)
     page = _page(summary)
     text = text_of(page)
-    # in the list of warnings, and in the sections of accuracy, classes, flips, confusion and candidates
-    assert text.count("No image has a true label, as the summary puts it.") == 6
+    # in the list of warnings, and in those of accuracy, classes, flips, confusion, label maps, candidates
+    assert text.count("No image has a true label, as the summary puts it.") == 7
     assert not [attrs for _, attrs in page.tags if (attrs.get("aria-label") or "").startswith("top label")]
     assert "Images by settle layer" in " ".join(page.attributes("aria-label"))
     assert "nan" not in text.lower().split()
