@@ -85,7 +85,7 @@ def _headline(summary: Summary) -> dict[str, Any]:
     return {
         "items": summary.counts.total,
         "failed": summary.counts.failed,
-        "labelled": last.n,
+        "labelled": last.n or last.auroc_n,
         "top1": last.top1,
         "ci_low": last.ci_low,
         "ci_high": last.ci_high,

@@ -23,6 +23,7 @@ POINTS_TICK: Final = "datum.value == 0 ? '0' : format(100 * datum.value, '+.1~f'
 LEAST_POINTS: Final = 0.02
 LEAST_MARGIN: Final = 0.5
 FEWEST_LABELS: Final = 2
+CHANCE_AUROC: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Charts:
     """What is drawn; an SVG is markup, a dense plot its masks."""
 
     accuracy: Markup | None
+    ranking: Markup | None
     concentration: Markup | None
     margins: Markup | None
     ranks: Sequence[tuple[Example, Markup]]
@@ -53,6 +55,7 @@ def draw_all(summary: Summary, beside: Supplement, examples: Sequence[Example]) 
     dots = beside.points
     return Charts(
         accuracy=_accuracy(summary) if any(layer.top1 is not None for layer in layers) else None,
+        ranking=_ranking(layers) if summary.multi_label and layers[-1].macro_auroc is not None else None,
         # the most frequent true label's share is what a top label may rightly have
         concentration=draw_concentration(layers, summary.baselines.majority),
         margins=_margins(layers),
@@ -98,6 +101,15 @@ def _accuracy(summary: Summary) -> Markup:
     ]
     upright = Upright("top label is true", SHARES)
     return draw_lines([layer.layer for layer in layers], [lens, control], upright, levels)
+
+
+def _ranking(layers: Sequence[LayerSummary]) -> Markup:
+    lines = [
+        Line("AUROC", ink.TRUE, [layer.macro_auroc for layer in layers]),
+        Line("precision", ink.CURVES[0], [layer.macro_ap for layer in layers], dashed=True),
+    ]
+    levels = [Level("AUROC by chance", CHANCE_AUROC)]
+    return draw_lines([layer.layer for layer in layers], lines, Upright("mean over labels", SHARES), levels)
 
 
 def _margins(layers: Sequence[LayerSummary]) -> Markup | None:

@@ -62,6 +62,7 @@ def render_set_report(
             item_maps={item.index: map_urls(beside.maps.get(item.index, ())) for item in picked.late},
             failed=picks.failed_shown(beside.failed, summary.counts.by_error),
             classes=picks.classes_shown(summary.classes),
+            label_rows=picks.LABEL_ROWS,
             names_shown=picks.NAMES_SHOWN,
             matrix_labels=picks.MATRIX_LABELS,
             pair_of=pair_of,

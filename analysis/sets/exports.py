@@ -31,6 +31,7 @@ ITEMS: Final = pa.schema(
         ("index", pa.int64()),
         ("custom_id", pa.string()),
         ("true_label", pa.string()),
+        ("true_labels", pa.list_(pa.string())),
         ("state", pa.string()),
         ("error_code", pa.string()),
         *(ITEM_COLUMNS.field(place) for place in range(1, len(ITEM_COLUMNS))),
@@ -186,6 +187,7 @@ def _succeeded(facts: SetFacts, rows: range, batch: pa.RecordBatch) -> pa.Table:
     told = {
         "custom_id": pa.array(facts.custom_ids[rows.start : rows.stop], pa.string()),
         "true_label": pa.array(true, pa.string()),
+        "true_labels": _several(facts, rows),
         "state": pa.array(["succeeded"] * len(rows)),
         "error_code": pa.nulls(len(rows), pa.string()),
     }
@@ -199,12 +201,25 @@ def _failed(facts: SetFacts, items: Sequence[FailedItem]) -> pa.Table:
             "index": item.index,
             "custom_id": item.custom_id,
             "true_label": _name(facts, item.true_label),
+            "true_labels": [facts.labels[label] for label in item.true_labels] or None,
             "state": "failed",
             "error_code": item.code,
         }
         for item in items
     ]
     return pa.Table.from_pylist(rows, schema=ITEMS)
+
+
+def _several(facts: SetFacts, rows: range) -> pa.Array:
+    """The true labels of rows of which several may be true; null where none is known, and in other sets."""
+    if facts.truths is None:
+        return pa.nulls(len(rows), pa.list_(pa.string()))
+    ends = facts.truths.ends[rows.start : rows.stop + 1]
+    held = facts.truths.labels[ends[0] : ends[-1]]
+    names = pa.array(facts.labels, pa.string()).take(pa.array(held))
+    return pa.ListArray.from_arrays(
+        pa.array((ends - ends[0]).astype(np.int32)), names, mask=pa.array(np.diff(ends) == 0)
+    )
 
 
 def _name(facts: SetFacts, label: int) -> str | None:

@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.sets.facts import UNLABELLED, SampledMaps, SetFacts
-from analysis.sets.images import Images, slices
+from analysis.sets.facts import SampledMaps, SetFacts
+from analysis.sets.images import Images, slices, told_images, truths_of
 from analysis.sets.notes import Notes
 from analysis.sets.schema_labels import LabelMap, LabelMaps
 
@@ -44,26 +44,26 @@ class MeanMaps:
 def mean_maps(facts: SetFacts, images: Images, notes: Notes) -> MeanMaps | None:
     """The means over labelled images that have maps, each image once; None where no maps were kept."""
     if facts.maps is None:
-        if len(images.labelled):
+        if len(told_images(facts, images)):
             notes.say(
                 "label-maps-none", "The job kept no maps of its labels: where they are read is not told."
             )
         return None
-    places, true = _labelled(facts.maps, images)
+    places, true = _labelled(facts, facts.maps, images)
     values = facts.maps.values
     labels, *grid = values.shape[1:]
     own, every = np.zeros((2, labels, *grid))
     for part in slices(len(places), 8 * values[0].size if len(values) else 1):
         block = values[places[part]].astype(np.float64)
         every += block.sum(axis=0)
-        np.add.at(own, true[part], block[np.arange(len(block)), true[part]])
-    n = np.bincount(true, minlength=labels)
+        own += (block * true[part, :, None, None]).sum(axis=0)
+    n = true.sum(axis=0)
     n_other = len(true) - n
     with np.errstate(invalid="ignore", divide="ignore"):
         means = MeanMaps(
             own / n[:, None, None], (every - own) / n_other[:, None, None], n, n_other, len(true)
         )
-    if len(images.labelled) and not len(means.told):
+    if len(true) and not len(means.told):
         notes.say("label-maps-few", f"Maps need {LEAST_IMAGES} images of a label and as many of others.")
     return means
 
@@ -96,8 +96,10 @@ def _tell(name: str, means: MeanMaps, label: int) -> LabelMap:
     )
 
 
-def _labelled(maps: SampledMaps, images: Images) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Places in the maps, of labelled images, each once, and their true labels."""
+def _labelled(
+    facts: SetFacts, maps: SampledMaps, images: Images
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Places in the maps, of labelled images, each once, and which labels are true of each."""
     of, first = np.unique(images.of_row[maps.rows], return_index=True)
-    kept = (of >= 0) & (images.true_label[of] != UNLABELLED)
-    return first[kept], images.true_label[of[kept]]
+    kept = np.isin(of, told_images(facts, images))
+    return first[kept], truths_of(facts, images, of[kept])

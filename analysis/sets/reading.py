@@ -6,7 +6,6 @@ seven layers and thirty labels have a gigabyte of cosines.
 
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from analysis.sets.facts import UNLABELLED, FailedItem, Origin, SetFacts
+from analysis.sets.facts import FailedItem, Origin, SetFacts
 from analysis.sets.map_reading import read_maps
+from analysis.sets.places import Place, gather_truths, one_truth, truths_of
 from jobs.blobs import BlobStore
 from jobs.errors import NothingToSummariseError
 from jobs.tables import read_tables, tables_of, told_of
@@ -31,15 +31,6 @@ CONTENT_DIGITS: Final = 15
 TOLD: Final = ("revision", "weights_sha256", "dtype", "runtime", "layers", "grid")
 
 Tables = Callable[[], Iterator[pa.Table]]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What the version says of one item."""
-
-    custom_id: str | None
-    content: int
-    true_label: str | None
 
 
 def read_facts(
@@ -72,6 +63,7 @@ def read_facts(
     labels = tuple(told["labels"])
     columns = {label: column for column, label in enumerate(labels)}
     names = [places[item] for item in index.tolist()]
+    several = any(place.true_labels for place in places.values())
     arrays = _gather(tables, index, told, scratch)
     maps = read_maps(tables, index, len(labels), scratch)
     return SetFacts(
@@ -85,11 +77,10 @@ def read_facts(
         labels=labels,
         index=index,
         custom_ids=[place.custom_id for place in names],
-        true_label=np.array(
-            [columns.get(place.true_label or "", UNLABELLED) for place in names], dtype=np.int32
-        ),
+        true_label=np.array([one_truth(place, columns, several=several) for place in names], dtype=np.int32),
         contents=np.array([place.content for place in names], dtype=np.int64),
-        failed=_read_failed(sessions, job, places, columns),
+        failed=_read_failed(sessions, job, places, columns, several=several),
+        truths=gather_truths(names, columns) if several else None,
         seed=seed,
         maps=maps,
         **arrays,
@@ -159,22 +150,31 @@ def _read_places(
         with sessions() as session:
             rows = session.execute(
                 select(
-                    ImageSetItem.index, ImageSetItem.custom_id, ImageSetItem.sha256, ImageSetItem.true_label
+                    ImageSetItem.index,
+                    ImageSetItem.custom_id,
+                    ImageSetItem.sha256,
+                    ImageSetItem.true_label,
+                    ImageSetItem.true_labels,
                 )
                 .where(ImageSetItem.version_id == version_id, ImageSetItem.index > after)
                 .order_by(ImageSetItem.index)
                 .limit(ROWS_AT_ONCE)
             ).all()
-        for index, custom_id, sha256, true_label in rows:
+        for index, custom_id, sha256, true_label, true_labels in rows:
             content = -1 if sha256 is None else int(sha256[:CONTENT_DIGITS], 16)
-            places[index] = Place(custom_id, content, true_label)
+            places[index] = Place(custom_id, content, true_label, tuple(true_labels or ()))
         if len(rows) < ROWS_AT_ONCE:
             return places
         after = rows[-1][0]
 
 
 def _read_failed(
-    sessions: sessionmaker[Session], job: Job, places: dict[int, Place], columns: dict[str, int]
+    sessions: sessionmaker[Session],
+    job: Job,
+    places: dict[int, Place],
+    columns: dict[str, int],
+    *,
+    several: bool,
 ) -> list[FailedItem]:
     with sessions() as session:
         rows = session.execute(
@@ -186,9 +186,10 @@ def _read_failed(
         FailedItem(
             index=index,
             custom_id=places[index].custom_id,
-            true_label=columns.get(places[index].true_label or "", UNLABELLED),
+            true_label=one_truth(places[index], columns, several=several),
             code=error["code"],
             message=error["message"],
+            true_labels=truths_of(places[index], columns) if several else (),
         )
         for index, error in rows
     ]

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from analysis.sets.schema_part import Count, Part
+from analysis.sets.schema_part import Count, Part, Share
 
 
 class LabelMap(Part):
@@ -34,3 +34,24 @@ class LabelMaps(Part):
     labels: list[LabelMap] = Field(
         description="Labels with 5 images or more, and as many without it: the most frequent first."
     )
+
+
+class RankedLabel(Part):
+    """How well a label's score at the final layer tells the images that it is true of from the others."""
+
+    label: str
+    n: Count = Field(description="Images that it is true of.")
+    auroc: Share | None = Field(
+        description="Area under the ROC curve, 0.5 by chance; null when it is true of all or of none."
+    )
+    average_precision: Share | None = Field(
+        description="Mean precision over the images that it is true of, by chance their share; null likewise."
+    )
+
+
+class MultiLabel(Part):
+    """What is told where several labels may be true of an image: each label by itself."""
+
+    n: Count = Field(description="Labelled images that these numbers are of: all, or a seeded sample.")
+    mean_labels: float | None = Field(description="Of the job's labels so many are true of an image; a mean.")
+    labels: list[RankedLabel] = Field(description="By `auroc`, lowest first, then those without one.")
