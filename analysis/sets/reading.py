@@ -6,6 +6,7 @@ seven layers and thirty labels have a gigabyte of cosines.
 
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from analysis.sets.facts import FailedItem, Origin, SetFacts
+from analysis.sets.facts import UNLABELLED, FailedItem, Origin, SetFacts
 from analysis.sets.map_reading import read_maps
-from analysis.sets.places import Place, gather_truths, one_truth, truths_of
+from analysis.sets.true_labels import tell_truths
 from jobs.blobs import BlobStore
 from jobs.errors import NothingToSummariseError
 from jobs.tables import read_tables, tables_of, told_of
@@ -31,6 +32,15 @@ CONTENT_DIGITS: Final = 15
 TOLD: Final = ("revision", "weights_sha256", "dtype", "runtime", "layers", "grid")
 
 Tables = Callable[[], Iterator[pa.Table]]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the version says of one item."""
+
+    custom_id: str | None
+    content: int
+    true_label: str | None
 
 
 def read_facts(
@@ -63,10 +73,8 @@ def read_facts(
     labels = tuple(told["labels"])
     columns = {label: column for column, label in enumerate(labels)}
     names = [places[item] for item in index.tolist()]
-    several = any(place.true_labels for place in places.values())
     arrays = _gather(tables, index, told, scratch)
-    maps = read_maps(tables, index, len(labels), scratch)
-    return SetFacts(
+    facts = SetFacts(
         origin=Origin(
             job_id=f"job_{job.id.hex}",
             version_id=f"isv_{version_id.hex}",
@@ -77,14 +85,17 @@ def read_facts(
         labels=labels,
         index=index,
         custom_ids=[place.custom_id for place in names],
-        true_label=np.array([one_truth(place, columns, several=several) for place in names], dtype=np.int32),
+        true_label=np.array(
+            [columns.get(place.true_label or "", UNLABELLED) for place in names], dtype=np.int32
+        ),
         contents=np.array([place.content for place in names], dtype=np.int64),
-        failed=_read_failed(sessions, job, places, columns, several=several),
-        truths=gather_truths(names, columns) if several else None,
+        failed=_read_failed(sessions, job, places, columns),
         seed=seed,
-        maps=maps,
+        maps=read_maps(tables, index, len(labels), scratch),
+        truths=None,
         **arrays,
     )
+    return tell_truths(facts, sessions, version_id, step)
 
 
 def _indexes(tables: Tables) -> tuple[NDArray[np.int64], dict[str, Any]]:
@@ -150,31 +161,22 @@ def _read_places(
         with sessions() as session:
             rows = session.execute(
                 select(
-                    ImageSetItem.index,
-                    ImageSetItem.custom_id,
-                    ImageSetItem.sha256,
-                    ImageSetItem.true_label,
-                    ImageSetItem.true_labels,
+                    ImageSetItem.index, ImageSetItem.custom_id, ImageSetItem.sha256, ImageSetItem.true_label
                 )
                 .where(ImageSetItem.version_id == version_id, ImageSetItem.index > after)
                 .order_by(ImageSetItem.index)
                 .limit(ROWS_AT_ONCE)
             ).all()
-        for index, custom_id, sha256, true_label, true_labels in rows:
+        for index, custom_id, sha256, true_label in rows:
             content = -1 if sha256 is None else int(sha256[:CONTENT_DIGITS], 16)
-            places[index] = Place(custom_id, content, true_label, tuple(true_labels or ()))
+            places[index] = Place(custom_id, content, true_label)
         if len(rows) < ROWS_AT_ONCE:
             return places
         after = rows[-1][0]
 
 
 def _read_failed(
-    sessions: sessionmaker[Session],
-    job: Job,
-    places: dict[int, Place],
-    columns: dict[str, int],
-    *,
-    several: bool,
+    sessions: sessionmaker[Session], job: Job, places: dict[int, Place], columns: dict[str, int]
 ) -> list[FailedItem]:
     with sessions() as session:
         rows = session.execute(
@@ -186,10 +188,9 @@ def _read_failed(
         FailedItem(
             index=index,
             custom_id=places[index].custom_id,
-            true_label=one_truth(places[index], columns, several=several),
+            true_label=columns.get(places[index].true_label or "", UNLABELLED),
             code=error["code"],
             message=error["message"],
-            true_labels=truths_of(places[index], columns) if several else (),
         )
         for index, error in rows
     ]
