@@ -72,7 +72,7 @@ def summarise(
         )
         summary = write_findings(facts, made, step, BesideFacts(other, beside.same_truth, reference))
         _write_report(sessions, blobs, job, facts, summary, made / REPORT, step)
-        files = [made_file(made / each, type_) for each, type_ in FILES.items()]
+        files = [made_file(made / each, type_) for each, type_ in FILES.items() if (made / each).exists()]
         step()
         return {"files": keep_files(blobs, name, files), "headline": _headline(summary)}
 
@@ -93,7 +93,8 @@ def _write_report(
     thumbnails = read_thumbnails(read_tables(blobs, job.tenant, job.id, tokens), wanted_items(summary))
     step()
     title = image_set.name if image_set else "Image set"
-    write_set_report(target, summary, thumbnails.get, supplement_of(facts, summary), title=title)
+    beside = supplement_of(facts, summary, target.parent)
+    write_set_report(target, summary, thumbnails.get, beside, title=title)
 
 
 def _headline(summary: Summary) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def _headline(summary: Summary) -> dict[str, Any]:
     return {
         "items": summary.counts.total,
         "failed": summary.counts.failed,
-        "labelled": last.n,
+        "labelled": last.n or last.auroc_n,
         "top1": last.top1,
         "ci_low": last.ci_low,
         "ci_high": last.ci_high,

@@ -65,6 +65,7 @@ class Incoming:
             self.said.true_label,
             self.said.split,
             None if error is None else dict(error),
+            tuple(self.said.true_labels or ()),
         )
 
 
@@ -101,6 +102,8 @@ async def once_of_items(request: Request, incoming: Sequence[Incoming], limit_by
             each.custom_id,
             each.said.true_label,
             each.said.split,
+            # as it was before there were any, so that keys of then are known
+            *([each.said.true_labels] if each.said.true_labels else []),
         ]
         for item, each in zip(hashed, incoming, strict=True)
     ]

@@ -4,9 +4,11 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Self
 
+import orjson
+
 from jobs.manifests import Line
 
-COLUMNS = "number, custom_id, true_label, split, file"
+COLUMNS = "number, custom_id, true_label, true_labels, split, file"
 
 
 class FileIndex:
@@ -17,13 +19,21 @@ class FileIndex:
         # without a name: a file of its own, which goes when it is closed
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.execute(
-            "CREATE TABLE lines (number INTEGER PRIMARY KEY, custom_id, true_label, split, file, met)"
+            "CREATE TABLE lines"
+            " (number INTEGER PRIMARY KEY, custom_id, true_label, true_labels, split, file, met)"
         )
         self._database.execute("BEGIN")
         self._database.executemany(
-            "INSERT INTO lines VALUES (?, ?, ?, ?, ?, 0)",
+            "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, 0)",
             (
-                (line.number, line.custom_id, line.true_label, line.split, line.file)
+                (
+                    line.number,
+                    line.custom_id,
+                    line.true_label,
+                    orjson.dumps(line.true_labels),
+                    line.split,
+                    line.file,
+                )
                 for line in lines
                 if line.file is not None
             ),
@@ -58,6 +68,6 @@ class FileIndex:
         return map(_line, rows)
 
 
-def _line(row: tuple[int, str | None, str | None, str | None, str]) -> Line:
-    number, custom_id, true_label, split, file = row
-    return Line(number, custom_id, true_label, split, file=file)
+def _line(row: tuple[int, str | None, str | None, bytes, str | None, str]) -> Line:
+    number, custom_id, true_label, true_labels, split, file = row
+    return Line(number, custom_id, true_label, split, file=file, true_labels=tuple(orjson.loads(true_labels)))

@@ -24,20 +24,20 @@ POINTERS: Final = 100
 
 COPY: Final = text("""
     INSERT INTO image_set_items (
-        version_id, index, custom_id, image_id, sha256, image_bytes, true_label, split, error
+        version_id, index, custom_id, image_id, sha256, image_bytes, true_label, true_labels, split, error
     )
-    SELECT :version_id, index, custom_id, image_id, sha256, image_bytes, true_label, split, error
+    SELECT :version_id, index, custom_id, image_id, sha256, image_bytes, true_label, true_labels, split, error
     FROM image_set_items WHERE version_id = :former_id
 """).bindparams(bindparam("version_id", type_=Uuid()), bindparam("former_id", type_=Uuid()))
 
 INSERT: Final = text("""
     INSERT INTO image_set_items (
-        version_id, index, custom_id, image_id, sha256, image_bytes, true_label, split, error
+        version_id, index, custom_id, image_id, sha256, image_bytes, true_label, true_labels, split, error
     )
-    SELECT :version_id, index, custom_id, image_id, sha256, image_bytes, true_label, split, error
+    SELECT :version_id, index, custom_id, image_id, sha256, image_bytes, true_label, true_labels, split, error
     FROM jsonb_to_recordset(CAST(:items AS jsonb)) AS item (
         index integer, custom_id text, image_id uuid, sha256 text, image_bytes integer, true_label text,
-        split text, error jsonb
+        true_labels text[], split text, error jsonb
     )
     ON CONFLICT (version_id, custom_id) DO NOTHING
     RETURNING index
@@ -53,6 +53,13 @@ class NewItem:
     true_label: str | None = None
     split: str | None = None
     error: dict[str, Any] | None = None
+    true_labels: tuple[str, ...] = ()
+    """In the place of `true_label` where several may be true at once."""
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether its truth is known."""
+        return self.true_label is not None or bool(self.true_labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +184,7 @@ def add_items(session: Session, tenant: str, set_id: uuid.UUID, items: Sequence[
     _refuse_known({place: item.custom_id for place, item in enumerate(items) if first + place not in stored})
     version.items += len(items)
     version.failed += sum(item.error is not None for item in items)
-    version.labelled += sum(item.true_label is not None for item in items)
+    version.labelled += sum(item.is_labelled for item in items)
     version.image_bytes += sum(held[item.image_id].image_bytes for item in items if item.image_id)
     session.flush()
     return Added(version, first, len(items))
@@ -308,6 +315,7 @@ def _told(index: int, item: NewItem, held: Mapping[uuid.UUID, Image]) -> dict[st
         "sha256": image and image.sha256,
         "image_bytes": image.image_bytes if image else 0,
         "true_label": item.true_label,
+        "true_labels": item.true_labels or None,
         "split": item.split,
         "error": item.error,
     }

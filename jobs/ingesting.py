@@ -121,6 +121,7 @@ class Found:
     custom_id: str | None = None
     true_label: str | None = None
     split: str | None = None
+    true_labels: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -258,7 +259,7 @@ def _item(one: Found, kept: Mapping[str, uuid.UUID], held: Mapping[uuid.UUID, Im
             image_id = named if named in held else None
     if image_id is None and error is None:
         error = _error("unknown-image", f"{one.name}: there is no such image, send the picture first.")
-    return NewItem(image_id, one.custom_id, one.true_label, one.split, error)
+    return NewItem(image_id, one.custom_id, one.true_label, one.split, error, one.true_labels)
 
 
 def _named(session: Session, tenant: str, hashes: Sequence[str]) -> dict[str, uuid.UUID]:

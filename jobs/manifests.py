@@ -1,8 +1,9 @@
 """Manifests: JSON Lines or CSV that name pictures, a line each, with what is known of them.
 
 A picture is named by one of `image_id` (of an image that is kept), `sha256` (of one that is kept) and `file`
-(its name in an archive that is sent beside). `custom_id`, `true_label` and `split` may be said of it; what
-else a manifest has is left out. A line that says none of this well is told by its number.
+(its name in an archive that is sent beside). `custom_id`, `true_label` and `split` may be said of it, and
+where several labels are true `true_labels`: a list, in CSV with `|` between them. What else a manifest has is
+left out. A line that says none of this well is told by its number.
 """
 
 import csv
@@ -16,7 +17,7 @@ import orjson
 
 from jobs.errors import NotAManifestError
 from jobs.members import MAX_NAME, MemberError, plain
-from jobs.shards import label_fault
+from jobs.shards import MAX_TRUE_LABELS, label_fault
 
 LINE_BYTES: Final = 2**20
 HEAD_BYTES: Final = 2**16
@@ -42,6 +43,7 @@ class Line:
     sha256: str | None = None
     file: str | None = None
     error: MemberError | None = None
+    true_labels: tuple[str, ...] = ()
 
 
 def read_manifest(file: BinaryIO) -> Iterator[Line]:
@@ -146,7 +148,10 @@ def _lines(file: BinaryIO) -> Iterator[bytes | None]:
 def _line(number: int, fields: Mapping[str, Any]) -> Line:
     try:
         texts = {name: _text(fields, name, MAX_NAME) for name in ("custom_id", *NAMING)}
-        label, split = _label(fields), _text(fields, "split", MAX_SPLIT)
+        label, labels = _label(fields, "true_label"), _labels(fields)
+        split = _text(fields, "split", MAX_SPLIT)
+        if label is not None and labels:
+            return _fault(number, "it has both true_label and true_labels")
         if sum(texts[name] is not None for name in NAMING) != 1:
             return _fault(number, f"it must have one of {', '.join(NAMING)}")
         image_id, sha256 = texts["image_id"], texts["sha256"]
@@ -165,6 +170,7 @@ def _line(number: int, fields: Mapping[str, Any]) -> Line:
         None if found is None else uuid.UUID(found[1]),
         sha256 and sha256.lower(),
         texts["file"],
+        true_labels=labels,
     )
 
 
@@ -181,16 +187,30 @@ def _text(fields: Mapping[str, Any], name: str, most: int) -> str | None:
     return value
 
 
-def _label(fields: Mapping[str, Any]) -> str | None:
-    label = fields.get("true_label")
+def _labels(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    labels = fields.get("true_labels")
+    if labels is None:
+        return ()
+    listed = labels.split("|") if isinstance(labels, str) else labels
+    if not isinstance(listed, list) or not 1 <= len(listed) <= MAX_TRUE_LABELS:
+        raise ValueError(f"its true_labels are no list of 1 to {MAX_TRUE_LABELS} labels")
+    found = [_label({"true_labels": label}, "true_labels") for label in listed]
+    named = tuple(label for label in found if label is not None)
+    if len(set(named)) < len(listed):
+        raise ValueError("its true_labels name one twice, or none")
+    return named
+
+
+def _label(fields: Mapping[str, Any], name: str) -> str | None:
+    label = fields.get(name)
     if isinstance(label, int) and not isinstance(label, bool):
         label = str(label)
     if label is None:
         return None
     if not isinstance(label, str):
-        raise ValueError("its true_label is no text")  # noqa: TRY004 - likewise
+        raise ValueError(f"its {name} is no text")  # noqa: TRY004 - likewise
     if fault := label_fault(label):
-        raise ValueError(f"its true_label cannot be taken: {fault}")
+        raise ValueError(f"its {name} cannot be taken: {fault}")
     return label
 
 

@@ -37,7 +37,8 @@ NEAREST: Final = """
         WHERE vectors.version_id = :version_id AND vectors.model = :model{conditions}
         ORDER BY {vec} <=> {wanted}{ties} LIMIT :limit
     )
-    SELECT index, item.custom_id, item.image_id, item.true_label, item.split, 1 - distance AS cosine
+    SELECT index, item.custom_id, item.image_id, item.true_label, item.split, 1 - distance AS cosine,
+           item.true_labels
     FROM nearest JOIN image_set_items AS item USING (index)
     WHERE item.version_id = :version_id
     ORDER BY distance, index
@@ -71,6 +72,7 @@ class Near:
     true_label: str | None
     split: str | None
     cosine: float
+    true_labels: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +124,12 @@ def statement_of(
     if filters.but is not None:
         conditions += " AND vectors.index <> :but"
         values["but"] = filters.but
-    for name, value in (("true_label", filters.true_label), ("split", filters.split)):
-        if value is not None:
-            named += f" AND item.{name} = :{name}"
-            values[name] = value
+    if filters.true_label is not None:
+        named += " AND (item.true_label = :true_label OR :true_label = ANY (item.true_labels))"
+        values["true_label"] = filters.true_label
+    if filters.split is not None:
+        named += " AND item.split = :split"
+        values["split"] = filters.split
     if named:
         conditions += FILTERED.format(conditions=named)
     kind = f"halfvec({head.width})" if by_index else "halfvec"

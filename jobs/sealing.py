@@ -1,14 +1,14 @@
 """Sealing an image set: from then on a version is one list of items, named by the hash of its manifest.
 
 The manifest is a line of JSON for each item by index, with sorted keys, no spaces and a line feed at its
-end: `custom_id`, `error` (its code), `index`, `sha256`, `split`, `true_label`. Two versions of one hash have
-the same items in the same order.
+end: `custom_id`, `error` (its code), `index`, `sha256`, `split`, `true_label`, and `true_labels` where there
+are several. Two versions of one hash have the same items in the same order.
 """
 
 import hashlib
 import uuid
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from sqlalchemy import func, select
@@ -82,6 +82,7 @@ def manifest_lines(session: Session, version_id: uuid.UUID, first: int, limit: i
             ImageSetItem.true_label,
             ImageSetItem.split,
             ImageSetItem.error["code"].astext,
+            ImageSetItem.true_labels,
         )
         .where(ImageSetItem.version_id == version_id, ImageSetItem.index >= first)
         .order_by(ImageSetItem.index)
@@ -97,8 +98,9 @@ def _line(
     true_label: str | None,
     split: str | None,
     code: str | None,
+    true_labels: list[str] | None,
 ) -> bytes:
-    told = {
+    told: dict[str, Any] = {
         "custom_id": custom_id,
         "error": code,
         "index": index,
@@ -106,4 +108,6 @@ def _line(
         "split": split,
         "true_label": true_label,
     }
+    if true_labels is not None:
+        told["true_labels"] = true_labels
     return orjson.dumps(told, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)

@@ -18,6 +18,8 @@ SIDECARS: Final = ("cls", "json", "txt")
 """By whose word comes first."""
 SIDECAR_BYTES: Final = 2**20
 MAX_LABEL: Final = 1_000
+MAX_TRUE_LABELS: Final = 100
+"""Of one item."""
 GROUP: Final = 16
 GROUP_BYTES: Final = 64 * 2**20
 """So much of one key is put together at most: it is held until the last of it is read."""

@@ -8,9 +8,11 @@ late writes a file that nobody reads. A table has a row for each item that succe
 - `thumbnail` binary, a small JPEG of it with its aspect, of PICTURED items of a set at most;
 - `vector` list<float32>[width], the final embedding, of norm 1;
 - of a lens, `cosine` list<float32>[layers x labels] by layer and then by label, `logit` list<float32>[labels]
-  of the last layer, and of sampled items `layer_vectors` list<float32>[layers x width], each of norm 1.
+  of the last layer, and of sampled items `layer_vectors` list<float32>[layers x width], each of norm 1, and
+  of fewer `label_maps` list<float16>[labels x rows x cols], what each patch says of each label.
 
-The schema's metadata says under `lensqueue` as JSON: `layers`, `labels`, `width`.
+The schema's metadata says under `lensqueue` as JSON: `layers`, `labels`, `width`, and `maps`: null, or the
+`grid` [rows, cols] of the maps, their `layer` and `method`. Tables of an earlier version have no maps.
 """
 
 import uuid

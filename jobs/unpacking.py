@@ -211,7 +211,7 @@ def _found_by(line: Line, picture: Content | MemberError | None) -> Found:
     named = picture or line.image_id or line.sha256
     assert named is not None, "a line that names nothing has an error"
     name = f"Line {line.number} of the manifest"
-    return Found(name, named, line.custom_id or line.file, line.true_label, line.split)
+    return Found(name, named, line.custom_id or line.file, line.true_label, line.split, line.true_labels)
 
 
 def _picture_of(line: Line) -> MemberError | None:

@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -69,6 +69,7 @@ class ImageSetItem(Base):
         UniqueConstraint("version_id", "custom_id"),
         CheckConstraint("(image_id IS NULL) = (error IS NOT NULL)", name="image_or_error"),
         CheckConstraint("(image_id IS NULL) = (sha256 IS NULL)", name="image_with_content"),
+        CheckConstraint("true_label IS NULL OR true_labels IS NULL", name="one_label_or_several"),
         Index("ix_image_set_items_image_id", "image_id"),
         Index("ix_image_set_items_failed", "version_id", "index", postgresql_where=text("error IS NOT NULL")),
     )
@@ -82,6 +83,8 @@ class ImageSetItem(Base):
     sha256: Mapped[str | None]
     image_bytes: Mapped[int] = mapped_column(server_default="0")
     true_label: Mapped[str | None]
+    true_labels: Mapped[list[str] | None] = mapped_column(ARRAY(String))
+    """In the place of `true_label` where several may be true at once."""
     split: Mapped[str | None]
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     """Why it is no picture: code, message, retryable."""

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.set_report.facts import Example, LayerMap, Points, Supplement
+from analysis.set_report.facts import Example, LabelPlate, LayerMap, Points, Supplement
 from analysis.set_report.picks import EXAMPLES_SHOWN
+from analysis.set_report.plates import PLATES_SHOWN
 from analysis.sets.facts import UNLABELLED, FailedItem
 from analysis.sets.schema import Summary
 from tests.reports import jpeg
@@ -64,6 +65,7 @@ def make_summary(
         "duplicates": _duplicates(labels, images),
         "outliers": _outliers(labels, true, top[-1]),
         "label_candidates": _candidates(labels, true, top[-1], known),
+        "label_maps": _label_maps(labels) if labelled and images else None,
         "comparison": None,
         "drift": None,
         "warnings": [],
@@ -107,7 +109,22 @@ def make_supplement(summary: Summary, *, points: int = 200, **changes: Any) -> S
     true = noise.integers(-1, len(labels), points).astype(np.int32)
     top = np.where(noise.random(points) < 0.8, true, 0).astype(np.int32)
     dots = Points(noise.normal(size=(points, 2)), true, top, "Final embeddings, laid out by chance.")
-    given: dict[str, Any] = {"failed": failed, "examples": examples, "maps": maps, "points": dots}
+    told = summary.label_maps
+    plates = (
+        [
+            LabelPlate(each.label, noise.normal(0, 0.1, told.grid).astype(np.float32))
+            for each in told.labels[:PLATES_SHOWN]
+        ]
+        if told
+        else []
+    )
+    given: dict[str, Any] = {
+        "failed": failed,
+        "examples": examples,
+        "maps": maps,
+        "points": dots,
+        "label_maps": plates,
+    }
     return Supplement(**{**given, **changes})
 
 
@@ -120,6 +137,22 @@ PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010804000000b51c0c02"
     "0000000b4944415478da6364f80f00010501012718e3660000000049454e44ae426082"
 )
+
+
+def _label_maps(labels: Sequence[str]) -> dict[str, Any]:
+    told = [
+        {
+            "label": label,
+            "n": 40 - min(place, 30),
+            "n_other": 900,
+            "highest": 0.3,
+            "row": place % 10,
+            "col": 4,
+            "lowest": -0.05,
+        }
+        for place, label in enumerate(labels)
+    ]
+    return {"layer": 6, "method": "value", "grid": [10, 10], "n": 960, "labels": told}
 
 
 def _name(index: int) -> dict[str, Any]:

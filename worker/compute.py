@@ -23,6 +23,7 @@ from worker.answers import Answers, found_of, units_of
 from worker.claims import STORE_RETRY_SECONDS, Outcome
 from worker.decoding import DecodedItem, Decoding
 from worker.feed import pixel_mode
+from worker.label_maps import LabelMaps
 from worker.outputs import Pictured, has_arrays, store_outputs
 from worker.passage import Passage
 from worker.passes import directions_of, run_entries
@@ -90,17 +91,19 @@ def _lens(
     first = claim.units[0]
     directions = directions_of(runtime, first, passage, provenance)
     pictures = _decoded(claim, decodings, passage, answers)
+    config = runtime.engine.config
+    maps = LabelMaps(first.options, len(directions.names), config.grid, config.layers)
     steps = run_entries(
         runtime,
         pictures,
-        lambda part: _read(runtime, first.options, directions, part),
+        lambda part: maps.take(part, _read(runtime, first.options | maps.asked(part), directions, part)),
         passage,
         answers,
         most=_most_pictures(runtime, first.options),
     )
     provenance["head_deviation"] = max((lens.head_deviation or 0.0 for _, lens in steps.done), default=None)
     for job_id, rows in rows_of(steps.done).items():
-        _keep_trying(runtime, partial(store_table, runtime, claim, job_id, rows), passage)
+        _keep_trying(runtime, partial(store_table, runtime, claim, job_id, rows, maps), passage)
     steps.done = [(part, _asked_of(lens, first.options)) for part, lens in steps.done]
     stored = _store_outputs(runtime, claim, steps, passage)
     for part, lens in steps.done:

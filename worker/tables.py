@@ -17,6 +17,7 @@ from jobs.leases import Claim, Unit
 from jobs.objects import ObjectName
 from jobs.tables import PICTURED, is_sampled, put_table
 from worker.decoding import DecodedItem
+from worker.label_maps import LabelMaps
 from worker.payloads import is_finite
 from worker.runtime import Runtime
 
@@ -52,7 +53,9 @@ def rows_of(steps: Sequence[tuple[Sequence[Picture], Lens]]) -> dict[uuid.UUID, 
     return rows
 
 
-def store_table(runtime: Runtime, claim: Claim, job_id: uuid.UUID, rows: Sequence[Row]) -> None:
+def store_table(
+    runtime: Runtime, claim: Claim, job_id: uuid.UUID, rows: Sequence[Row], maps: LabelMaps
+) -> None:
     """Store the table of what a claim found of a job.
 
     Raises:
@@ -75,11 +78,13 @@ def store_table(runtime: Runtime, claim: Claim, job_id: uuid.UUID, rows: Sequenc
         "cosine": _listed(np.stack([each.lens.cosine[each.row].ravel() for each, _ in alike])[order]),
         "logit": _listed(np.stack([each.lens.final_logit[each.row] for each, _ in alike])[order]),
         "layer_vectors": _sampled([alike[place] for place in order], items),
+        "label_maps": maps.column(job_id, [(alike[place][0].found, alike[place][1]) for place in order]),
     }
     told = {
         "layers": list(first.lens.layers),
         "labels": list(first.lens.labels),
         "width": first.lens.pooled.shape[1],
+        "maps": maps.told,
     }
     put_table(runtime.blobs, ObjectName(tenant, job_id, claim.token), columns, told)
 

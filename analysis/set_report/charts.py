@@ -14,12 +14,14 @@ from analysis.set_report.figures import decimal
 from analysis.set_report.lines import SHARES, Level, Line, Upright, draw_lines
 from analysis.set_report.pair_charts import PairCharts, draw_pairs
 from analysis.set_report.picks import CLASSES_SHOWN, MATRIX_LABELS
+from analysis.set_report.plates import Plate, draw_plates
 from analysis.set_report.ranks import draw_ranks
 from analysis.sets.schema import LayerSummary, SettleCurve, Summary
 
 SIGNED_TICK: Final = "datum.value == 0 ? '0' : format(datum.value, '+.2~f')"
 LEAST_MARGIN: Final = 0.5
 FEWEST_LABELS: Final = 2
+CHANCE_AUROC: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Charts:
     """What is drawn; an SVG is markup, a dense plot its masks."""
 
     accuracy: Markup | None
+    ranking: Markup | None
     concentration: Markup | None
     margins: Markup | None
     ranks: Sequence[tuple[Example, Markup]]
@@ -35,6 +38,7 @@ class Charts:
     classes: masks.Mask | None
     flips: Markup | None
     confusion: Sequence[masks.Mask]
+    label_maps: Sequence[Plate]
     pairs: PairCharts
     points: Sequence[masks.Mask]
     places: Sequence[masks.Place]
@@ -48,6 +52,7 @@ def draw_all(summary: Summary, beside: Supplement, examples: Sequence[Example]) 
     dots = beside.points
     return Charts(
         accuracy=_accuracy(summary) if any(layer.top1 is not None for layer in layers) else None,
+        ranking=_ranking(layers) if summary.multi_label and layers[-1].macro_auroc is not None else None,
         # the most frequent true label's share is what a top label may rightly have
         concentration=draw_concentration(layers, summary.baselines.majority),
         margins=_margins(layers),
@@ -65,6 +70,7 @@ def draw_all(summary: Summary, beside: Supplement, examples: Sequence[Example]) 
             if len(summary.confusion.matrix) > MATRIX_LABELS
             else ()
         ),
+        label_maps=draw_plates(beside.label_maps),
         pairs=draw_pairs(summary.comparison, summary.drift),
         points=masks.point_masks(dots) if dots is not None and len(dots.at) else (),
         places=masks.class_places(dots, summary.labels) if dots is not None and len(dots.at) else (),
@@ -91,6 +97,15 @@ def _accuracy(summary: Summary) -> Markup:
     ]
     upright = Upright("top label is true", SHARES)
     return draw_lines([layer.layer for layer in layers], [lens, control], upright, levels)
+
+
+def _ranking(layers: Sequence[LayerSummary]) -> Markup:
+    lines = [
+        Line("AUROC", ink.TRUE, [layer.macro_auroc for layer in layers]),
+        Line("precision", ink.CURVES[0], [layer.macro_ap for layer in layers], dashed=True),
+    ]
+    levels = [Level("AUROC by chance", CHANCE_AUROC)]
+    return draw_lines([layer.layer for layer in layers], lines, Upright("mean over labels", SHARES), levels)
 
 
 def _margins(layers: Sequence[LayerSummary]) -> Markup | None:

@@ -49,6 +49,14 @@ class Points:
     method: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelPlate:
+    """Where a label is read beyond where it is read anyway: `difference` [row, col] of two mean maps."""
+
+    label: str
+    difference: NDArray[np.float32]
+
+
 @dataclass(frozen=True, slots=True)
 class Supplement:
     """What a summary does not hold; whatever is left out is missing from the page, which then says so.
@@ -62,5 +70,6 @@ class Supplement:
     examples: Sequence[Example] = ()
     maps: Mapping[int, Sequence[LayerMap]] = field(default_factory=dict)
     points: Points | None = None
+    label_maps: Sequence[LabelPlate] = ()
     item_url: Callable[[int], str] | None = None
     file_url: Callable[[str], str] | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def confusion_masks(matrix: Sequence[Sequence[int]]) -> list[Mask]:
 def class_mask(classes: Sequence[ClassSummary]) -> Mask:
     """Recall of classes, a row each, by layer, a column each."""
     shares = np.asarray([each.recall_by_layer for each in classes], dtype=np.float64)
-    return Mask("true", _mask(shares, gamma=1, faintest=0))
+    return Mask("true", opacity(shares))
 
 
 def point_masks(points: Points) -> list[Mask]:
@@ -87,6 +87,11 @@ def class_places(points: Points, labels: Sequence[str]) -> list[Place]:
         right = int((points.top[own] == label).sum())
         places.append(Place(labels[label], int(images[label]), right, x, y, free))
     return places
+
+
+def opacity(shares: NDArray[np.floating[Any]]) -> str:
+    """Shares of 0..1 as they are: what is twice as much is twice as opaque."""
+    return _mask(np.asarray(shares, dtype=np.float64), gamma=1, faintest=0)
 
 
 def _unit(at: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -117,10 +122,10 @@ def _pool(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _mask(shares: NDArray[np.float64], gamma: float = GAMMA, faintest: float = FAINTEST) -> str:
-    opacity = np.where(shares > 0, faintest + (1 - faintest) * shares**gamma, 0)
-    return _png(np.rint(255 * opacity).astype(np.uint8))
+    ink = np.where(shares > 0, faintest + (1 - faintest) * shares**gamma, 0)
+    return _png(np.rint(255 * ink).astype(np.uint8))
 
 
-def _png(opacity: NDArray[np.uint8]) -> str:
-    alpha = Image.fromarray(opacity)
+def _png(ink: NDArray[np.uint8]) -> str:
+    alpha = Image.fromarray(ink)
     return data_url("image/png", to_png(Image.merge("LA", (Image.new("L", alpha.size), alpha))))

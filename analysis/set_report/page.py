@@ -9,6 +9,7 @@ from analysis.set_report import picks, reasons
 from analysis.set_report.charts import draw_all
 from analysis.set_report.environment import environment, flat
 from analysis.set_report.facts import Pictures, Supplement
+from analysis.set_report.plates import largest
 from analysis.set_report.stamps import map_urls, stamps
 from analysis.sets.schema import Summary
 
@@ -59,11 +60,13 @@ def render_set_report(
             item_maps={item.index: map_urls(beside.maps.get(item.index, ())) for item in picked.late},
             failed=picks.failed_shown(beside.failed, summary.counts.by_error),
             classes=picks.classes_shown(summary.classes),
+            label_rows=picks.LABEL_ROWS,
             names_shown=picks.NAMES_SHOWN,
             matrix_labels=picks.MATRIX_LABELS,
             pair_of=pair_of,
             taken_for=_taken_for(summary),
             label_place={label: place for place, label in enumerate(summary.labels)},
+            label_extent=largest(beside.label_maps),
             charts=charts,
             pairs=charts.pairs,
             why=reasons,

@@ -23,6 +23,7 @@ CLASSES_SHOWN: Final = 80
 WORST_SHOWN: Final = 40
 BEST_SHOWN: Final = 20
 NAMES_SHOWN: Final = 40
+LABEL_ROWS: Final = 200
 MATRIX_LABELS: Final = 40
 """Up to so many labels the confusion is a table that one can read; of more it is drawn."""
 

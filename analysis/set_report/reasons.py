@@ -9,7 +9,7 @@ def why_unlabelled(summary: Summary) -> str:
     """Why nothing is said of accuracy."""
     return _why(
         summary,
-        ("no-images", "no-true-labels"),
+        ("no-images", "multi-label", "no-true-labels"),
         "No item has a result to summarise."
         if not summary.counts.succeeded
         else "No image has a true label among the labels: nothing is said of accuracy.",
@@ -35,12 +35,23 @@ def why_no_candidates(summary: Summary) -> str:
     if summary.label_candidates.n:
         judged = summary.label_candidates.n
         return f"None found: the probe believes every one of the {judged:,} true labels that it judged."
-    told = _why(summary, ("candidates-none", "one-class"), "")
+    told = _why(summary, ("candidates-none", "one-class", "multi-label"), "")
     return told or (
         why_unlabelled(summary)
         if not any(layer.n for layer in summary.layers)
         else "Too few images of too few labels: a probe could not be trained on folds."
     )
+
+
+def why_unranked(summary: Summary) -> str:
+    """Why no label is told from the others."""
+    return _why(summary, ("auroc-none", "no-images"), "No image has a true label among the labels.")
+
+
+def why_no_maps(summary: Summary) -> str:
+    """Why nothing is said of where labels are read."""
+    told = _why(summary, ("label-maps-none", "label-maps-few"), "")
+    return told or why_unlabelled(summary)
 
 
 def why_no_groups(summary: Summary) -> str:

@@ -1,5 +1,6 @@
 """What the report of a set shows beside its summary, out of the facts that the summary was computed from."""
 
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -9,7 +10,9 @@ from sklearn.manifold import TSNE
 from analysis.set_report.examples import read_examples
 from analysis.set_report.facts import Points, Supplement
 from analysis.set_report.picks import example_items
+from analysis.set_report.plates import read_plates
 from analysis.sets.facts import SetFacts
+from analysis.sets.findings import LABEL_MAPS
 from analysis.sets.schema import Summary
 
 POINTS: Final = 1_000
@@ -19,12 +22,16 @@ FEW: Final = 100
 FLAT: Final = 3
 
 
-def supplement_of(facts: SetFacts, summary: Summary) -> Supplement:
-    """Examples with their ranks, the map of a sample, and every failure; files lie beside the page."""
+def supplement_of(facts: SetFacts, summary: Summary, folder: Path) -> Supplement:
+    """Examples with their ranks, maps of labels, the map of a sample, and every failure.
+
+    `folder` holds the files of the summary, which are to lie beside the page.
+    """
     return Supplement(
         failed=facts.failed,
         examples=read_examples(facts, example_items(summary)),
         points=_points(facts),
+        label_maps=read_plates(folder / LABEL_MAPS, summary),
         file_url=lambda name: name,
     )
 

@@ -26,6 +26,7 @@ class Held:
     control_n: int
     macro_auroc: float | None
     auroc_n: int
+    macro_ap: float | None
 
 
 def summarize_layers(
@@ -65,6 +66,7 @@ def summarize_layers(
                 control_n=held[place].control_n,
                 macro_auroc=held[place].macro_auroc,
                 auroc_n=held[place].auroc_n,
+                macro_ap=held[place].macro_ap,
                 most_predicted=facts.labels[most] if most is not None else None,
                 most_predicted_share=share,
                 mean_top_margin=_ratio(scores.mean_margin[place], scores.spread[place]),

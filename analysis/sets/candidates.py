@@ -31,10 +31,11 @@ def find_candidates(
     """Images whose true label a probe that never saw them does not believe; `groups` [image] share folds."""
     classes, judged = _judged(facts, images, groups, notes)
     if len(classes) < 2:  # noqa: PLR2004 - one class leaves nothing to mistake it for
-        notes.say(
-            "candidates-none",
-            f"Label errors are sought among at least two labels with images in {FOLDS} groups each.",
-        )
+        if facts.truths is None:
+            notes.say(
+                "candidates-none",
+                f"Label errors are sought among at least two labels with images in {FOLDS} groups each.",
+            )
         return LabelCandidates(n=0, folds=0, probe_top1=None, found=0, items=[])
     true = np.searchsorted(classes, images.true_label[judged])
     probability = _cross_validate(facts, images.rows[judged], true, groups[judged], len(classes))

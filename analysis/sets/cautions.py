@@ -7,7 +7,7 @@ import numpy as np
 
 from analysis.sets.accuracy import FAILED_SHARE
 from analysis.sets.facts import SetFacts
-from analysis.sets.images import Images
+from analysis.sets.images import Images, told_images, truths_of
 from analysis.sets.notes import Notes
 from analysis.sets.schema import Counts, LayerSummary
 
@@ -32,7 +32,13 @@ def warn(
 
 
 def _warn_of_truths(facts: SetFacts, images: Images, notes: Notes) -> None:
-    known = len(images.labelled)
+    known = len(told_images(facts, images))
+    if known and facts.truths is not None:
+        notes.say(
+            "multi-label",
+            "Several labels may be true of an image: each is told by itself, by AUROC and average precision, "
+            "and nothing is said of accuracy, classes, confusion and label errors.",
+        )
     if not len(images):
         notes.say("no-images", "No item has a result to summarise.")
     elif not known:
@@ -40,16 +46,19 @@ def _warn_of_truths(facts: SetFacts, images: Images, notes: Notes) -> None:
             "no-true-labels", "No image has a true label among the labels: nothing is said of accuracy."
         )
     elif known < len(images):
-        notes.say(
-            "partly-labelled", f"{known:,} of {len(images):,} images have a true label; accuracy is of these."
-        )
-    if known and len(facts.labels) > 1 and len(np.unique(images.true_label[images.labelled])) == 1:
+        of = "accuracy is of these" if facts.truths is None else "AUROC and average precision are of these"
+        notes.say("partly-labelled", f"{known:,} of {len(images):,} images have a true label; {of}.")
+    if (
+        len(images.labelled)
+        and len(facts.labels) > 1
+        and len(np.unique(images.true_label[images.labelled])) == 1
+    ):
         notes.say("one-class", "All labelled images have the same true label.")
 
 
 def _warn_of_scores(facts: SetFacts, layers: Sequence[LayerSummary], images: Images, notes: Notes) -> None:
-    known = images.true_label[images.labelled]
-    shares = np.bincount(known, minlength=len(facts.labels)) / max(1, len(known))
+    known = told_images(facts, images)
+    shares = truths_of(facts, images, known).sum(axis=0) / max(1, len(known))
     for layer in layers:
         if layer.mean_top_margin is None:
             notes.say(

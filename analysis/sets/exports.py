@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from analysis.sets.facts import UNLABELLED, FailedItem, SetFacts
 from analysis.sets.items import ITEM_COLUMNS
+from analysis.sets.label_maps import MeanMaps
 
 SCHEMA_VERSION: Final = 1
 ROW_GROUP: Final = 25_000
@@ -30,6 +31,7 @@ ITEMS: Final = pa.schema(
         ("index", pa.int64()),
         ("custom_id", pa.string()),
         ("true_label", pa.string()),
+        ("true_labels", pa.list_(pa.string())),
         ("state", pa.string()),
         ("error_code", pa.string()),
         *(ITEM_COLUMNS.field(place) for place in range(1, len(ITEM_COLUMNS))),
@@ -110,6 +112,38 @@ def write_embeddings(path: Path, facts: SetFacts, step: Step = lambda: None) -> 
                 _write_vectors(writer, schema, index[rows], layer, facts.layer_vectors[rows, place])
 
 
+def write_label_maps(path: Path, facts: SetFacts, means: MeanMaps) -> None:
+    """Write a row a label that has images with maps, and others without it: its mean maps, row by row.
+
+    `map` is `mean`, over the label's `n` images, less `mean_other`, over `n_other` images of other labels.
+    """
+    known = np.flatnonzero((means.n > 0) & (means.n_other > 0))
+    rows, cols = means.own.shape[1:]
+    maps = {"map": means.difference, "mean": means.own, "mean_other": means.others}
+    schema = pa.schema(
+        [
+            ("label", pa.string()),
+            ("n", pa.int64()),
+            ("n_other", pa.int64()),
+            ("grid_h", pa.int32()),
+            ("grid_w", pa.int32()),
+            *((name, pa.list_(pa.float32(), rows * cols)) for name in maps),
+        ]
+    )
+    columns = [
+        pa.array(facts.labels).take(pa.array(known)),
+        pa.array(means.n[known]),
+        pa.array(means.n_other[known]),
+        *(pa.array(np.full(len(known), side, dtype=np.int32)) for side in (rows, cols)),
+        *(
+            pa.FixedSizeListArray.from_arrays(pa.array(values[known].astype(np.float32).ravel()), rows * cols)
+            for values in maps.values()
+        ),
+    ]
+    with _writer(path, schema, facts) as writer:
+        writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROW_GROUP)
+
+
 def write_errors(path: Path, facts: SetFacts) -> None:
     """Write a line of JSON for each item without a result: its index, custom_id, and why."""
     with path.open("wb") as file:
@@ -153,6 +187,7 @@ def _succeeded(facts: SetFacts, rows: range, batch: pa.RecordBatch) -> pa.Table:
     told = {
         "custom_id": pa.array(facts.custom_ids[rows.start : rows.stop], pa.string()),
         "true_label": pa.array(true, pa.string()),
+        "true_labels": _several(facts, rows),
         "state": pa.array(["succeeded"] * len(rows)),
         "error_code": pa.nulls(len(rows), pa.string()),
     }
@@ -166,12 +201,25 @@ def _failed(facts: SetFacts, items: Sequence[FailedItem]) -> pa.Table:
             "index": item.index,
             "custom_id": item.custom_id,
             "true_label": _name(facts, item.true_label),
+            "true_labels": [facts.labels[label] for label in item.true_labels] or None,
             "state": "failed",
             "error_code": item.code,
         }
         for item in items
     ]
     return pa.Table.from_pylist(rows, schema=ITEMS)
+
+
+def _several(facts: SetFacts, rows: range) -> pa.Array:
+    """The true labels of rows of which several may be true; null where none is known, and in other sets."""
+    if facts.truths is None:
+        return pa.nulls(len(rows), pa.list_(pa.string()))
+    ends = facts.truths.ends[rows.start : rows.stop + 1]
+    held = facts.truths.labels[ends[0] : ends[-1]]
+    names = pa.array(facts.labels, pa.string()).take(pa.array(held))
+    return pa.ListArray.from_arrays(
+        pa.array((ends - ends[0]).astype(np.int32)), names, mask=pa.array(np.diff(ends) == 0)
+    )
 
 
 def _name(facts: SetFacts, label: int) -> str | None:

@@ -33,6 +33,47 @@ class FailedItem:
     true_label: int
     code: str
     message: str
+    true_labels: tuple[int, ...] = ()
+    """In the place of `true_label` in a set of which several labels may be true."""
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether its truth is known."""
+        return self.true_label != UNLABELLED or bool(self.true_labels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truths:
+    """Which labels are true of each row, several or none: row r has `labels[ends[r]:ends[r + 1]]`."""
+
+    ends: NDArray[np.int64]
+    labels: NDArray[np.int32]
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Whether any label is true of each row."""
+        return np.diff(self.ends) > 0
+
+    def of(self, rows: NDArray[np.int64], labels: int) -> NDArray[np.bool_]:
+        """The truths of some rows as [row, label], of so many labels."""
+        found = np.zeros((len(rows), labels), dtype=bool)
+        for place, row in enumerate(rows.tolist()):
+            found[place, self.labels[self.ends[row] : self.ends[row + 1]]] = True
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampledMaps:
+    """What each patch says of each label, of a sample of items: `values` [sampled row, label, row, col].
+
+    `rows` are those of the items, in any order, one may be there twice; `values` may lie in a mapped file.
+    `layer` and `method` are those of the patch lens.
+    """
+
+    rows: NDArray[np.int64]
+    values: NDArray[np.float16]
+    layer: int
+    method: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +85,10 @@ class SetFacts:
     `logit` [row, label] are the final ones. `vectors` [row, width] are final embeddings of norm 1.
     `contents` [row] has equal numbers for items with the same bytes, `perceptual` [row] a 64-bit perceptual
     hash of each picture. `sampled` are rows in ascending order, and `layer_vectors` [sampled row, layer,
-    width] their embeddings at each layer, of norm 1.
+    width] their embeddings at each layer, of norm 1. `maps` are None where the job kept none.
+
+    `truths` say which labels are true where several may be: the truth of a row that has none is not known,
+    and `true_label` is UNLABELLED throughout. None where one is true of each.
     """
 
     origin: Origin
@@ -62,3 +106,10 @@ class SetFacts:
     layer_vectors: NDArray[np.float32]
     failed: Sequence[FailedItem]
     seed: int = 0
+    maps: SampledMaps | None = None
+    truths: Truths | None = None
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Whether the truth of each row is known."""
+        return self.true_label != UNLABELLED if self.truths is None else self.truths.known

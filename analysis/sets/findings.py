@@ -8,7 +8,13 @@ from typing import Final
 import pyarrow.parquet as pq
 
 from analysis.sets.beside import NOTHING, BesideFacts, set_beside
-from analysis.sets.exports import write_embeddings, write_errors, write_items, write_layers
+from analysis.sets.exports import (
+    write_embeddings,
+    write_errors,
+    write_items,
+    write_label_maps,
+    write_layers,
+)
 from analysis.sets.facts import SetFacts
 from analysis.sets.items import item_columns
 from analysis.sets.schema import Export, Summary
@@ -18,14 +24,17 @@ SUMMARY: Final = "summary.json"
 ITEMS: Final = "items.parquet"
 LAYERS: Final = "layers.parquet"
 EMBEDDINGS: Final = "embeddings.parquet"
+LABEL_MAPS: Final = "label_maps.parquet"
 ERRORS: Final = "errors.jsonl"
 MEDIA_TYPES: Final = {
     SUMMARY: "application/json",
     ITEMS: "application/vnd.apache.parquet",
     LAYERS: "application/vnd.apache.parquet",
     EMBEDDINGS: "application/vnd.apache.parquet",
+    LABEL_MAPS: "application/vnd.apache.parquet",
     ERRORS: "application/x-ndjson",
 }
+"""All but that of label maps are always there; it where the job kept any."""
 
 
 def write_findings(
@@ -47,7 +56,11 @@ def write_findings(
     write_layers(folder / LAYERS, facts, step)
     write_embeddings(folder / EMBEDDINGS, facts, step)
     write_errors(folder / ERRORS, facts)
-    told = [_export(folder / name, _rows(folder / name)) for name in (ITEMS, LAYERS, EMBEDDINGS)]
+    tables = [ITEMS, LAYERS, EMBEDDINGS]
+    if studied.maps is not None:
+        write_label_maps(folder / LABEL_MAPS, facts, studied.maps)
+        tables.append(LABEL_MAPS)
+    told = [_export(folder / name, _rows(folder / name)) for name in tables]
     told.append(_export(folder / ERRORS, len(facts.failed)))
     step()
     comparison, drift, warnings = set_beside(facts, studied, beside, step)

@@ -54,7 +54,7 @@ class Images:
 
 def pick_images(facts: SetFacts) -> Images:
     """All images of the set."""
-    order = np.lexsort((facts.true_label == UNLABELLED, facts.contents))
+    order = np.lexsort((~facts.known, facts.contents))
     first = np.ones(len(order), dtype=bool)
     first[1:] = np.diff(facts.contents[order]) != 0
     return _gather(facts, order[first], order, np.cumsum(first) - 1)
@@ -66,6 +66,19 @@ def leave_out(facts: SetFacts, images: Images, kept: NDArray[np.bool_]) -> Image
     # -1 picks the entry appended, which is -1 too
     of_row = np.append(place, -1)[images.of_row]
     return Images(images.rows[kept], of_row, images.true_label[kept])
+
+
+def told_images(facts: SetFacts, images: Images) -> NDArray[np.int64]:
+    """The images whose truth is known: one label, or several."""
+    return np.flatnonzero(facts.known[images.rows])
+
+
+def truths_of(facts: SetFacts, images: Images, among: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which labels are true of images whose truth is known: [image, label]."""
+    rows = images.rows[among]
+    if facts.truths is None:
+        return np.asarray(facts.true_label[rows, None] == np.arange(len(facts.labels)))
+    return facts.truths.of(rows, len(facts.labels))
 
 
 def generator(seed: int, draw: Draw) -> np.random.Generator:

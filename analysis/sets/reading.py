@@ -17,6 +17,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from analysis.sets.facts import UNLABELLED, FailedItem, Origin, SetFacts
+from analysis.sets.map_reading import read_maps
+from analysis.sets.true_labels import tell_truths
 from jobs.blobs import BlobStore
 from jobs.errors import NothingToSummariseError
 from jobs.tables import read_tables, tables_of, told_of
@@ -72,7 +74,7 @@ def read_facts(
     columns = {label: column for column, label in enumerate(labels)}
     names = [places[item] for item in index.tolist()]
     arrays = _gather(tables, index, told, scratch)
-    return SetFacts(
+    facts = SetFacts(
         origin=Origin(
             job_id=f"job_{job.id.hex}",
             version_id=f"isv_{version_id.hex}",
@@ -89,8 +91,11 @@ def read_facts(
         contents=np.array([place.content for place in names], dtype=np.int64),
         failed=_read_failed(sessions, job, places, columns),
         seed=seed,
+        maps=read_maps(tables, index, len(labels), scratch),
+        truths=None,
         **arrays,
     )
+    return tell_truths(facts, sessions, version_id, step)
 
 
 def _indexes(tables: Tables) -> tuple[NDArray[np.int64], dict[str, Any]]:

@@ -10,6 +10,8 @@ Said once for all of it:
 - An item is named by its `index` in the version, a layer by its number, a label by its name.
 - "Labelled" is an image whose true label is one of the job's labels. The top label is the one with the
   highest score; of labels that tie the one named first.
+- Where items of a version have several true labels, each label is told by itself, in `multi_label`, and what
+  takes a single true one is not: accuracy, classes, confusion and candidates are empty or null.
 - `seed` decides every random draw; the same facts give the same summary.
 
 `schema_version` rises by one when a field is renamed, removed or means something else; a new field keeps it.
@@ -20,6 +22,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from analysis.sets.schema_items import Duplicates, LabelCandidates, Named, Outliers
+from analysis.sets.schema_labels import LabelMaps, MultiLabel
 from analysis.sets.schema_pairs import Comparison, Drift
 from analysis.sets.schema_part import Count, Difference, Part, Share
 
@@ -85,6 +88,11 @@ class LayerSummary(Part):
         "images against the others. Null when no label has both."
     )
     auroc_n: Count = Field(description="Labelled images that `macro_auroc` is of: all, or a seeded sample.")
+    macro_ap: Share | None = Field(
+        None,
+        description="Mean over labels of the average precision of the label's score, of the same images; "
+        "null unless several labels may be true.",
+    )
     most_predicted: str | None = Field(
         description="The label that most images, labelled or not, have on top; null only without images."
     )
@@ -216,11 +224,12 @@ class Warned(Part):
     Codes, which are stable:
 
     - of the items: `no-images`, `many-failed` (above 1 %), `scores-not-finite`;
-    - of the truths: `no-true-labels`, `partly-labelled`, `one-class`, `small-classes` (below 20 images),
-      `copies-contradict` (items with the same bytes have different true labels);
+    - of the truths: `multi-label`, `no-true-labels`, `partly-labelled`, `one-class`, `small-classes` (below
+      20 images), `copies-contradict` (items with the same bytes have different true labels);
     - of the scores: `one-label`, `scores-constant`, `labels-concentrated` (one label tops most images);
     - of what is missing: `control-none`, `auroc-none`, `outliers-too-few`, `candidates-none`,
-      `candidates-small-classes`, `confusion-too-large`, `drift-too-few`;
+      `candidates-small-classes`, `confusion-too-large`, `drift-too-few`, `label-maps-none`,
+      `label-maps-few`;
     - of what was cut short: `auroc-sampled`, `outliers-sampled`, `outliers-equal`, `candidates-sampled`,
       `duplicates-cut`;
     - of the other side: `comparison-left-out`, `class-mix-changed`, `drift-no-spread`.
@@ -263,6 +272,12 @@ class Summary(Part):
     duplicates: Duplicates
     outliers: Outliers
     label_candidates: LabelCandidates
+    multi_label: MultiLabel | None = Field(
+        None, description="Null unless items of the version have several true labels."
+    )
+    label_maps: LabelMaps | None = Field(
+        None, description="Null where the job kept no maps, or no image has a result."
+    )
     comparison: Comparison | None = Field(description="Null unless another job was named.")
     drift: Drift | None = Field(description="Null unless a reference version was named.")
     warnings: list[Warned]

@@ -13,11 +13,12 @@ from analysis.sets.cautions import warn
 from analysis.sets.classes import summarize_classes, summarize_confusion
 from analysis.sets.control import controls
 from analysis.sets.duplicates import Grouping, group_duplicates, tell_duplicates
-from analysis.sets.facts import UNLABELLED, SetFacts
-from analysis.sets.images import Images, pick_images
+from analysis.sets.facts import SetFacts
+from analysis.sets.images import Images, pick_images, told_images
+from analysis.sets.label_maps import MeanMaps, mean_maps, tell_maps
 from analysis.sets.notes import Notes
 from analysis.sets.outliers import score_outliers, tell_outliers
-from analysis.sets.rankings import macro_aurocs
+from analysis.sets.rankings import Ranked, rank_labels
 from analysis.sets.schema import Counts, Export, Summary, Warned
 from analysis.sets.schema_pairs import Comparison, Drift
 from analysis.sets.scores import Scores, read_scores
@@ -33,6 +34,7 @@ class Study:
     grouping: Grouping
     outliers: NDArray[np.float32]
     reference_n: int
+    maps: MeanMaps | None
     notes: Notes
 
 
@@ -42,7 +44,8 @@ def study(facts: SetFacts) -> Study:
     scores, images = read_scores(facts, pick_images(facts), notes)
     grouping = group_duplicates(facts, images, notes)
     outliers, reference = score_outliers(facts, images, grouping.image_group, notes)
-    return Study(images, scores, grouping, outliers, reference, notes)
+    maps = mean_maps(facts, images, notes)
+    return Study(images, scores, grouping, outliers, reference, maps, notes)
 
 
 def summarize(
@@ -64,7 +67,8 @@ def summarize(
     for said in studied.notes.said:
         notes.say(said.code, said.message)
     groups = grouping.image_group
-    layers = summarize_layers(facts, images, scores, grouping, _held(facts, images, groups, notes))
+    ranked = rank_labels(facts, images)
+    layers = summarize_layers(facts, images, scores, grouping, _held(facts, images, groups, ranked, notes))
     counts = _count(facts, images)
     warn(facts, counts, layers, images, notes)
     summary = Summary(
@@ -82,6 +86,8 @@ def summarize(
         duplicates=tell_duplicates(facts, images, grouping, notes),
         outliers=tell_outliers(facts, images, scores, studied.outliers, studied.reference_n),
         label_candidates=find_candidates(facts, images, scores, groups, notes),
+        multi_label=ranked.labels,
+        label_maps=tell_maps(facts, studied.maps),
         comparison=comparison,
         drift=drift,
         warnings=[],
@@ -91,23 +97,25 @@ def summarize(
     return summary.model_copy(update={"warnings": [*notes.said, *warnings]})
 
 
-def _held(facts: SetFacts, images: Images, groups: NDArray[np.int64], notes: Notes) -> list[Held]:
+def _held(
+    facts: SetFacts, images: Images, groups: NDArray[np.int64], ranked: Ranked, notes: Notes
+) -> list[Held]:
     control, control_n = controls(facts, images, groups)
-    auroc, auroc_n = macro_aurocs(facts, images)
-    if len(images.labelled):
-        if None in control:
+    told = len(told_images(facts, images))
+    if told:
+        if None in control and len(images.labelled):
             notes.say(
                 "control-none",
                 "The control needs sampled embeddings that differ, of two labels in two groups each at "
                 "least.",
             )
-        if None in auroc:
+        if None in ranked.auroc:
             notes.say("auroc-none", "AUROC needs images of two labels at least.")
-        if auroc_n < len(images.labelled):
-            notes.say("auroc-sampled", f"AUROC is of {auroc_n:,} sampled images.")
+        if ranked.n < told:
+            notes.say("auroc-sampled", f"AUROC is of {ranked.n:,} sampled images.")
     return [
-        Held(held, control_n, area, auroc_n if area is not None else 0)
-        for held, area in zip(control, auroc, strict=True)
+        Held(held, control_n, area, ranked.n if area is not None else 0, precision)
+        for held, area, precision in zip(control, ranked.auroc, ranked.precision, strict=True)
     ]
 
 
@@ -119,6 +127,5 @@ def _count(facts: SetFacts, images: Images) -> Counts:
         succeeded=len(facts.index),
         failed=len(facts.failed),
         by_error=dict(sorted(errors.items(), key=lambda error: (-error[1], error[0]))),
-        labelled=int((facts.true_label != UNLABELLED).sum())
-        + sum(item.true_label != UNLABELLED for item in facts.failed),
+        labelled=int(facts.known.sum()) + sum(item.is_labelled for item in facts.failed),
     )

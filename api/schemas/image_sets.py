@@ -3,9 +3,9 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from api.schemas.ids import image_id, set_id, version_id
@@ -15,6 +15,7 @@ from api.schemas.results import encode_token
 from api.schemas.submissions import MAX_CUSTOM_ID, ImageId
 from api.schemas.wire import GIVEN, Wire, storable
 from jobs.image_sets import Added, Changes
+from jobs.shards import MAX_TRUE_LABELS
 from models.image_set import ImageSet, ImageSetItem, ImageSetVersion
 from models.types import ItemState
 
@@ -24,6 +25,14 @@ MAX_LABEL = 1_000
 """As a label's name may have in a job."""
 MAX_SPLIT = 100
 VERSIONS_SHOWN = 100
+
+
+def distinct(labels: list[str]) -> list[str]:
+    """The labels, each of which is there once."""
+    if len(set(labels)) < len(labels):
+        raise ValueError("names a label twice")
+    return labels
+
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(storable)]
 Source = Annotated[
@@ -42,6 +51,15 @@ TrueLabel = Annotated[
     str,
     Field(min_length=1, max_length=MAX_LABEL, description="What the picture shows in truth, as one label."),
     AfterValidator(storable),
+]
+TrueLabels = Annotated[
+    list[TrueLabel],
+    Field(
+        min_length=1,
+        max_length=MAX_TRUE_LABELS,
+        description="In the place of `true_label` where several may be true at once; each once.",
+    ),
+    AfterValidator(distinct),
 ]
 Split = Annotated[
     str,
@@ -77,7 +95,14 @@ class SentSetItem(Wire):
 
     custom_id: CustomId | None = Field(None, description="The file's name, unless given.")
     true_label: TrueLabel | None = None
+    true_labels: TrueLabels | None = None
     split: Split | None = None
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if self.true_label is not None and self.true_labels is not None:
+            raise ValueError("give true_label or true_labels, not both")
+        return self
 
 
 class NamedSetItem(SentSetItem):
@@ -107,7 +132,7 @@ class ImageSetVersionView(BaseModel):
     number: int
     items: int = Field(description="All of them, also those that are no picture.")
     failed: int = Field(description="Those that are no picture: no job computes them, none leaves them out.")
-    labelled: int = Field(description="Those with a `true_label`.")
+    labelled: int = Field(description="Those with a `true_label` or `true_labels`.")
     image_bytes: int = Field(description="Of all pictures, each as often as it is named.")
     manifest_sha256: str | None = Field(description="Of the bytes of its manifest; null while it is open.")
     created_at: datetime
@@ -160,6 +185,7 @@ class SetItemView(BaseModel):
     sha256: str | None
     image_bytes: int
     true_label: str | None
+    true_labels: list[str] | None = Field(description="Null unless it was given several.")
     split: str | None
     error: ItemError | None
 
@@ -228,6 +254,7 @@ def item(row: ImageSetItem) -> SetItemView:
         sha256=row.sha256,
         image_bytes=row.image_bytes,
         true_label=row.true_label,
+        true_labels=row.true_labels,
         split=row.split,
         error=None if row.error is None else ItemError(**row.error),
     )

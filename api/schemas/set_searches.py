@@ -52,7 +52,7 @@ class SearchRequest(Wire):
         None, description="By which the version is searched; its only one when absent."
     )
     limit: Found = Field(20, description="So many are found at most.")
-    true_label: Filter | None = Field(None, description="Only items of this true label.")
+    true_label: Filter | None = Field(None, description="Only items that this label is true of.")
     split: Filter | None = Field(None, description="Only items of this split.")
     min_cosine: Annotated[float, Field(ge=-1, le=1)] | None = Field(
         None, description="Only items that are as near as that."
@@ -81,6 +81,7 @@ class FoundItem(BaseModel):
     custom_id: str | None
     image_id: str
     true_label: str | None
+    true_labels: list[str] | None = Field(description="Null unless it was given several.")
     split: str | None
     cosine: float
 
@@ -112,6 +113,7 @@ def view(head: SetIndex, query_job: uuid.UUID | None, found: Nearest) -> SearchV
                 custom_id=near.custom_id,
                 image_id=image_id(near.image_id),
                 true_label=near.true_label,
+                true_labels=None if near.true_labels is None else list(near.true_labels),
                 split=near.split,
                 cosine=round(near.cosine, 6),
             )

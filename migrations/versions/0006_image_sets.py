@@ -98,6 +98,7 @@ def upgrade() -> None:
         sa.Column("sha256", sa.String(), nullable=True),
         sa.Column("image_bytes", sa.Integer(), server_default="0", nullable=False),
         sa.Column("true_label", sa.String(), nullable=True),
+        sa.Column("true_labels", sa.ARRAY(sa.String()), nullable=True),
         sa.Column("split", sa.String(), nullable=True),
         sa.Column("error", postgresql.JSONB(none_as_null=True), nullable=True),
         sa.CheckConstraint(
@@ -105,6 +106,10 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint(
             "(image_id IS NULL) = (sha256 IS NULL)", name=op.f("ck_image_set_items_image_with_content")
+        ),
+        sa.CheckConstraint(
+            "true_label IS NULL OR true_labels IS NULL",
+            name=op.f("ck_image_set_items_one_label_or_several"),
         ),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_image_set_items_image_id_images")),
         sa.ForeignKeyConstraint(

@@ -70,7 +70,7 @@ def test_pictures_are_added_by_id_and_as_files_in_their_order(client: Client, tm
         NewItem(image_id, "first", true_label="ring", split="test"),
         PATHS[1],
         ("third", PATHS[1].read_bytes()),
-        NewItem(b"no picture", "fourth"),
+        NewItem(b"no picture", "fourth", true_labels=["ring", "star"]),
         image_id,
     ]
     added = client.add_items(made, items)
@@ -79,11 +79,12 @@ def test_pictures_are_added_by_id_and_as_files_in_their_order(client: Client, tm
     assert client.add_items(made, []) is None
     version = client.seal(made)
     assert (version.id, version.number, version.items, version.failed) == (added.version_id, 1, 5, 1)
-    assert (version.labelled, version.is_sealed) == (1, True)
+    assert (version.labelled, version.is_sealed) == (2, True)
     shown = list(client.set_items(version, page_size=2))
     assert [item.custom_id for item in shown] == ["first", PATHS[1].name, "third", "fourth", None]
     assert (shown[0].true_label, shown[0].split, shown[0].image_id) == ("ring", "test", image_id)
     assert shown[1].sha256 == shown[2].sha256
+    assert (shown[0].true_labels, shown[3].true_labels) == ((), ("ring", "star"))
     (failed,) = client.set_items(version, failed=True)
     assert failed.error is not None
     assert (failed.index, failed.state, failed.error.code) == (3, "failed", "not-an-image")

@@ -80,6 +80,21 @@ def test_the_hash_of_a_version_is_that_of_its_manifest(sessions: Sessions) -> No
         assert [orjson.loads(line)["index"] for line in manifest(session, version.id)] == [0, 1]
 
 
+def test_several_true_labels_are_in_the_manifest_and_in_the_next_version(sessions: Sessions) -> None:
+    set_id = make_set(sessions)
+    image, other = keep(sessions, ["a", "b"])
+    add(sessions, set_id, [NewItem(image, "a", true_labels=("ring", "star")), NewItem(other, "b", "ring")])
+    sealed = seal_now(sessions, set_id)
+    assert sealed.labelled == 2
+    add(sessions, set_id, [NewItem(image, "c")])
+    for version in (sealed, seal_now(sessions, set_id)):
+        with sessions() as session:
+            first, second, *_ = map(orjson.loads, manifest(session, version.id))
+        assert (first["true_label"], first["true_labels"]) == (None, ["ring", "star"])
+        assert second["true_label"] == "ring"
+        assert "true_labels" not in second
+
+
 def test_what_is_added_after_sealing_goes_to_the_next_version(sessions: Sessions) -> None:
     set_id = make_set(sessions)
     first, second = keep(sessions, ["a", "b"])

@@ -217,7 +217,8 @@ def test_a_manifest_names_the_files_of_an_archive_beside_it(
 ) -> None:
     archive = pack([("./b.png", tiny_png(1)), ("a.png", tiny_png(2)), ("c.png", b"x"), ("other.png", b"")])
     manifest = (
-        "file,custom_id,true_label\nmissing.png,,\na.png,,ring\nb.png,one,star\nb.png,two,\nc.png,,ring\n"
+        "file,custom_id,true_label,true_labels\nmissing.png,,,\na.png,,ring,\nb.png,one,star,\n"
+        "b.png,two,,ring|star\nc.png,,ring,\n"
     )
     job_id = submit((manifest + "x\n").encode(), MANIFEST, archive)
     run_slice(analyst)
@@ -231,6 +232,7 @@ def test_a_manifest_names_the_files_of_an_archive_beside_it(
         ("c.png", "ring", "not-an-image"),
         ("missing.png", None, "file-missing"),
     ]
+    assert [item.true_labels for item in items_of(sessions, set_id)][1:3] == [None, ["ring", "star"]]
 
 
 def left_at_every_chunk(analyst: Analyst, monkeypatch: pytest.MonkeyPatch, size: int) -> None:

@@ -57,9 +57,13 @@ def work(runtime: Runtime) -> None:
 
 
 def sealed(
-    sessions: Sessions, blobs: BlobStore, files: Sequence[Path | None], tenant: str = TENANT
+    sessions: Sessions,
+    blobs: BlobStore,
+    files: Sequence[Path | None],
+    tenant: str = TENANT,
+    several: Sequence[str] = (),
 ) -> uuid.UUID:
-    """A sealed version of these pictures; None is one that is none."""
+    """A sealed version of these pictures; None is one that is none. `several` are true of the first."""
     contents = {
         file: Content(blobs.put(tenant, file.read_bytes()), file.stat().st_size, "image/jpeg")
         for file in files
@@ -73,6 +77,8 @@ def sealed(
             else NewItem(kept[contents[file].sha256].image.id, f"{place}-{file.name}", LABELS[0])
             for place, file in enumerate(files)
         ]
+        if several:
+            items[0] = replace(items[0], true_label=None, true_labels=tuple(several))
         set_id = image_sets.create_set(session, tenant, "shapes").id
         image_sets.add_items(session, tenant, set_id, items, 1_000)
         return seal(session, tenant, set_id).id
@@ -193,6 +199,46 @@ def test_the_facts_of_a_job_are_gathered_from_its_tables(
     # of a small set, all are sampled
     assert facts.sampled.tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_allclose(facts.layer_vectors[:, -1], facts.vectors, atol=1e-5)
+
+
+def test_where_an_item_has_several_true_labels_all_items_have_a_list_of_them(
+    api: TestClient, runtime: Runtime, sessions: Sessions, blobs: BlobStore, tmp_path: Path
+) -> None:
+    named = [LABELS[2], "a label that the job does not ask about", LABELS[0]]
+    version = sealed(sessions, blobs, [FILES[0], FILES[1], None], several=named)
+    job = submit(api, version).json()
+    work(runtime)
+    facts = read_facts(sessions, blobs, read(sessions, parse_job_id(job["id"])), tmp_path)
+    assert facts.true_label.tolist() == [-1, -1]
+    assert facts.truths is not None
+    assert facts.truths.of(np.arange(2), 3).tolist() == [[True, False, True], [True, False, False]]
+    assert [(each.true_label, each.true_labels) for each in facts.failed] == [(-1, ())]
+    assert facts.maps is not None
+    assert sorted(facts.maps.rows.tolist()) == [0, 1]
+
+
+def test_maps_of_labels_are_kept_beside_the_results_and_in_none_of_them(
+    api: TestClient, runtime: Runtime, sessions: Sessions, blobs: BlobStore
+) -> None:
+    job = submit(api, sealed(sessions, blobs, [*FILES[:2], FILES[0]])).json()
+    work(runtime)
+    assert all("patch" not in item for item in results(api, job))
+    job_id = parse_job_id(job["id"])
+    with sessions() as session:
+        tokens = session.scalars(tables_of(job_id)).all()
+    (table,) = read_tables(blobs, TENANT, job_id, tokens)
+    grid = runtime.engine.config.grid
+    assert told_of(table)["maps"] == {"grid": list(grid), "layer": 6, "method": "value"}
+    kept = np.stack(table["label_maps"].to_pylist()).reshape(3, len(LABELS), *grid)
+    pictures = [Image.open(file).convert("RGB") for file in FILES[:2]]
+    lens = runtime.engine.lens(
+        pictures,
+        LABELS,
+        outputs=["patch"],
+        patch_method="value",
+    )
+    assert lens.patch is not None
+    np.testing.assert_allclose(kept, lens.patch.cosine[[0, 1, 0], 0], atol=2e-3)
 
 
 def test_embeddings_are_kept_item_by_item_only_where_they_are_asked_for(

@@ -41,6 +41,21 @@ def foreign(sessions: Sessions) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
+def test_several_labels_may_be_true_of_an_item_but_not_beside_one(
+    api: TestClient, set_id: str, picture: bytes
+) -> None:
+    several = {"image_id": upload(api, picture), "true_labels": ["a ring", "a star"]}
+    (shown,) = items_of(api, add(api, set_id, several).json()["version_id"])
+    assert (shown["true_label"], shown["true_labels"]) == (None, ["a ring", "a star"])
+    wrongs: list[dict[str, Any]] = [
+        {"true_label": "a ring"},
+        {"true_labels": []},
+        {"true_labels": ["a ring", "a ring"]},
+    ]
+    for wrong in wrongs:
+        assert_problem(add(api, set_id, several | wrong), 422, "invalid-request")
+
+
 def test_images_are_added_by_their_ids(api: TestClient, set_id: str, picture: bytes) -> None:
     image_id = upload(api, picture)
     answer = add(
@@ -63,6 +78,7 @@ def test_images_are_added_by_their_ids(api: TestClient, set_id: str, picture: by
         "sha256": sha256,
         "image_bytes": len(picture),
         "true_label": "a ring",
+        "true_labels": None,
         "split": "test",
         "error": None,
     }

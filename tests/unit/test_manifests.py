@@ -28,13 +28,24 @@ def test_json_lines_name_pictures_in_three_ways() -> None:
         f'{{"image_id": "img_{IMAGE.hex}", "custom_id": "one", "true_label": "ring", "split": "test"}}\n'
         "\n"
         f'{{"sha256": "{SHA.upper()}", "true_label": 3}}\n'
-        '{"file": "a/b.png", "width": 7}'
+        '{"file": "a/b.png", "width": 7}\n'
+        '{"file": "c.png", "true_labels": ["ring", 3]}'
     ).encode()
     assert lines_of(b"\xef\xbb\xbf" + manifest) == [
         Line(1, "one", "ring", "test", image_id=IMAGE),
         Line(3, true_label="3", sha256=SHA),
         Line(4, file="a/b.png"),
+        Line(5, file="c.png", true_labels=("ring", "3")),
     ]
+
+
+def test_csv_has_several_true_labels_in_one_column() -> None:
+    assert lines_of(b"file,true_labels\na.png,a ring|a star\nb.png,\nc.png,one\nd.png,a||b\n")[:3] == [
+        Line(2, file="a.png", true_labels=("a ring", "a star")),
+        Line(3, file="b.png"),
+        Line(4, file="c.png", true_labels=("one",)),
+    ]
+    assert "it is empty" in faults_of(b"file,true_labels\nd.png,a||b\n")[2]
 
 
 def test_csv_names_pictures_by_its_columns() -> None:
@@ -59,6 +70,12 @@ def test_csv_names_pictures_by_its_columns() -> None:
         ('{"image_id": "img_x"}', "32 hexadecimal"),
         ('{"file": "a", "true_label": ["x"]}', "true_label is no text"),
         ('{"file": "a", "true_label": ""}', "it is empty"),
+        ('{"file": "a", "true_label": "x", "true_labels": ["y"]}', "both true_label and true_labels"),
+        ('{"file": "a", "true_labels": []}', "no list of 1 to 100"),
+        ('{"file": "a", "true_labels": {"x": 1}}', "no list of 1 to 100"),
+        ('{"file": "a", "true_labels": ["x", "x"]}', "name one twice"),
+        ('{"file": "a", "true_labels": [null]}', "name one twice, or none"),
+        ('{"file": "a", "true_labels": [["x"]]}', "true_labels is no text"),
         ('{"file": "a", "custom_id": "\\u0000"}', "control characters"),
         ('{"file": "a", "split": "' + "x" * 65 + '"}', "65 characters"),
     ],

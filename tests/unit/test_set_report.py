@@ -16,7 +16,7 @@ from analysis.set_report.picks import FAILED_SHOWN, wanted_items
 from analysis.sets.schema import Summary
 from analysis.wording import EN_DASH
 from tests.reports import HOSTILE, Page, text_of
-from tests.set_reports import CODES, make_summary, make_supplement, pictures
+from tests.set_reports import CODES, DEMO_LABELS, make_summary, make_supplement, pictures
 
 SECTIONS = [
     "outcome",
@@ -26,6 +26,7 @@ SECTIONS = [
     "classes",
     "flips",
     "confusion",
+    "label-maps",
     "candidates",
     "duplicates",
     "outliers",
@@ -257,6 +258,12 @@ def test_classes_and_confusions_hold_the_numbers_of_the_summary() -> None:
         assert [pair.true_label, pair.top, count(pair.count), per_cent(pair.share)] in [
             row[:4] for row in rows
         ]
+
+
+def test_maps_of_labels_are_named_by_their_strongest_patch() -> None:
+    page = Page(_whole()[1])
+    second = f"{DEMO_LABELS[1]}: strongest in row 2, column 5 of 10 by 10"
+    assert second in page.attributes("aria-label")
 
 
 def test_every_item_of_every_list_is_named() -> None:

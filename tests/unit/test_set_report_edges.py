@@ -19,11 +19,33 @@ def test_a_set_without_true_labels_says_why_accuracy_is_missing() -> None:
     summary = make_summary(labelled=False, images=60, warnings=said)
     page = _page(summary)
     text = text_of(page)
-    # in the list of warnings, and in the sections of accuracy, classes, flips, confusion and candidates
-    assert text.count("No image has a true label, as the summary puts it.") == 6
+    # in the list of warnings, and in those of accuracy, classes, flips, confusion, label maps, candidates
+    assert text.count("No image has a true label, as the summary puts it.") == 7
     assert not [attrs for _, attrs in page.tags if (attrs.get("aria-label") or "").startswith("top label")]
     assert "Images by settle layer" in " ".join(page.attributes("aria-label"))
     assert "nan" not in text.lower().split()
+
+
+def test_a_set_of_several_true_labels_tells_each_by_itself_and_why_nothing_else_is() -> None:
+    several = {
+        "n": 60,
+        "mean_labels": 1.5,
+        "labels": [
+            {"label": "red circle", "n": 30, "auroc": 0.71, "average_precision": 0.625},
+            {"label": "red square", "n": 60, "auroc": None, "average_precision": None},
+        ],
+    }
+    said = [{"code": "multi-label", "message": "Several labels may be true."}]
+    summary = make_summary(labelled=False, images=60, warnings=said, multi_label=several)
+    told = [layer.model_copy(update={"macro_auroc": 0.7, "macro_ap": 0.6}) for layer in summary.layers]
+    page = _page(summary.model_copy(update={"layers": told}))
+    headings = [attrs["id"] for tag, attrs in page.tags if tag == "h2"]
+    assert headings[:3] == ["outcome", "multi-label", "accuracy"]
+    rows = [[cell.strip() for cell in row] for row in page.rows]
+    assert ["red circle", "30", "0.625", "0.710"] in rows
+    assert ["red square", "60", EN_DASH, EN_DASH] in rows
+    assert text_of(page).count("Several labels may be true.") == 7
+    assert "several labels may be true" in text_of(page)
 
 
 def test_an_empty_set_has_a_report_without_any_chart() -> None:

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from analysis.set_report.examples import rank, read_examples
-from analysis.set_report.facts import Points
+from analysis.set_report.facts import LabelPlate, Points
 from analysis.set_report.figures import count, decimal, p_value, per_cent, points, size, whole
 from analysis.set_report.masks import class_places, confusion_masks, point_masks
 from analysis.set_report.picks import classes_shown, example_items, failed_shown, pick, wanted_items
+from analysis.set_report.plates import draw_plates
 from analysis.sets.facts import UNLABELLED, FailedItem, Origin, SetFacts
 from analysis.wording import EN_DASH, MINUS
 from tests.set_reports import make_summary
@@ -71,6 +72,15 @@ def test_points_are_drawn_by_whether_their_label_is_true() -> None:
     assert corner == {"true": [700, 0], "false": [700, 700], "unknown": [0, 700]}
     places = class_places(dots, ["a", "b"])
     assert [(place.label, place.images, place.right) for place in places] == [("a", 1, 1), ("b", 1, 0)]
+
+
+def test_maps_of_labels_have_one_scale_and_an_ink_for_each_side_of_zero() -> None:
+    plates = [
+        LabelPlate("cat", np.array([[1.0, -0.5]], np.float32)),
+        LabelPlate("dog", np.array([[0.5, 0]], np.float32)),
+    ]
+    drawn = [[_alpha(mask.url).tolist() for mask in plate.masks] for plate in draw_plates(plates)]
+    assert drawn == [[[[255, 0]], [[0, 128]]], [[[128, 0]], [[0, 0]]]]
 
 
 def test_points_that_all_lie_in_one_place_are_drawn_in_the_middle() -> None:

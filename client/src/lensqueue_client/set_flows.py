@@ -89,6 +89,7 @@ def _entry(item: NewItem | Picture) -> _Entry:
         "custom_id": part.name if new.custom_id is None else new.custom_id,
         "true_label": new.true_label,
         "split": new.split,
+        **({"true_labels": list(new.true_labels)} if new.true_labels else {}),
     }
     return _Entry(part, said)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -64,6 +64,8 @@ class SetItem:
     split: str | None = None
     error: ItemError | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    true_labels: tuple[str, ...] = ()
+    """In the place of `true_label` where several are true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class NewItem:
     custom_id: str | None = None
     true_label: str | None = None
     split: str | None = None
+    true_labels: Sequence[str] = ()
+    """In the place of `true_label` where several are true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,8 @@ def set_of(told: Mapping[str, Any]) -> ImageSet:
 
 def set_item_of(told: Mapping[str, Any]) -> SetItem:
     """An item out of the service's answer."""
-    return known(SetItem, told, error=optional(ItemError, told.get("error")), raw=told)
+    labels = tuple(told.get("true_labels") or ())
+    return known(SetItem, told, error=optional(ItemError, told.get("error")), raw=told, true_labels=labels)
 
 
 def added_of(told: Mapping[str, Any]) -> Added:
