@@ -97,6 +97,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             refunds=Refunds(reading),
             inviter=inviter,
             blobs=blobs,
+            archives=settings.archive_bounds(),
             catalog=settings.catalog(),
             schema_head=head(),
             waiting=Waiting(reading, settings.max_waiters),

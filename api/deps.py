@@ -19,7 +19,7 @@ from api.parameters import refuse_unknown_query
 from api.rate_limits import RateLimits
 from api.refunds import Refunds
 from api.settings import ApiSettings
-from api.spool import hold_of
+from api.spool import Bounds, hold_of
 from api.streams import Streams
 from api.turns import Turns
 from api.usage import Usage
@@ -58,6 +58,8 @@ class Services:
     refunds: Refunds
     inviter: Inviter
     blobs: BlobStore
+    archives: Bounds
+    """Of what is sent to be added to a set."""
     catalog: Catalog
     schema_head: str
     waiting: Waiting

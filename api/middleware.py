@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.errors import BodyStalledError, BodyTooLargeError, internal
 from api.exchange import Exchange
 from api.schemas.ids import key_id
-from api.spool import SMALL_BYTES, Hold, Spool
+from api.spool import SMALL_BYTES, Bounds, Hold, Spool
 
 log = structlog.get_logger()
 
@@ -89,14 +89,14 @@ class BodyLimit:
 
     All bodies that are being read or kept for their requests are bounded together, too. One that says that
     it is large holds what it says from the start; so that this is not for long, it has to go on coming, at a
-    rate by which all of it is there in BODY_SECONDS. None is waited for longer, whatever it says.
+    rate by which all of it is there in BODY_SECONDS. None is waited for longer, whatever it says. A route
+    whose bodies are kept elsewhere has bounds of its own for them, see `Hold.widen`.
     """
 
     def __init__(self, app: ASGIApp, limit_bytes: int, stall_seconds: float, spool: Spool) -> None:
         self.app = app
-        self.limit_bytes = limit_bytes
         self.stall_seconds = stall_seconds
-        self.spool = spool
+        self.bounds = Bounds(limit_bytes, BODY_SECONDS, spool, "send fewer pictures in one request")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request with a counting `receive`."""
@@ -110,34 +110,35 @@ class BodyLimit:
         received = 0
         whole = False
         clock = asyncio.get_running_loop().time
-        # so long the client was waited for; and by `until`, `least` is to have come
-        rate = max(LEAST_BYTES_A_SECOND, declared_bytes / BODY_SECONDS)
-        waited, until, least = 0.0, self.stall_seconds, self.stall_seconds * rate
-        hold = Hold(self.spool)
+        # so long the client was waited for; at `paced` of it, `before` had come
+        waited, paced, before = 0.0, 0.0, 0
+        hold = Hold(self.bounds.spool)
         hold.enter(scope)
 
         async def counted() -> Message:
-            nonlocal received, whole, waited, until, least
+            nonlocal received, whole, waited, paced, before
             if whole:
                 # whoever still asks wants to hear that the client went away
                 return await receive()
-            if declared_bytes > self.limit_bytes:
-                raise BodyTooLargeError(self._message())
+            bounds = hold.bounds or self.bounds
+            if declared_bytes > bounds.limit_bytes:
+                raise _too_large(bounds)
             hold.grow_to(held_bytes)
             since = clock()
-            message = await self._next(receive, BODY_SECONDS - waited)
+            message = await self._next(receive, bounds.seconds, waited)
             waited += clock() - since
             whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
-            if waited > until:
-                if received < least and not whole and max(received, held_bytes) > SMALL_BYTES:
+            if waited > paced + self.stall_seconds:
+                rate = max(LEAST_BYTES_A_SECOND, declared_bytes / bounds.seconds)
+                slow = received - before < self.stall_seconds * rate
+                if slow and not whole and max(received, held_bytes) > SMALL_BYTES:
                     raise _stalled(
                         f"Less than {rate:.0f} bytes a second of the body came for {self.stall_seconds:g} s"
                     )
-                until = waited + self.stall_seconds
-                least = received + self.stall_seconds * rate
-            if received > self.limit_bytes:
-                raise BodyTooLargeError(self._message())
+                paced, before = waited, received
+            if received > bounds.limit_bytes:
+                raise _too_large(bounds)
             hold.grow_to(received)
             return message
 
@@ -146,17 +147,19 @@ class BodyLimit:
         finally:
             hold.release()
 
-    async def _next(self, receive: Receive, left_seconds: float) -> Message:
+    async def _next(self, receive: Receive, seconds: float, waited: float) -> Message:
+        left_seconds = seconds - waited
         try:
             async with asyncio.timeout(min(self.stall_seconds, left_seconds)):
                 return await receive()
         except TimeoutError:
             if left_seconds < self.stall_seconds:
-                raise _stalled(f"Not all of the body came in {BODY_SECONDS:g} s") from None
+                raise _stalled(f"Not all of the body came in {seconds:g} s") from None
             raise _stalled(f"Nothing of the body came for {self.stall_seconds:g} s") from None
 
-    def _message(self) -> str:
-        return f"The body is larger than {self.limit_bytes} bytes: send fewer pictures in one request."
+
+def _too_large(bounds: Bounds) -> BodyTooLargeError:
+    return BodyTooLargeError(f"The body is larger than {bounds.limit_bytes} bytes: {bounds.advice}.")
 
 
 def _stalled(what: str) -> BodyStalledError:

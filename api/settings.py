@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from api.fetching import FetchBounds
+from api.spool import Bounds, Spool
 from jobs.addresses import Rules
 from jobs.admission import Quota
 from jobs.retention import DELETED_JOBS_KEPT
@@ -13,6 +14,9 @@ from jobs.settings import ServiceSettings
 from jobs.submit import Limits
 from jobs.text_cache import TextBudget
 from jobs.undelivered import DELIVERIES_KEPT
+
+ARCHIVE_SECONDS = 6 * 3_600
+"""So long whoever sends an archive is waited for in all: of 64 GiB, 3 MB have to come a second."""
 
 
 def _allowances(value: list[str]) -> list[str]:
@@ -26,6 +30,10 @@ class ApiSettings(ServiceSettings):
 
     max_body_bytes: int = 256 * 1024 * 1024
     """A larger request is refused (413) before more of it is read."""
+    max_archive_bytes: int = Field(64 * 2**30, gt=0)
+    """The same of archives that are sent to be added to a set: these go to the blob store as they come."""
+    max_arriving_bytes: int = Field(256 * 2**30, gt=0)
+    """Of all archives that one process is storing, half of it for one tenant; more are answered 503."""
     max_spooled_bytes: int = Field(1024 * 1024 * 1024, gt=0)
     """Of all bodies that one process is reading, and pictures that it has fetched by URL; half of it for one
     tenant. One of more than 1 MiB beyond it is answered 503."""
@@ -110,6 +118,12 @@ class ApiSettings(ServiceSettings):
             prompts=self.max_job_prompts,
             numbers=self.max_job_numbers,
             output_bytes=self.max_job_output_bytes,
+        )
+
+    def archive_bounds(self) -> Bounds:
+        """How large archives may be, one and all together that a process is storing."""
+        return Bounds(
+            self.max_archive_bytes, ARCHIVE_SECONDS, Spool(self.max_arriving_bytes), "send it in parts"
         )
 
     def deleted_jobs_kept(self) -> timedelta:

@@ -23,12 +23,26 @@ class Spool:
     by_tenant: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How large a body may be, how long its client is waited for in all, and of what it holds some.
+
+    `advice` is told of one that is larger.
+    """
+
+    limit_bytes: int
+    seconds: float
+    spool: Spool
+    advice: str
+
+
 class Hold:
     """What one request holds of it."""
 
     def __init__(self, spool: Spool) -> None:
         self._tenant = ""
         self._spool = spool
+        self._bounds: Bounds | None = None
         self._bytes = 0
         self._released = False
 
@@ -36,6 +50,21 @@ class Hold:
     def tenant(self) -> str:
         """Whose request it is; empty as long as that is not known."""
         return self._tenant
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """What the request's route allows its body, where that is not what any body may."""
+        return self._bounds
+
+    def widen(self, bounds: Bounds) -> None:
+        """Have other bounds for a body that is kept elsewhere than others are, before any of it is read.
+
+        Raises:
+            RuntimeError: some of it was, and is held of what others hold too.
+        """
+        if self._bytes:
+            raise RuntimeError("a request that holds some of its body cannot hold it elsewhere")
+        self._bounds, self._spool = bounds, bounds.spool
 
     def belong_to(self, tenant: str) -> None:
         """Say whose request it is, before anything of its body is held: what is held counts for somebody.

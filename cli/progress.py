@@ -1,6 +1,15 @@
 """Following a job at the terminal."""
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from cli.console import notes
 from lensqueue_client import Client, Job
@@ -10,6 +19,12 @@ def bar(title: str) -> Progress:
     """A bar with a title, on stderr; nothing where that is no terminal."""
     columns = (TextColumn(title.ljust(10)), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=notes, disable=not notes.is_terminal)
+
+
+def bar_of_bytes(title: str) -> Progress:
+    """The same, of bytes and how many come a second."""
+    columns = (TextColumn(title.ljust(10)), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=notes, disable=not notes.is_terminal)
 
 
 def follow(client: Client, job: Job | str, title: str = "Job", timeout: float | None = None) -> Job:

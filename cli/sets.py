@@ -12,6 +12,8 @@ from cli.console import notes
 from cli.ending import PARTIAL, print_json
 from cli.listing import print_rows
 from cli.progress import bar
+from cli.set_files import SetArgument, ingest
+from cli.set_search import search
 from lensqueue_client import FolderAdded, ImageSet, ImageSetVersion
 
 sets = typer.Typer(
@@ -22,7 +24,6 @@ PAGE_SETS: Final = 100
 NAMES_SHOWN: Final = 5
 HEADS: Final = ("version", "number", "items", "no pictures", "labelled", "MB", "sealed", "manifest")
 
-SetArgument = Annotated[str, typer.Argument(metavar="SET", help="The id of an image set: ims_...")]
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="Pictures, also in folders inside it.")
 ]
@@ -112,6 +113,10 @@ def add(
     else:
         _say(image_set, done)
     raise typer.Exit(PARTIAL if done.failed else 0)
+
+
+sets.command(epilog=EXITS)(ingest)
+sets.command(epilog=EXITS)(search)
 
 
 @sets.command(epilog=EXITS)

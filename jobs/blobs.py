@@ -95,13 +95,13 @@ class BlobStore:
             draft.rename(target)
         except FileNotFoundError:
             self.check()
-            self._make_folder(draft.parent)
-            self._make_folder(target.parent)
+            self.make_folder(draft.parent)
+            self.make_folder(target.parent)
             if not draft.exists():
                 # it was not begun: no part is gone
                 _write_synced(draft, parts)
             draft.rename(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     def remove(self, tenant: str, sha256: str, *, untouched: timedelta) -> bool:
         """Remove bytes that nobody stored for a while; False, and they stay, when somebody has."""
@@ -114,7 +114,7 @@ class BlobStore:
         except FileNotFoundError:
             return True
         # the row goes next: were the file to come back after a power cut, nobody would know of it
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
         return True
 
     def remove_drafts(self) -> int:
@@ -131,12 +131,25 @@ class BlobStore:
         """The folder of all that is a tenant's."""
         return _room(self.folder, tenant)
 
-    def _make_folder(self, folder: Path) -> None:
+    def check_room(self, size_bytes: int) -> None:
+        """Refuse what there is no room for, before it is sent.
+
+        Raises:
+            BlobStoreFullError: the disk has less.
+            BlobStoreMissingError: the store is not there.
+        """
+        self.check()
+        disk = os.statvfs(self.folder)
+        if size_bytes > disk.f_bavail * disk.f_frsize:
+            raise BlobStoreFullError
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder of the store, and those above it, durably."""
         # never the store itself: where it is gone, a volume is not mounted
         if folder != self.folder and not folder.is_dir():
-            self._make_folder(folder.parent)
+            self.make_folder(folder.parent)
             folder.mkdir(mode=0o700, exist_ok=True)
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
 
     def _path(self, tenant: str, sha256: str) -> Path:
         return self.room(tenant) / sha256[:2] / sha256
@@ -183,7 +196,8 @@ def _locked(folder: Path, kind: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have what was renamed or removed in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

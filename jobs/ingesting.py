@@ -159,7 +159,7 @@ def submit_ingest(
     """
     if not sources:
         raise NoInputError("Give at least one source to add.")
-    version = image_sets.open_version(session, tenant, set_id)
+    version = image_sets.begin_version(session, tenant, set_id)
     files = [file for source in sources for file in (source.stored, source.beside) if file is not None]
     size_bytes = sum(file.size_bytes for file in files)
     wanted = Wanted(

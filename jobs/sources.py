@@ -18,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobs.blobs import BlobStore
+from jobs.drafts import Draft
 from jobs.errors import SourceMissingError
 
 log = structlog.get_logger()
@@ -62,6 +63,17 @@ def put_source(blobs: BlobStore, tenant: str, pieces: Iterable[bytes]) -> Stored
 
     blobs.write(_path(blobs, tenant, source_id), counted())
     return Stored(source_id, size_bytes)
+
+
+def keep_draft(blobs: BlobStore, tenant: str, draft: Draft) -> Stored:
+    """Keep what was written piece by piece as a source; durable when this returns.
+
+    Raises:
+        BlobStoreFullError: the disk or its quota is full.
+    """
+    source_id = uuid.uuid4()
+    draft.keep(_path(blobs, tenant, source_id))
+    return Stored(source_id, draft.size_bytes)
 
 
 def open_source(blobs: BlobStore, tenant: str, source_id: uuid.UUID) -> BinaryIO:

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 import structlog
 
 from jobs.errors import DomainError, EmptySourceError
+from jobs.image_sets import copy_some
 from jobs.ingesting import OvertakenError, Phase, Progress, SourceForm, Target, add_chunk, read_progress
 from jobs.leases import Unit
 from jobs.s3 import connect, parse_prefix
@@ -39,6 +40,7 @@ def ingest(analyst: Analyst, unit: Unit, passage: Passage) -> dict[str, Any]:
     with analyst.sessions.begin() as session:
         progress = read_progress(session, target)
     if progress.phase is not Phase.DONE:
+        _copy(analyst, target, passage)
         progress = _go_on(analyst, target, item, progress, passage)
     for name in ("stored", "beside"):
         if item[name] is not None:
@@ -46,6 +48,22 @@ def ingest(analyst: Analyst, unit: Unit, passage: Passage) -> dict[str, Any]:
     if not any(progress.counts.values()):
         raise EmptySourceError
     return progress.counts
+
+
+def _copy(analyst: Analyst, target: Target, passage: Passage) -> None:
+    """Give the version what it begins with: submitting the job had not to wait for that.
+
+    Raises:
+        NotFoundError: the set was deleted.
+        PausedError: there is more of it, for another turn.
+    """
+    done = False
+    while not done:
+        passage.step()
+        with analyst.sessions.begin() as session:
+            done = copy_some(session, target.tenant, target.set_id, begin=False)
+        if not done and analyst.is_to_pause(passage):
+            raise PausedError("it goes on in another turn")
 
 
 def _go_on(

@@ -101,8 +101,16 @@ def _arrays(export: Export, taken: Taken) -> Iterator[Stacked]:
     yield _whole("index", taken.succeeded)
     yield _custom_ids(export, taken)
     yield _whole("failed_index", taken.failed)
-    yield _whole("failed_code", np.array([*taken.codes, ""])[taken.failed_code])
+    yield _codes(taken)
     yield from (_lens if export.is_lens else _embeddings)(export, taken)
+
+
+def _codes(taken: Taken) -> Stacked:
+    """Why each of the failed ones failed: as texts of one length they are many times their numbers."""
+    names = np.array([*taken.codes, ""])
+    numbers = taken.failed_code
+    texts = (names[numbers[at : at + SMALL_AT_ONCE]] for at in range(0, len(numbers), SMALL_AT_ONCE))
+    return Stacked("failed_code", names.dtype, numbers.shape, texts)
 
 
 def _about(export: Export) -> dict[str, Any]:

@@ -90,12 +90,13 @@ async def fetch_manifest(
 async def _lines(services: Services, version_id: uuid.UUID, items: int) -> AsyncIterator[bytes]:
     """The manifest, some lines at a time: no connection is held while a client reads."""
     for first in range(0, items, LINES_AT_ONCE):
+        behind = min(first + LINES_AT_ONCE, items)
         async with services.sessions() as session:
-            lines = await session.run_sync(manifest_lines, version_id, first, LINES_AT_ONCE)
-        if first + len(lines) < min(first + LINES_AT_ONCE, items):
+            lines = await session.run_sync(manifest_lines, version_id, first, behind)
+        if lines.count(b"\n") < behind - first:
             # the set was deleted meanwhile: the connection breaks, and nobody takes this for all of it
             raise NotFoundError
-        yield b"".join(lines)
+        yield lines
 
 
 async def _find(session: AsyncSession, tenant: str, wire_id: str) -> ImageSetVersion:

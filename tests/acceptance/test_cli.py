@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -311,6 +312,15 @@ def test_a_folder_is_added_to_a_set_and_sealed(shell: Shell, tmp_path: Path) -> 
     told = shell.json("sets", "show", image_set)["versions"]
     assert [(each["items"], each["labelled"]) for each in told] == [(3, 2)]
     assert shell.json("sets", "seal", image_set)["id"] == version.stdout.strip()
+    archive = shutil.make_archive(str(tmp_path / "shapes"), "zip", folder)
+    job = shell.json("sets", "ingest", image_set, archive, "--folder-labels", "--tag", "of:shapes")
+    assert (job["type"], job["tags"]) == ("ingest", {"of": "shapes"})
+    shell.run("cancel", job["id"])
+    shell.run("sets", "ingest", image_set, status=USAGE)
+    shell.run("sets", "ingest", image_set, str(tmp_path / "nowhere.zip"), status=USAGE)
+    refused = shell.json("sets", "search", version.stdout.strip(), "a ring", status=REFUSED)
+    assert refused["error"]["code"] == "not-indexed"
+    shell.run("sets", "search", version.stdout.strip(), "a ring", "--like", "0", status=USAGE)
     assert shell.json("sets", "list", "--limit", "1")["items"][0]["id"] == image_set
     assert "shapes [1]" in shell.run("sets", "list").stdout
     assert shell.json("sets", "delete", image_set) == {"id": image_set, "deleted": True}

@@ -12,12 +12,14 @@ from lensqueue_client import (
     ConflictError,
     FolderAdded,
     InvalidRequestError,
+    Job,
     NewItem,
     NotFoundError,
     Picture,
 )
 from tests.acceptance.clients import PATHS, QUICK, Faulty
 from tests.acceptance.conftest import RunningService
+from tests.packed import tar_of
 
 
 @pytest.fixture
@@ -163,3 +165,38 @@ def test_two_jobs_are_set_side_by_side_by_their_ids(client: Client) -> None:
     with pytest.raises(InvalidRequestError) as drifted:
         client.drift(nobodys, "job_other")
     assert (compared.value.code, drifted.value.code) == ("unknown-job", "unknown-job")
+
+
+def test_an_archive_is_sent_from_the_disk_and_its_progress_told(client: Client, tmp_path: Path) -> None:
+    made, heard = client.create_set("shapes"), list[tuple[int, int]]()
+    archive, manifest = tmp_path / "shapes.tar", tmp_path / "shapes.csv"
+    archive.write_bytes(tar_of({f"ring/{place}.bin": bytes(2**18) for place in range(8)}))
+    manifest.write_text("file\nring/0.bin\n")
+    key = f"ingest-{type(client).__name__}"
+
+    def send() -> Job:
+        return client.ingest(
+            made,
+            archive,
+            manifest=manifest,
+            folder_labels=True,
+            tags={"of": "shapes"},
+            on_progress=lambda *told: heard.append(told),
+            idempotency_key=key,
+        )
+
+    job, size = send(), archive.stat().st_size
+    assert (job.type, job.model, dict(job.raw["tags"])) == ("ingest", "analysis", {"of": "shapes"})
+    assert heard[-1] == (size, size)
+    assert len({sent for sent, _ in heard}) > 8
+    assert send().id == job.id
+    client.cancel(job)
+    with pytest.raises(ValueError, match="give an archive"):
+        client.ingest(made)
+    with pytest.raises(InvalidRequestError) as refused:
+        client.ingest_prefix(made, "s3://nobodys/")
+    assert refused.value.code == "s3-not-allowed"
+    client.add_items(made, [PATHS[0]])
+    with pytest.raises(ConflictError) as missing:
+        client.search(client.seal(made), "a ring")
+    assert missing.value.code == "not-indexed"

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import pytest
 
+from jobs.image_sets import create_set
 from jobs.keys import create_key
 from tests.acceptance.conftest import RunningService
 from tests.ledger import TENANT, scalar
+from tests.sets import NOBODYS_SET
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -38,6 +41,8 @@ def api(state_folder: Path) -> Iterator[RunningService]:
         TMPDIR=str(temporary),
         LENSQUEUE_MAX_BODY_BYTES=str(64 * MIB),
         LENSQUEUE_MAX_SPOOLED_BYTES=str(80 * MIB),
+        LENSQUEUE_MAX_ARCHIVE_BYTES=str(256 * MIB),
+        LENSQUEUE_MAX_ARRIVING_BYTES=str(400 * MIB),
         LENSQUEUE_BODY_STALL_SECONDS=str(STALL_SECONDS),
         LENSQUEUE_MAX_TENANT_ITEMS="3",
     )
@@ -125,7 +130,13 @@ def bearer_of(api: RunningService, tenant: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {create_key(session, name='other', tenant=tenant).key}"}
 
 
-@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images"])
+def ingestions_of(api: RunningService, tenant: str = TENANT) -> str:
+    """Where archives are sent to, of a set that is new."""
+    with api.sessions.begin() as session:
+        return f"/v1/image-sets/ims_{create_set(session, tenant, 'large').id.hex}/ingestions"
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images", f"/v1/image-sets/{NOBODYS_SET}/ingestions"])
 @pytest.mark.parametrize("framing", ["declared", "chunked"])
 def test_a_gigabyte_without_a_key_is_answered_in_the_first_megabyte_and_left_nowhere(
     api: RunningService, path: str, framing: str
@@ -246,8 +257,69 @@ def test_small_bodies_hold_no_more_than_has_come_of_them(api: RunningService) ->
         assert not is_busy(api, str(40 * MIB), bearer(api))
 
 
-def is_busy(api: RunningService, size: str, key: dict[str, str]) -> bool:
-    with request(api, "/v1/images", Content_Length=size, Expect="100-continue", **key) as connection:
+@pytest.mark.parametrize("as_it_is", [True, False])
+def test_an_archive_that_is_larger_than_any_body_goes_to_the_store_in_little_memory(
+    api: RunningService, *, as_it_is: bool
+) -> None:
+    process, before, most = psutil.Process(api.pid("api")), disk(api), 0
+    head = HEAD.replace(b"images", b"archive")
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal most
+        yield b"" if as_it_is else head
+        for _ in range(100):
+            yield bytes(MIB)
+            most = max(most, process.memory_full_info().uss)
+        yield b"" if as_it_is else f"\r\n--{BOUNDARY}--\r\n".encode()
+
+    held = process.memory_full_info().uss
+    headers = {
+        "Content-Type": "application/zip" if as_it_is else MULTIPART,
+        "Idempotency-Key": f"large {as_it_is}",
+    }
+    path = ingestions_of(api)
+    answer = api.client.post(path, content=pieces(), headers=headers)
+    assert answer.status_code == 202, answer.text
+    assert most - held < 24 * MIB
+    # in the store alone, and once
+    assert disk(api) == before + 100 * MIB
+    # sent again, it is found; and nothing more is kept
+    assert api.client.post(path, content=pieces(), headers=headers).json()["id"] == answer.json()["id"]
+    assert disk(api) == before + 100 * MIB
+    api.client.post(answer.json()["links"]["cancel"]).raise_for_status()
+    for source in Path(api.env["LENSQUEUE_BLOBS"]).glob("*/sources/*"):
+        source.unlink()
+
+
+def test_an_archive_that_breaks_off_is_left_nowhere(api: RunningService) -> None:
+    before = disk(api)
+    headers = {"Content-Type": "application/zip", "Content_Length": str(200 * MIB), **bearer(api)}
+    with request(api, ingestions_of(api), **headers) as connection:
+        for _ in range(8 * MIB // len(CHUNK)):
+            connection.sendall(CHUNK)
+        api.wait_until(lambda: disk(api) >= before + 6 * MIB, 10)
+    api.wait_until(lambda: disk(api) == before, 10)
+    assert scalar(api.sessions, "SELECT count(*) FROM jobs WHERE ended_at IS NULL") == 0
+
+
+def test_an_archive_that_is_coming_holds_up_only_archives_of_its_tenant(api: RunningService) -> None:
+    size, other = str(150 * MIB), bearer_of(api, "somebody else")
+    path, theirs = ingestions_of(api), ingestions_of(api, "somebody else")
+    given = {"Content-Type": "application/zip", "Content_Length": size, "Expect": "100-continue"}
+    with request(api, path, **given, **bearer(api)) as first:
+        assert b" 100 Continue" in first.recv(4096)
+        first.sendall(CHUNK)
+        assert is_busy(api, size, bearer(api), path)
+        assert not is_busy(api, size, other, theirs)
+        assert not is_busy(api, str(30 * MIB), bearer(api))
+    api.wait_until(lambda: not is_busy(api, size, bearer(api), path), 10)
+    with request(api, path, **{**given, "Content_Length": str(GIB)}, **bearer(api)) as large:
+        status, problem, _ = read_answer(large)
+        assert (status, problem["code"]) == (413, "body-too-large")
+
+
+def is_busy(api: RunningService, size: str, key: dict[str, str], path: str = "/v1/images") -> bool:
+    with request(api, path, Content_Length=size, Expect="100-continue", **key) as connection:
         head = connection.recv(4096)
         if b" 100 Continue" in head:
             return False

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session, sessionmaker
 
+from api.exports import npz
 from api.schemas.ids import job_id
 from jobs.blobs import BlobStore
 from jobs.leases import Appetite
@@ -116,7 +117,11 @@ def test_a_parquet_file_of_embeddings_has_lists_of_fixed_size(api: TestClient, s
     assert np.array_equal(np.array([found[index] for index in GOOD], np.float32), vectors[GOOD])
 
 
-def test_arrays_of_a_lens_are_labelled_and_leave_out_what_failed(api: TestClient, sessions: Sessions) -> None:
+def test_arrays_of_a_lens_are_labelled_and_leave_out_what_failed(
+    api: TestClient, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # so that also what failed comes in several parts
+    monkeypatch.setattr(npz, "SMALL_AT_ONCE", 1)
     url, cosine = lens(sessions)
     found = arrays(fetch(api, url, "npz"))
     assert found["index"].tolist() == GOOD

@@ -3,12 +3,13 @@
 import hashlib
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import orjson
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobs import image_sets, images
+from jobs import image_sets, images, sealing
 from jobs.errors import (
     DuplicateCustomIdError,
     EmptySetError,
@@ -77,7 +78,96 @@ def test_the_hash_of_a_version_is_that_of_its_manifest(sessions: Sessions) -> No
     )
     assert version.manifest_sha256 == hashlib.sha256(expected.encode()).hexdigest()
     with sessions() as session:
-        assert [orjson.loads(line)["index"] for line in manifest(session, version.id)] == [0, 1]
+        (lines,) = manifest(session, version.id, 0, 2)
+        assert lines == expected.encode()
+
+
+def test_a_manifest_is_the_same_json_as_any_other_writer_of_it_makes(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealing, "LINES_AT_ONCE", 2)
+    set_id, code = make_set(sessions), 'a "code"'
+    (image,) = keep(sessions, ["a"])
+    texts = [
+        "".join(map(chr, range(1, 0x300))),
+        '\u2028\x7f \U0001f600 \\" /\ufffd',
+        "'; --",
+        ":a %s {b}",
+        "",
+    ]
+    items = [NewItem(image, each, each, each) for each in texts]
+    version = add(sessions, set_id, [*items, NewItem(None, error={**BROKEN, "code": code})])
+    sha256 = hashlib.sha256(b"a").hexdigest()
+    expected = [
+        {
+            "custom_id": each,
+            "error": None,
+            "index": index,
+            "sha256": sha256,
+            "split": each,
+            "true_label": each,
+        }
+        for index, each in enumerate(texts)
+    ]
+    last = {"custom_id": None, "error": code, "index": 5, "sha256": None, "split": None, "true_label": None}
+    written = b"".join(orjson.dumps(line) + b"\n" for line in [*expected, last])
+    with sessions() as session:
+        assert b"".join(manifest(session, version.id, 0, 6)) == written
+    assert seal_now(sessions, set_id).manifest_sha256 == hashlib.sha256(written).hexdigest()
+
+
+def test_what_is_added_while_a_version_is_hashed_is_in_the_hash(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_id = make_set(sessions)
+    (image,) = keep(sessions, ["a"])
+    add(sessions, set_id, [NewItem(image, "a")])
+    manifest_lines, late = sealing.manifest_lines, iter(["b"])
+
+    def overtaken(*asked: Any) -> bytes:
+        # by somebody who does not have to wait for the hash
+        for name in late:
+            add(sessions, set_id, [NewItem(image, name)])
+        return manifest_lines(*asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing, "manifest_lines", overtaken)
+        sealed = seal_now(sessions, set_id)
+    assert (sealed.items, next(late, None)) == (2, None)
+    with sessions() as session:
+        (lines,) = manifest(session, sealed.id, 0, 2)
+    assert sealed.manifest_sha256 == hashlib.sha256(lines).hexdigest()
+
+
+def test_a_large_version_is_copied_in_parts_that_anybody_goes_on_with(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_sets, "COPIED_AT_ONCE", 2)
+    set_id = make_set(sessions)
+    (image,) = keep(sessions, ["a"])
+    names = [f"{number}" for number in range(5)]
+    add(sessions, set_id, [NewItem(image, name, "ring") for name in names])
+    sealed = seal_now(sessions, set_id)
+    with sessions.begin() as session:
+        # what seals begins no version
+        assert image_sets.copy_some(session, TENANT, set_id, begin=False)
+        assert image_sets.copies_left(session, set_id, begin=True) == 5
+        assert not image_sets.copy_some(session, TENANT, set_id, begin=True)
+    with sessions.begin() as session:
+        assert image_sets.copies_left(session, set_id, begin=False) == 3
+        assert not image_sets.copy_some(session, TENANT, set_id, begin=False)
+    opened = add(sessions, set_id, [NewItem(image, "5")])
+    assert [name for _, name, _ in items_of(sessions, opened.id)] == [*names, "5"]
+    assert (opened.items, opened.labelled, opened.image_bytes) == (6, 5, 60)
+    with sessions.begin() as session:
+        assert image_sets.copy_some(session, TENANT, set_id, begin=False)
+    # what was begun and not gone on with is sealed whole
+    seal_now(sessions, set_id)
+    with sessions.begin() as session:
+        image_sets.copy_some(session, TENANT, set_id, begin=True)
+    again = seal_now(sessions, set_id)
+    assert (again.number, again.items) == (3, 6)
+    assert again.manifest_sha256 != sealed.manifest_sha256
 
 
 def test_several_true_labels_are_in_the_manifest_and_in_the_next_version(sessions: Sessions) -> None:
@@ -89,7 +179,8 @@ def test_several_true_labels_are_in_the_manifest_and_in_the_next_version(session
     add(sessions, set_id, [NewItem(image, "c")])
     for version in (sealed, seal_now(sessions, set_id)):
         with sessions() as session:
-            first, second, *_ = map(orjson.loads, manifest(session, version.id))
+            (lines,) = manifest(session, version.id, 0, version.items)
+        first, second, *_ = map(orjson.loads, lines.splitlines())
         assert (first["true_label"], first["true_labels"]) == (None, ["ring", "star"])
         assert second["true_label"] == "ring"
         assert "true_labels" not in second

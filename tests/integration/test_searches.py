@@ -4,6 +4,7 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -20,6 +21,7 @@ from jobs.keys import create_key
 from jobs.leases import ItemResult, UnitResult
 from jobs.tables import read_tables, tables_of
 from jobs.vectors import index_job
+from lensqueue_client import Client
 from models.types import Scope
 from tests.faults import change
 from tests.integration.test_bad_requests import assert_problem
@@ -119,6 +121,36 @@ def test_a_text_is_embedded_by_a_worker_and_the_nearest_pictures_are_found(
     job = api.get(f"/v1/jobs/{shown['query_job']}").json()
     assert (job["type"], job["priority"], job["progress"]["total"]) == ("embedding", "interactive", 1)
     assert_settled(sessions)
+
+
+def test_a_client_waits_for_what_it_looks_for_and_asks_again(
+    api: TestClient, key: str, runtime: Runtime, sessions: Sessions, blobs: BlobStore
+) -> None:
+    version, vectors = searchable(api, runtime, sessions, blobs)
+    at = version_id(version)
+    with Client("http://testserver", key, transport=Impatient(api)) as client:
+        like = client.search(at, like_index=2, limit=3)
+        assert [each.index for each in like.items] == expected(vectors, vectors[2])[1:4]
+        with later(lambda: work(runtime)):
+            near = client.search(at, image=FILES[2], limit=1)
+        (first,) = near.items
+        assert (first.index, first.custom_id, near.exact) == (2, f"2-{FILES[2].name}", True)
+        assert near.query_job is not None
+        with later(lambda: work(runtime)):
+            found = client.search(at, "a cyan ring", template="a photo of a {}", limit=2)
+        assert len(found.items) == 2
+
+
+class Impatient(httpx.BaseTransport):
+    """To the API of a test, of which no search waits."""
+
+    def __init__(self, api: TestClient) -> None:
+        self.api = api
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        headers = {**request.headers, **(AT_ONCE if request.url.path.endswith("/search") else {})}
+        answer = self.api.request(request.method, str(request.url), content=request.read(), headers=headers)
+        return httpx.Response(answer.status_code, headers=dict(answer.headers), content=answer.content)
 
 
 def test_a_picture_finds_itself_first_and_an_item_what_is_like_it(

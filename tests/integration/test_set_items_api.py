@@ -288,6 +288,25 @@ def test_bodies_that_hold_no_items_are_refused(api: TestClient, set_id: str, pic
     assert api.get(f"{HERE}/{set_id}").json()["last_version"]["items"] == 0
 
 
+def test_behind_a_large_version_items_are_added_to_its_copy(
+    api: TestClient, set_id: str, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("api.set_items", "jobs.image_sets"):
+        monkeypatch.setattr(f"{module}.COPIED_AT_ONCE", 2)
+    image = upload(api, picture)
+    named = [{"image_id": image, "custom_id": f"{number}"} for number in range(5)]
+    assert add(api, set_id, *named).status_code == 201
+    first = seal(api, set_id)
+    late = add(api, set_id, {"image_id": image, "custom_id": "late"})
+    assert (late.status_code, late.json()["first"]) == (201, 5)
+    second = seal(api, set_id)
+    assert (first["items"], second["items"], second["number"]) == (5, 6, 2)
+    names = [item["custom_id"] for item in items_of(api, second["id"])]
+    assert names == ["0", "1", "2", "3", "4", "late"]
+    # sealed again, nothing is begun
+    assert seal(api, set_id)["id"] == second["id"]
+
+
 def test_items_come_in_pages(api: TestClient, set_id: str, picture: bytes) -> None:
     image_id = upload(api, picture)
     version_id = add(api, set_id, *[{"image_id": image_id}] * 7).json()["version_id"]

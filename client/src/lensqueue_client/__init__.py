@@ -30,7 +30,16 @@ from lensqueue_client.jobs import ItemError, Job, Obstacle, Progress
 from lensqueue_client.models import Dimensions, Model, Queue, Worker
 from lensqueue_client.pictures import Picture
 from lensqueue_client.reproduction import Reproduction
-from lensqueue_client.sets import Added, FolderAdded, ImageSet, ImageSetVersion, NewItem, SetItem
+from lensqueue_client.sets import (
+    Added,
+    FolderAdded,
+    Found,
+    FoundItem,
+    ImageSet,
+    ImageSetVersion,
+    NewItem,
+    SetItem,
+)
 
 __all__ = [
     "Action",
@@ -44,6 +53,8 @@ __all__ = [
     "Dimensions",
     "Event",
     "FolderAdded",
+    "Found",
+    "FoundItem",
     "GoneError",
     "ImageSet",
     "ImageSetVersion",

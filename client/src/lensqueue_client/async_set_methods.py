@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from lensqueue_client.flows import Flow, Retries
     from lensqueue_client.jobs import Job
     from lensqueue_client.pictures import Picture
-    from lensqueue_client.sets import Added, FolderAdded, ImageSet, ImageSetVersion, NewItem, SetItem
+    from lensqueue_client.sets import (
+        Added,
+        FolderAdded,
+        Found,
+        ImageSet,
+        ImageSetVersion,
+        NewItem,
+        SearchOptions,
+        SetItem,
+    )
     from lensqueue_client.submissions import Labels, LensOptions
 
 Result = TypeVar("Result")
@@ -33,6 +42,7 @@ class AsyncSetMethods:
 
     if TYPE_CHECKING:
         _retries: Retries
+        _http: httpx.AsyncClient
 
         async def _send(self, call: Call[Result]) -> Result: ...
 
@@ -155,6 +165,61 @@ class AsyncSetMethods:
                 if number == self._retries.times:
                     raise unreachable(error) from error
         return file.target
+
+    async def ingest(
+        self,
+        image_set: ImageSet | str,
+        archive: str | os.PathLike[str] | None = None,
+        *,
+        manifest: str | os.PathLike[str] | None = None,
+        folder_labels: bool = False,
+        tags: Mapping[str, str] | None = None,
+        on_progress: Callable[[int, int], object] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Send an archive (zip, tar, tar.gz), a manifest (CSV, JSON Lines) or both; the job that adds them.
+
+        Files are read from the disk as they are sent. `on_progress` hears of how many bytes of the first were
+        sent, of how many. With `folder_labels` the folder that a picture lies in names its true label.
+        """
+        files = {"archive": archive, "manifest": manifest}
+        options = {"folder_labels": folder_labels, "tags": dict(tags or {})}
+        flow = set_flows.ingest(image_set, files, options, self._retries, on_progress, idempotency_key)
+        return await self._run(flow)
+
+    async def ingest_prefix(
+        self,
+        image_set: ImageSet | str,
+        prefix: str,
+        *,
+        folder_labels: bool = False,
+        tags: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Have what lies under a prefix of S3 added, `s3://bucket/folder/`; the job that adds it."""
+        options = {"folder_labels": folder_labels, "tags": dict(tags or {})}
+        return await self._send(set_calls.ingest_prefix(image_set, prefix, options, idempotency_key))
+
+    async def search(
+        self,
+        version: ImageSetVersion | str,
+        text: str | None = None,
+        *,
+        image: Picture | None = None,
+        like_index: int | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as that of the other client
+        **options: Unpack[SearchOptions],
+    ) -> Found:
+        """The items nearest to a text, to a picture, or to one of them, by what a summarised job embedded.
+
+        Raises:
+            ConflictError: no job over the version was summarised yet.
+            WaitTimeoutError: what is looked for was not embedded in so many seconds.
+        """
+        wanted = {"text": text, "like_index": like_index, **options}
+        read_timeout_s = self._http.timeout.read
+        flow = set_flows.search(version, wanted, image, self._retries, timeout, read_timeout_s)
+        return await self._run(flow)
 
     async def submit_lens_over(
         self,

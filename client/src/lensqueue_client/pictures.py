@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _IMAGE_ID = re.compile(r"img_[0-9a-f]{32}")
 
@@ -68,6 +68,21 @@ class LazyFile:
         if self._open is not None:
             self._open.close()
             self._open = None
+
+
+class ToldFile(LazyFile):
+    """A file of which it is told how much was read; sent again, it begins anew."""
+
+    def __init__(self, path: Path, on_progress: Callable[[int, int], object]) -> None:
+        """Have the bytes read so far told, and how many there are."""
+        super().__init__(path)
+        self._on_progress = on_progress
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        data = super().read(size)
+        self._on_progress(self._at, self._bytes)
+        return data
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,12 @@ from lensqueue_client.calls import (
 )
 from lensqueue_client.sets import (
     Added,
+    Found,
     ImageSet,
     ImageSetVersion,
     SetItem,
     added_of,
+    found_of,
     set_item_of,
     set_of,
     version_of,
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 NAMING: Final = ("compare_with", "drift_from")
 """Of what is said of a summary, what names jobs."""
+OCTETS: Final = "application/octet-stream"
+ACCEPTED: Final = 202
 
 
 def create_set(said: Mapping[str, str], key: str | None) -> Call[ImageSet]:
@@ -94,6 +98,35 @@ def add_files(
         data={"items": json.dumps(list(said))},
         files=files_of(parts),
     )
+
+
+def ingest(
+    image_set: ImageSet | str, files: Mapping[str, Part], options: Mapping[str, Any], key: str | None
+) -> Call[Job]:
+    """Send files by the names of their parts; never twice, by a key of its own if none is given."""
+    parts = tuple((name, (part.name, part.file, OCTETS)) for name, part in files.items())
+    return Call(
+        "POST",
+        _set_path(image_set, "/ingestions"),
+        read_job,
+        headers={"Idempotency-Key": key or str(uuid4())},
+        data={"options": json.dumps(dict(options))},
+        files=parts,
+    )
+
+
+def ingest_prefix(
+    image_set: ImageSet | str, prefix: str, options: Mapping[str, Any], key: str | None
+) -> Call[Job]:
+    """Have what lies under a prefix of S3 added; never twice, by a key of its own if none is given."""
+    headers = {"Idempotency-Key": key or str(uuid4())}
+    body = {"prefix": prefix, **options}
+    return Call("POST", _set_path(image_set, "/ingestions"), read_job, headers=headers, json=body)
+
+
+def search(version: ImageSetVersion | str, wanted: Mapping[str, Any]) -> Call[Found | Job]:
+    """Search a version; a job where what is looked for is not embedded yet."""
+    return Call("POST", _version_path(version, "/search"), _read_found, json=dict(wanted))
 
 
 def get_version(version: ImageSetVersion | str) -> Call[ImageSetVersion]:
@@ -167,6 +200,10 @@ def _read_set(response: httpx.Response) -> ImageSet:
 
 def _read_version(response: httpx.Response) -> ImageSetVersion:
     return version_of(read_json(response))
+
+
+def _read_found(response: httpx.Response) -> Found | Job:
+    return read_job(response) if response.status_code == ACCEPTED else found_of(read_json(response))
 
 
 def _read_added(response: httpx.Response) -> Added:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lensqueue_client import set_calls
-from lensqueue_client.flows import UPLOAD_BYTES, UPLOAD_PICTURES, Flow, Retries, once
+from lensqueue_client.flows import UPLOAD_BYTES, UPLOAD_PICTURES, Flow, Retries, once, upload, wait
 from lensqueue_client.folders import look_through
-from lensqueue_client.pictures import LazyFile, Part, parts_of, size_of
-from lensqueue_client.sets import Added, FolderAdded, ImageSet, ImageSetVersion, NewItem
+from lensqueue_client.pictures import LazyFile, Part, ToldFile, parts_of, readable, size_of
+from lensqueue_client.sets import Added, FolderAdded, Found, ImageSet, ImageSetVersion, NewItem
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from lensqueue_client.calls import Call
+    from lensqueue_client.jobs import Job
     from lensqueue_client.pictures import Picture
 
 PAGE_ITEMS: Final = 1_000
+QUERIES: Final = frozenset({"text", "template", "image_id", "like_index"})
+"""What of a search its job stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,58 @@ def add_folder(
         if on_progress:
             on_progress(done)
     return done
+
+
+def ingest(
+    image_set: ImageSet | str,
+    files: Mapping[str, str | os.PathLike[str] | None],
+    options: Mapping[str, Any],
+    retries: Retries,
+    on_progress: Callable[[int, int], object] | None,
+    key: str | None,
+) -> Flow[Job]:
+    """Send the files that are given, and have them added; the progress told is that of the first.
+
+    Raises:
+        OSError: one cannot be read.
+        ValueError: none is given.
+    """
+    parts: dict[str, Part] = {}
+    for name, given in files.items():
+        if given is not None:
+            path = Path(given)
+            told = on_progress if on_progress and not parts else None
+            parts[name] = Part(readable(path.name), ToldFile(path, told) if told else LazyFile(path))
+    if not parts:
+        raise ValueError("give an archive, a manifest, or both")
+    return (yield from once(set_calls.ingest(image_set, parts, options, key), retries))
+
+
+def search(
+    version: ImageSetVersion | str,
+    wanted: Mapping[str, Any],
+    image: Picture | None,
+    retries: Retries,
+    timeout_s: float | None,
+    read_timeout_s: float | None,
+) -> Flow[Found]:
+    """What is found, once what is looked for was embedded: a picture is uploaded first.
+
+    Raises:
+        WaitTimeoutError: it was not, in the time given.
+    """
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    if image is not None:
+        (part,) = parts_of([image])
+        asked["image_id"] = part.image_id or (yield from upload([part], retries))[0]
+    found = yield from once(set_calls.search(version, asked), retries)
+    if isinstance(found, Found):
+        return found
+    job = yield from wait(found, timeout_s, None, read_timeout_s)
+    again = {name: value for name, value in asked.items() if name not in QUERIES}
+    found = yield from once(set_calls.search(version, {**again, "query_job": job.id}), retries)
+    assert isinstance(found, Found), "its job is done"
+    return found
 
 
 def _names(version: ImageSetVersion, retries: Retries) -> Flow[set[str]]:

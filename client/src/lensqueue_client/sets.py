@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from lensqueue_client.jobs import ItemError, known, moment, optional
 from lensqueue_client.pictures import Picture
@@ -104,6 +104,47 @@ class FolderAdded:
     """Of those that were added now, files that are no picture whatever their name says."""
     passed_over: tuple[Path, ...] = field(default=(), repr=False)
     """Files whose names are none of pictures."""
+
+
+class SearchOptions(TypedDict, total=False):
+    """Which items a search may find, and by which model; a template turns the text into a prompt."""
+
+    template: str
+    model: str
+    limit: int
+    true_label: str
+    split: str
+    min_cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class FoundItem:
+    """An item of a version that a search found, and how near it is."""
+
+    index: int
+    cosine: float
+    custom_id: str | None = None
+    image_id: str | None = None
+    true_label: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found, the nearest first."""
+
+    items: tuple[FoundItem, ...]
+    model: str
+    exact: bool
+    """Whether all vectors were compared; an index that was read instead may miss some."""
+    query_job: str | None = None
+    """The job that embedded what was looked for."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def found_of(told: Mapping[str, Any]) -> Found:
+    """What was found, out of the service's answer."""
+    return known(Found, told, items=tuple(known(FoundItem, each) for each in told["items"]), raw=told)
 
 
 def version_of(told: Mapping[str, Any]) -> ImageSetVersion:

@@ -1,0 +1,32 @@
+"""What `lensqueue sets ingest --wait` says of what was not added."""
+
+import pytest
+
+from cli.set_files import _reasons, _say_why
+from lensqueue_client import ItemError, SetItem
+
+
+def failed(index: int, code: str, name: str | None) -> SetItem:
+    error = ItemError(code, f"{name}: {code}, it says.", retryable=False)
+    return SetItem(index, "failed", custom_id=name, error=error)
+
+
+def test_reasons_are_told_by_how_many_they_befell_with_the_first_of_each(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    items = [
+        failed(3, "file-missing", None),
+        *(failed(index, "not-an-image", f"{index}.txt") for index in range(5, 10)),
+    ]
+    (most, least) = _reasons(items)
+    assert (most["code"], most["count"], [each["index"] for each in most["first"]]) == (
+        "not-an-image",
+        5,
+        [5, 6, 7],
+    )
+    assert (least["code"], least["count"]) == ("file-missing", 1)
+    _say_why(items, 1_000)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "5 x not-an-image, first:"
+    assert said[1] == "  [5] 5.txt: 5.txt: not-an-image, it says."
+    assert said[-1] == "These are of the first 6 of 1000."
