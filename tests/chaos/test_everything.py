@@ -1,21 +1,26 @@
 """All of a service killed at once in the midst of image sets: what was done stays done, the rest is done."""
 
+import os
 import shutil
+import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import orjson
 import pytest
+from sqlalchemy.exc import DBAPIError
 
+from cli.ending import PARTIAL
 from embedded.postgres import database_url
 from embedded.running import running_folders
+from jobs.admission import MAX_UNIT_ITEMS
 from lensqueue_client import Client
 from models.session import sync_sessions
-from tests.acceptance.standing import Up
+from tests.acceptance.standing import ROOT, Up, kill_family, lensqueue
 from tests.broken import ONLY_INSIDE, with_broken
 from tests.chaos.counting import counted, env_of
 from tests.ledger import assert_settled, scalar
@@ -86,15 +91,47 @@ class Whole:
 
 
 @pytest.fixture
-def whole() -> Iterator[Whole]:
-    # pytest's own folder is closed to the user of Postgres when root runs it
-    folder = Path(tempfile.mkdtemp(prefix="lensqueue-whole-"))
-    folder.chmod(0o711)
+def folder() -> Iterator[Path]:
+    # pytest's own is closed to the user of Postgres when root runs it
+    made = Path(tempfile.mkdtemp(prefix="lensqueue-whole-"))
+    made.chmod(0o711)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def whole(folder: Path) -> Iterator[Whole]:
     place = Whole(folder)
     yield place
     place.let_go()
     place.up.kill()
-    shutil.rmtree(folder)
+
+
+def ask(state: Path, question: str) -> Any:
+    """An answer of the ledger of a service that may not be up yet; None then."""
+    folders = running_folders(state)
+    if folders is None:
+        return None
+    sessions = sync_sessions(database_url(folders))
+    try:
+        return scalar(sessions, question)
+    except DBAPIError:
+        return None
+    finally:
+        sessions.kw["bind"].dispose()
+
+
+def run_until(condition: Callable[[], bool], command: Sequence[str], folder: Path) -> None:
+    """Run a command that brings up a service on `folder`/state, and kill all of it in the midst."""
+    env = {**os.environ, **env_of(folder / "counted", picture_ms=20), "LENSQUEUE_LEASE_SECONDS": "3"}
+    with (folder / "analyze.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+    until = time.monotonic() + FINISH_SECONDS
+    while not condition():
+        assert process.poll() is None, (folder / "analyze.log").read_text()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    kill_family(process)
 
 
 @pytest.mark.slow_chaos
@@ -134,3 +171,37 @@ def test_a_job_and_an_ingestion_go_on_where_they_were_when_everything_was_killed
         (name, outside.get(name)) for name in many
     ]
     assert_settled(whole.sessions)
+
+
+@pytest.mark.slow_chaos
+def test_an_analysis_that_was_killed_while_it_sent_and_while_it_ran_finishes_when_it_is_run_again(
+    folder: Path,
+) -> None:
+    files, codes = with_broken(tiny_pngs(PICTURES))
+    for name, data in files.items():
+        path = folder / "pictures" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    command = lensqueue(
+        *("analyze", str(folder / "pictures"), "--labels", "a cat,a dog", "--truth", "none"),
+        *("--out", str(folder / "found"), "--state", str(folder / "state")),
+    )
+    state, lines = folder / "state", folder / "counted"
+    run_until(lambda: bool(ask(state, ADDED)), command, folder)
+    assert not lines.exists()
+    run_until(lambda: bool(ask(state, TRIES)) and counted(lines).total() > MAX_UNIT_ITEMS, command, folder)
+    again = {**os.environ, **env_of(lines, picture_ms=0)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=again, capture_output=True, text=True, timeout=FINISH_SECONDS, check=False
+    )
+    assert done.returncode == PARTIAL, done.stdout + done.stderr
+    errors = map(orjson.loads, (folder / "found" / "errors.jsonl").read_bytes().splitlines())
+    assert {each["custom_id"]: each["error"]["code"] for each in errors} == codes
+    told = orjson.loads((folder / "found" / "summary.json").read_bytes())["counts"]
+    assert (told["total"], told["succeeded"], told["failed"]) == (len(files), PICTURES, len(codes))
+    page = (folder / "found" / "report.html").read_text()
+    assert all(name in page for name in codes)
+    # nothing was computed again but the unit that was under way
+    seen = counted(lines)
+    assert len(seen) == PICTURES
+    assert seen.total() - PICTURES <= MAX_UNIT_ITEMS
