@@ -10,6 +10,7 @@ from analysis.sets.facts import SetFacts
 from analysis.sets.images import Images
 from analysis.sets.notes import Notes
 from analysis.sets.schema import Counts, LayerSummary
+from analysis.sets.strange import told
 
 CONCENTRATED: Final = 0.5
 """A label on top of more than so many images, and of twice as many as are its own, is worth a warning."""
@@ -33,6 +34,12 @@ def warn(
 
 def _warn_of_truths(facts: SetFacts, images: Images, notes: Notes) -> None:
     known = len(images.labelled)
+    if facts.strange:
+        notes.say(
+            "unknown-true-labels",
+            f"{sum(facts.strange.values()):,} items have true labels that are none of the job's labels:"
+            f" {told(facts.strange)}. They count as items without one.",
+        )
     if not len(images):
         notes.say("no-images", "No item has a result to summarise.")
     elif not known:

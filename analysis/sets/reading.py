@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from analysis.sets.facts import UNLABELLED, FailedItem, Origin, SetFacts
+from analysis.sets.strange import read_strange
 from jobs.blobs import BlobStore
 from jobs.errors import NothingToSummariseError
 from jobs.tables import read_tables, tables_of, told_of
@@ -79,6 +80,7 @@ def read_facts(
             manifest_sha256=job.options["version"]["manifest_sha256"],
             model=_model(job),
         ),
+        strange=read_strange(sessions, version_id, labels),
         layers=tuple(told["layers"]),
         labels=labels,
         index=index,

@@ -159,7 +159,7 @@ def test_a_broken_archive_keeps_what_came_before_and_says_what_to_do(
     added = len(items_of(sessions, set_id))
     error = result_of(sessions, job_id)
     assert error["code"] == "archive-truncated"
-    assert f"{added} items were added before" in error["message"]
+    assert f"added before it was found: {added}." in error["message"]
     assert 100 < added < 200
     assert read(sessions, job_id).state == "failed"
     for data, code in (
