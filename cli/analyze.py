@@ -1,9 +1,8 @@
 """`lensqueue analyze`: from a folder of pictures to a report, Parquet files and heatmaps, in one command."""
 
 import csv
-import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import orjson
 import typer
 
+from cli.analysis_progress import Progress, forget_lost
 from cli.collection import read_labels
 from cli.console import console, fail
 from cli.demo_stack import running_service
@@ -42,50 +42,6 @@ class Wanted:
     items: list[NewItem]
     labels: tuple[str, ...]
     template: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an analysis is: the ids of what was made for it, in a file of its folder."""
-
-    out: Path
-    model: str
-    seed: int
-    asked: str
-
-    @classmethod
-    def of(cls, out: Path, wanted: Wanted, model: str, seed: int) -> "Progress":
-        """That of the same arguments; of others, none yet."""
-        said = [
-            wanted.name,
-            [[str(item.picture), item.custom_id, item.true_label] for item in wanted.items],
-            [*wanted.labels, wanted.template, model, seed],
-        ]
-        out.mkdir(parents=True, exist_ok=True)
-        return cls(out, model, seed, hashlib.sha256(orjson.dumps(said)).hexdigest())
-
-    def once(self, what: str, make: Callable[[], str]) -> str:
-        """The id of something that is made once."""
-        made = self._read()
-        if what not in made:
-            made[what] = make()
-            # what was made meanwhile for its sake is kept too
-            told = {"asked": self.asked, "made": {**self._read(), **made}}
-            draft = self._file.with_suffix(".draft")
-            draft.write_bytes(orjson.dumps(told))
-            draft.replace(self._file)
-        return made[what]
-
-    @property
-    def _file(self) -> Path:
-        return self.out / ".progress.json"
-
-    def _read(self) -> dict[str, str]:
-        try:
-            told = orjson.loads(self._file.read_bytes())
-        except (OSError, orjson.JSONDecodeError):
-            return {}
-        return dict(told["made"]) if told["asked"] == self.asked else {}
 
 
 def analyze(
@@ -121,7 +77,7 @@ def analyze(
         fail(str(error))
     try:
         with running_service(kept, model) as client:
-            failed = run(client, wanted, Progress.of(out, wanted, model, seed))
+            failed = run(client, wanted, _progress(out, wanted, model, seed))
     except LensqueueError as error:
         fail(error.message)
     console.print(f"Report: {out / REPORT}", soft_wrap=True)
@@ -135,14 +91,18 @@ def analyze(
 def run(client: Client, wanted: Wanted, progress: Progress) -> int:
     """Analyse the pictures with a running service, from where it was left; returns how many failed."""
     out, model = progress.out, progress.model
+    forget_lost(progress, client)
     version = progress.once("version", lambda: _make_version(client, wanted, progress))
     job = client.job(progress.once("job", lambda: _submit(client, wanted, version, model)))
     job = watch(client, job)
     if job.fruitless:
+        # whoever runs it again wants more than to hear the same
+        progress.forget("job")
         fail(f"none of the pictures has a result: {job.error.message if job.error else job.state}")
     summary_id = progress.once("summary", lambda: client.summarise(job, progress.seed).id)
     summary = watch(client, client.job(summary_id))
     if summary.state != "succeeded":
+        progress.forget("summary")
         fail(f"the summary failed: {summary.error.message if summary.error else summary.state}")
     (item,) = client.results(summary)
     for name in item.raw["files"]:
@@ -151,6 +111,18 @@ def run(client: Client, wanted: Wanted, progress: Progress) -> int:
     _draw_heatmaps(client, wanted, model, job, told, out / "heatmaps")
     _say(told)
     return int(told["counts"]["failed"])
+
+
+def _progress(out: Path, wanted: Wanted, model: str, seed: int) -> Progress:
+    pictures = [[str(item.picture), item.custom_id, item.true_label] for item in wanted.items]
+    said = [wanted.name, pictures, [*wanted.labels, wanted.template, model, seed]]
+    progress = Progress.of(out, model, seed, said)
+    if progress.replaces:
+        console.print(
+            f"{out} was made of other pictures or with other options: what lies there is replaced",
+            soft_wrap=True,
+        )
+    return progress
 
 
 def _submit(client: Client, wanted: Wanted, version: str, model: str) -> str:

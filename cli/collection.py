@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
@@ -22,6 +24,8 @@ MAX_PICTURES = 1_000
 HEADER_BYTES = 64
 NAMES_SHOWN = 5
 RECURSIVE = "--recursive takes the pictures in them too"
+STRAY: Final = re.compile("""^['\u2018\u201c\u201e]|[^0-9]"$|\u201d$""")
+"""A quote at an end of a label is none of its own: but for an apostrophe, and inches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,12 @@ def read_labels(given: str, status: int = 1) -> tuple[str, ...]:
             names = [name for row in rows for name in row]
         except csv.Error as error:
             fail(f"""labels {given!r}: {error}; write "a cat, sitting",a dog""", status)
+        if stray := [name for name in names if STRAY.search(name.strip())]:
+            fail(
+                f"labels {given!r}: a quote would be part of {stray[0].strip()!r}; quote a label whole as in"
+                ' "a cat, sitting",a dog, and keep labels that have quotes in a file: @labels.txt',
+                status,
+            )
     labels = tuple(name.strip() for name in names if name.strip())
     if not labels:
         fail(f"labels {given!r} names no label", status)

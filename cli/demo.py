@@ -18,7 +18,7 @@ from cli.up import check_models
 from embedded.errors import EmbeddedError
 from embedded.folders import claim_state
 from engine.catalog import DEMO_MODEL
-from lensqueue_client import LensqueueError
+from lensqueue_client import Client, LensqueueError
 
 CAVEAT = (
     "A lens asks what the model's final head reads at a layer. Low scores early on do not show that the"
@@ -44,9 +44,6 @@ def demo(
     ] = None,
 ) -> None:
     """Bring the service up, run a logit lens over pictures, show and draw it, and stop everything."""
-    # here, not above: charts take half a second to import, and an API container does without them
-    from cli.demo_files import write_demo  # noqa: PLC0415
-
     check_models([model])
     collection = choose(model, images, labels)
     try:
@@ -56,20 +53,28 @@ def demo(
     # what an earlier run left would be taken for this one's
     shutil.rmtree(folder / "demo", ignore_errors=True)
     with _told(), running_service(folder, model) as client:
-        sent = lens_job.upload(client, collection)
-        job = lens_job.watch(client, lens_job.submit(client, model, collection, sent))
-        if job.fruitless:
-            fail(f"none of the pictures has a result: {job.error.message if job.error else job.state}")
-        items = lens_job.fetch_items(client, job) + refused(sent)
-        _show(items, collection)
-        if model == DEMO_MODEL and images is not None:
-            console.print(
-                f"{model} knows coloured shapes and nothing else: try MODEL=google/siglip-base-patch16-224"
-            )
-        target = write_demo(client, folder / "demo", collection, job, items)
+        look(client, model, collection, folder / "demo", theirs=images is not None)
     console.print(f"\n{CAVEAT}\n", style="dim", soft_wrap=True)
-    console.print(f"Report: {target / 'report.html'}", soft_wrap=True)
+    console.print(f"Report: {folder / 'demo' / 'report.html'}", soft_wrap=True)
     console.print("Beside it: lens.png, overlays/, results.json", soft_wrap=True)
+
+
+def look(client: Client, model: str, collection: Collection, target: Path, *, theirs: bool) -> None:
+    """Run a lens over the pictures, show it and draw it to files; `theirs` are not those of the project."""
+    # here, not above: charts take half a second to import, and an API container does without them
+    from cli.demo_files import write_demo  # noqa: PLC0415
+
+    sent = lens_job.upload(client, collection)
+    job = lens_job.watch(client, lens_job.submit(client, model, collection, sent))
+    if job.fruitless:
+        fail(f"none of the pictures has a result: {job.error.message if job.error else job.state}")
+    items = lens_job.fetch_items(client, job) + refused(sent)
+    _show(items, collection)
+    if model == DEMO_MODEL and theirs:
+        console.print(
+            f"{model} knows coloured shapes and nothing else: try MODEL=google/siglip-base-patch16-224"
+        )
+    write_demo(client, target, collection, job, items)
 
 
 @contextmanager

@@ -80,7 +80,15 @@ class EndingGroup(LazyGroup):
                 raise CommandError(f"{name} needs a value", USAGE)
             else:
                 front += [argument, value]
-        return front + rest
+        return front + _json_last(rest)
+
+
+def _json_last(given: list[str]) -> list[str]:
+    """The arguments, with the flag of those commands that have it behind the command: many say it first."""
+    if given[:1] != [JSON_FLAG] or given == [JSON_FLAG]:
+        return given
+    end = given.index("--") if "--" in given else len(given)
+    return [*given[1:end], JSON_FLAG, *given[end:]]
 
 
 def print_json(document: Any) -> None:

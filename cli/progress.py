@@ -1,5 +1,8 @@
 """Following a job at the terminal."""
 
+from itertools import islice
+from typing import Final
+
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -13,6 +16,8 @@ from rich.progress import (
 
 from cli.console import notes
 from lensqueue_client import Client, Job
+
+MOST_LOOKED_AT: Final = 1_000
 
 
 def bar(title: str) -> Progress:
@@ -46,7 +51,7 @@ def follow(client: Client, job: Job | str, title: str = "Job", timeout: float | 
         return client.wait(job, timeout, tell)
 
 
-def say_end(job: Job) -> None:
+def say_end(client: Client, job: Job) -> None:
     """How a job ended, in a line, and what to do about what did not succeed in another."""
     progress = job.progress
     counts = f"{progress.succeeded} of {progress.total} succeeded"
@@ -57,11 +62,22 @@ def say_end(job: Job) -> None:
     ]
     why = f": {job.error.message}" if job.error else ""
     notes.print(f"{job.id} {job.state}; {', '.join([counts, *others])}{why}", markup=False, soft_wrap=True)
-    if others:
-        again = f"; try those again with `lensqueue retry {job.id}`" if _may_succeed(job) else ""
-        notes.print(f"See why with `lensqueue results {job.id}`{again}.", soft_wrap=True)
+    hints = []
+    if progress.failed:
+        hints.append(f"see why with `lensqueue results {job.id}`")
+    if progress.dropped or (progress.failed and _may_succeed(client, job)):
+        what = "do the rest" if progress.dropped else "try those again"
+        hints.append(f"{what} with `lensqueue retry {job.id}`")
+    if hints:
+        said = "; ".join(hints)
+        notes.print(f"{said[0].upper()}{said[1:]}.", soft_wrap=True)
 
 
-def _may_succeed(job: Job) -> bool:
-    # of one that succeeded in part, only its items know
-    return job.error is None or job.error.retryable
+def _may_succeed(client: Client, job: Job) -> bool:
+    """Whether any item failed for a cause that passes: pictures that are broken stay so."""
+    if job.error is not None:
+        return job.error.retryable
+    # of one that succeeded in part, only its items know; of a large one it is not worth to read them all
+    looked_at = islice(client.results(job), MOST_LOOKED_AT)
+    failed = [item.error for item in looked_at if item.error is not None]
+    return any(error.retryable for error in failed) or len(failed) < job.progress.failed

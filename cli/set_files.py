@@ -106,7 +106,7 @@ def _finish(client: Client, job: Job, image_set: str, before: int, *, as_json: b
             rest = [f"{counts[name]} {what}" for name, what in OTHERS.items() if counts[name]]
             notes.print(", ".join([f"{counts['added']} added", *rest]) + ".", markup=False)
         else:
-            say_end(job)
+            say_end(client, job)
         if error is not None:
             notes.print(error.message, markup=False, soft_wrap=True)
         _say_why(failed, counts["failed"])

@@ -148,5 +148,5 @@ def _stay(client: Client, job: Job, *, as_json: bool) -> None:
         print_json(ended.raw)
     else:
         typer.echo(ended.id)
-        say_end(ended)
+        say_end(client, ended)
     raise typer.Exit(exit_of(ended))

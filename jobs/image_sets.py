@@ -359,7 +359,8 @@ def _refuse_known(refused: Mapping[int, str | None]) -> None:
     """Refuse items by their places, if there are any whose custom_ids name others already."""
     if refused:
         raise DuplicateCustomIdError(
-            f"The custom_id {next(iter(refused.values()))!r} is in the set already: each names one item.",
+            f"The custom_id {next(iter(refused.values()))!r} is in the set already, or twice among these:"
+            " each names one item.",
             pointers=[f"/items/{place}/custom_id" for place in list(refused)[:POINTERS]],
         )
 

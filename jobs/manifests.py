@@ -3,7 +3,8 @@
 A picture is named by one of `image_id` (of an image that is kept), `sha256` (of one that is kept) and `file`
 (its name in an archive that is sent beside). `custom_id`, `true_label` and `split` may be said of it, and
 where several labels are true `true_labels`: a list, in CSV with `|` between them. What else a manifest has is
-left out. A line that says none of this well is told by its number.
+left out, but for a `label` without any of these two, which is refused. A line that says none of this well is
+told by its number.
 """
 
 import csv
@@ -21,8 +22,13 @@ from jobs.shards import MAX_TRUE_LABELS, label_fault
 
 LINE_BYTES: Final = 2**20
 HEAD_BYTES: Final = 2**16
-MAX_SPLIT: Final = 64
+MAX_SPLIT: Final = 100
+"""As in a request that adds items."""
 BOM: Final = b"\xef\xbb\xbf"
+TRUTHS: Final = frozenset({"true_label", "true_labels"})
+MEANT: Final = "label"
+NOT_MEANT: Final = "which says nothing here: what a picture shows is its `true_label`"
+"""To leave that out as anything else that is not known would be to lose all true labels in silence."""
 NAMING: Final = ("image_id", "sha256", "file")
 SHA256: Final = re.compile("[0-9a-f]{64}")
 IMAGE_ID: Final = re.compile("(?:img_)?([0-9a-f]{32})")
@@ -81,6 +87,8 @@ def _json_line(number: int, raw: bytes) -> Line:
         return _fault(number, f"it is no JSON ({error})")
     if not isinstance(fields, dict):
         return _fault(number, "it is no JSON object")
+    if MEANT in fields and not TRUTHS & set(fields):
+        return _fault(number, f"it has a `label`, {NOT_MEANT}")
     return _line(number, fields)
 
 
@@ -96,6 +104,8 @@ def _read_csv(file: BinaryIO) -> Iterator[Line]:
         raise NotAManifestError(
             f"The first line has none of the columns {', '.join(NAMING)}: by one of them pictures are named."
         )
+    if MEANT in columns and not TRUTHS & set(columns):
+        raise NotAManifestError(f"The first line has a column `label`, {NOT_MEANT}.")
     if len(set(columns)) < len(columns):
         raise NotAManifestError("The first line names a column twice.")
     while True:

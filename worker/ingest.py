@@ -104,6 +104,6 @@ def _go_on(
             raise PausedError("another worker has gone on with it") from None
         except DomainError as error:
             if before := progress.added + progress.failed:
-                error.message += f" {before} items were added before it was found."
+                error.message += f" Items that were added before it was found: {before}."
             raise
     return progress

@@ -10,6 +10,7 @@ from analysis.sets.facts import SetFacts
 from analysis.sets.images import Images, told_images, truths_of
 from analysis.sets.notes import Notes
 from analysis.sets.schema import Counts, LayerSummary
+from analysis.sets.strange import told
 
 CONCENTRATED: Final = 0.5
 """A label on top of more than so many images, and of twice as many as are its own, is worth a warning."""
@@ -38,6 +39,12 @@ def _warn_of_truths(facts: SetFacts, images: Images, notes: Notes) -> None:
             "multi-label",
             "Several labels may be true of an image: each is told by itself, by AUROC and average precision, "
             "and nothing is said of accuracy, classes, confusion and label errors.",
+        )
+    if facts.strange:
+        notes.say(
+            "unknown-true-labels",
+            f"{sum(facts.strange.values()):,} true labels of items are none of the job's labels:"
+            f" {told(facts.strange)}. They count for nothing.",
         )
     if not len(images):
         notes.say("no-images", "No item has a result to summarise.")

@@ -4,7 +4,7 @@ Rows of arrays are items that succeeded, in the order of their indexes; `index` 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,8 @@ class SetFacts:
     sampled: NDArray[np.int64]
     layer_vectors: NDArray[np.float32]
     failed: Sequence[FailedItem]
+    strange: Mapping[str, int] = field(default_factory=dict)
+    """Of true labels that are none of the job's, most frequent first: how many items have each."""
     seed: int = 0
     maps: SampledMaps | None = None
     truths: Truths | None = None

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from analysis.sets.facts import UNLABELLED, FailedItem, Origin, SetFacts
 from analysis.sets.map_reading import read_maps
+from analysis.sets.strange import read_strange
 from analysis.sets.true_labels import tell_truths
 from jobs.blobs import BlobStore
 from jobs.errors import NothingToSummariseError
@@ -81,6 +82,7 @@ def read_facts(
             manifest_sha256=job.options["version"]["manifest_sha256"],
             model=_model(job),
         ),
+        strange=read_strange(sessions, version_id, labels),
         layers=tuple(told["layers"]),
         labels=labels,
         index=index,

@@ -224,8 +224,9 @@ class Warned(Part):
     Codes, which are stable:
 
     - of the items: `no-images`, `many-failed` (above 1 %), `scores-not-finite`;
-    - of the truths: `multi-label`, `no-true-labels`, `partly-labelled`, `one-class`, `small-classes` (below
-      20 images), `copies-contradict` (items with the same bytes have different true labels);
+    - of the truths: `multi-label`, `no-true-labels`, `unknown-true-labels` (none of the job's),
+      `partly-labelled`, `one-class`, `small-classes` (below 20 images), `copies-contradict` (items with the
+      same bytes have different true labels);
     - of the scores: `one-label`, `scores-constant`, `labels-concentrated` (one label tops most images);
     - of what is missing: `control-none`, `auroc-none`, `outliers-too-few`, `candidates-none`,
       `candidates-small-classes`, `confusion-too-large`, `drift-too-few`, `label-maps-none`,

@@ -23,7 +23,9 @@ from jobs.keys import create_key
 from lensqueue_client import Client
 from models import schema
 from models.session import sync_sessions
+from models.types import Scope
 from tests.acceptance.clients import Blocking
+from tests.acceptance.shell import Shell
 from tests.ledger import MODEL, TENANT
 
 if TYPE_CHECKING:
@@ -178,6 +180,13 @@ def client(request: pytest.FixtureRequest, service: RunningService) -> Iterator[
 def sync_client(service: RunningService) -> Iterator[Client]:
     with Client(f"http://127.0.0.1:{service.port}", service.key) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def shell(service: RunningService, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    with service.sessions.begin() as session:
+        key = create_key(session, name="command line", tenant=TENANT, scopes=Scope).key
+    return Shell(service.env, f"http://127.0.0.1:{service.port}", tmp_path_factory.mktemp("shell"), key)
 
 
 @pytest.fixture(scope="session")

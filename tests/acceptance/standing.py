@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx
 import psutil
 
 from tests.acceptance.conftest import free_port
+from tests.processes import is_alive
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 110
@@ -44,6 +46,10 @@ class Up:
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def kill(self) -> None:
+        """Kill it with all its processes, the servers too."""
+        kill_family(self.process)
+
     def stop(self) -> None:
         """End it, if it still runs."""
         if self.process.poll() is None:
@@ -55,6 +61,21 @@ class Up:
             return httpx.get(f"http://127.0.0.1:{self.port}/readyz?worker=1").is_success
         except httpx.TransportError:
             return False
+
+
+def kill_family(process: subprocess.Popen[Any]) -> None:
+    """Kill a process with all that it has started, before any of them learns of another's end."""
+    parent = psutil.Process(process.pid)
+    parent.suspend()
+    family = [parent, *parent.children(recursive=True)]
+    for each in family:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait(timeout=10)
+    until = time.monotonic() + 10
+    while left := [each for each in family if is_alive(each.pid)]:
+        assert time.monotonic() < until, left
+        time.sleep(0.02)
 
 
 def lensqueue(*arguments: str) -> list[str]:

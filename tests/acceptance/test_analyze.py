@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from cli.ending import PARTIAL, USAGE
+from tests.commands import run_here
 from tests.conftest import SAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +80,6 @@ def test_what_cannot_be_analysed_is_said(tmp_path: Path) -> None:
         (SAMPLES, ("--truth", str(tmp_path / "none.csv")), "none.csv"),
         (SAMPLES, ("--labels", "a,a"), "is there twice"),
     ):
-        done = analyze(folder, out, state, *options)
+        done = run_here("analyze", str(folder), "-o", str(out), "--state", str(state), *options)
         assert done.returncode == USAGE, done.stdout + done.stderr
         assert said in done.stdout + done.stderr

@@ -85,9 +85,8 @@ def test_events_tell_of_every_item_once_and_end_with_the_job(client: Client) -> 
     assert list(client.events(job, last_event_id=events[-1].id)) == []
 
 
-def test_the_script_for_those_who_doubt_computes_the_same_logits(
-    service: RunningService, client: Client, tmp_path: Path
-) -> None:
+def test_the_script_for_those_who_doubt_computes_the_same_logits(sync_client: Client, tmp_path: Path) -> None:
+    client = sync_client
     labels: list[str | dict[str, Any]] = [
         "cyan ring",
         {"name": "diamond", "prompts": ["a red diamond", "A blue diamond"]},
@@ -121,8 +120,15 @@ def test_the_script_for_those_who_doubt_computes_the_same_logits(
             assert (theirs[label]["logit"], np.isnan(logit)) == (None, True)
         else:
             assert abs(theirs[label]["logit"] - logit) < 1e-4, label
+
+
+def test_a_job_is_submitted_again_by_the_body_that_it_was_made_of(client: Client) -> None:
+    labels: list[str | dict[str, Any]] = ["cyan ring", {"name": "diamond", "prompts": ["a red diamond"]}]
+    job = client.wait(client.submit_lens(PATHS[0], labels))
+    found = client.reproduce(job)
+    assert found.body["labels"] == labels
     again = client.wait(client.submit(found.body))
-    assert client.to_numpy(again).labels == item.labels
+    assert client.to_numpy(again).labels == ("cyan ring", "diamond")
 
 
 def test_the_example_draws_a_lens(service: RunningService, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -9,9 +10,12 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from api.app import create_app
 from api.settings import ApiSettings
+from jobs import image_sets, ingesting
 from jobs.blobs import BlobStore
+from jobs.ingesting import NewSource, SourceForm
 from jobs.keys import create_key
 from models.queue import ANALYSIS
+from tests.ingestions import Ingest, keep
 from tests.ledger import MODEL, TENANT
 from tests.receiver import Receiver
 from worker.analyst_runtime import Analyst
@@ -58,3 +62,24 @@ def analyst(sessions: sessionmaker[Session], blobs: BlobStore, heartbeat: Heartb
     """What a worker of the queue `analysis` holds, in the test's own process."""
     settings = WorkerSettings(model=ANALYSIS, blobs=blobs.folder)
     return Analyst(settings, sessions, blobs, heartbeat, RunningMark(settings.worker_id))
+
+
+@pytest.fixture
+def set_id(sessions: sessionmaker[Session]) -> uuid.UUID:
+    with sessions.begin() as session:
+        return image_sets.create_set(session, TENANT, "shapes").id
+
+
+@pytest.fixture
+def ingest(sessions: sessionmaker[Session], blobs: BlobStore, set_id: uuid.UUID) -> Ingest:
+    """Submits one source, with an archive beside it perhaps."""
+
+    def submit_one(
+        data: bytes, form: SourceForm = SourceForm.ARCHIVE, beside: bytes | None = None, **how: Any
+    ) -> uuid.UUID:
+        archive = None if beside is None else keep(blobs, beside)
+        source = NewSource("source", form, keep(blobs, data), archive, **how)
+        with sessions.begin() as session:
+            return ingesting.submit_ingest(session, TENANT, set_id, [source]).id
+
+    return submit_one

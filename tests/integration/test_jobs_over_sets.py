@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from sqlalchemy.orm import Session, sessionmaker
 
+from analysis.sets.facts import UNLABELLED
 from analysis.sets.reading import read_facts
 from api.schemas.ids import parse_job_id, version_id
 from engine.catalog import DEMO_MODEL
@@ -26,6 +27,7 @@ from jobs.images import Content
 from jobs.sealing import seal
 from jobs.tables import read_tables, read_thumbnails, tables_of, told_of
 from tests.conftest import SAMPLES
+from tests.faults import change
 from tests.integration.test_bad_requests import assert_problem
 from tests.ledger import TENANT, assert_settled, read, scalar
 from tests.runtimes import runtime_of
@@ -182,11 +184,13 @@ def test_the_facts_of_a_job_are_gathered_from_its_tables(
     job = submit(api, version).json()
     work(runtime)
     (scratch := tmp_path / "scratch").mkdir()
+    change(sessions, "UPDATE image_set_items SET true_label = 'a horse' WHERE index = 5")
     facts = read_facts(sessions, blobs, read(sessions, parse_job_id(job["id"])), scratch)
     items = results(api, job)
     assert facts.index.tolist() == [1, 2, 3, 4, 5]
     assert facts.labels == tuple(LABELS)
-    assert facts.true_label.tolist() == [0] * 5
+    assert facts.true_label.tolist() == [0, 0, 0, 0, UNLABELLED]
+    assert facts.strange == {"a horse": 1}
     assert facts.origin.model["id"] == DEMO_MODEL
     assert [(each.index, each.code) for each in facts.failed] == [(0, BROKEN["code"])]
     contents = facts.contents.tolist()

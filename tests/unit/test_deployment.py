@@ -1,6 +1,7 @@
 """What the deployment files name exists in the code."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from typer.main import get_command
 
 from api.settings import ApiSettings
 from cli.main import app
-from engine.catalog import Catalog
+from engine.catalog import DEMO_MODEL, Catalog
+from models.queue import ANALYSIS
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +54,19 @@ def test_services_are_reached_under_the_names_they_have() -> None:
             host = re.search(r"(?:@|redis://)([a-z]+)[:/]", service["environment"][url])
             assert host is not None
             assert host[1] in COMPOSE["services"]
+
+
+def test_the_image_installs_what_every_role_needs() -> None:
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    (extras,) = re.findall(r'--editable "\.\[([a-z0-9,]+)\]"', dockerfile)
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    # the others are a database and a broker of one's own, and what develops it
+    assert set(extras.split(",")) == set(known) - {"embedded", "dev"}
+
+
+def test_everything_that_has_a_queue_has_a_worker() -> None:
+    served = {service["command"][-1] for service in OURS.values() if service["command"][1] == "worker"}
+    assert {ANALYSIS, DEMO_MODEL} <= served
 
 
 def test_the_image_copies_and_installs_what_exists() -> None:

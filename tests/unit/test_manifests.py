@@ -76,8 +76,9 @@ def test_csv_names_pictures_by_its_columns() -> None:
         ('{"file": "a", "true_labels": ["x", "x"]}', "name one twice"),
         ('{"file": "a", "true_labels": [null]}', "name one twice, or none"),
         ('{"file": "a", "true_labels": [["x"]]}', "true_labels is no text"),
+        ('{"file": "a", "label": "ring"}', "is its `true_label`"),
         ('{"file": "a", "custom_id": "\\u0000"}', "control characters"),
-        ('{"file": "a", "split": "' + "x" * 65 + '"}', "65 characters"),
+        ('{"file": "a", "split": "' + "x" * 101 + '"}', "101 characters"),
     ],
 )
 def test_a_line_that_says_nothing_useful_is_told_by_its_number(line: str, what: str) -> None:
@@ -102,6 +103,7 @@ def test_a_row_that_is_not_one_is_told_by_its_number() -> None:
         (b"\x89PNG\r\n\x1a\n\x00\x00", "no manifest"),
         (b"name,label\na.png,ring\n", "image_id, sha256, file"),
         (b"file,file\na,b\n", "twice"),
+        (b"file,label\na.png,ring\n", "`true_label`"),
     ],
 )
 def test_what_is_no_manifest_says_what_to_send(manifest: bytes, what: str) -> None:

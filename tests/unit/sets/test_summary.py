@@ -70,6 +70,15 @@ def test_the_same_seed_gives_the_same_summary() -> None:
     assert [layer.top1 for layer in other.layers] == [layer.top1 for layer in told.layers]
 
 
+def test_true_labels_that_no_label_has_are_named() -> None:
+    strange = {"a horse": 1_000, **{f"a {name}": 2 for name in "abcde"}}
+    told = summarize(dataclasses.replace(make_facts(60), strange=strange))
+    (said,) = [each.message for each in told.warnings if each.code == "unknown-true-labels"]
+    assert "1,010 true labels" in said
+    assert "'a horse' (1,000), 'a a' (2)" in said
+    assert "and 1 more" in said
+
+
 def test_without_true_labels_nothing_is_said_of_accuracy() -> None:
     told = summarize(make_facts(80, unlabelled=1))
     assert "no-true-labels" in codes(told)
