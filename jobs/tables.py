@@ -7,10 +7,17 @@ late writes a file that nobody reads. A table has a row for each item that succe
 - `phash` uint64, a perceptual hash of the picture as the model reads it (imagehash.phash);
 - `thumbnail` binary, a small JPEG of it with its aspect, of PICTURED items of a set at most;
 - `vector` list<float32>[width], the final embedding, of norm 1;
-- of a lens, `cosine` list<float32>[layers x labels] by layer and then by label, `logit` list<float32>[labels]
-  of the last layer, and of sampled items `layer_vectors` list<float32>[layers x width], each of norm 1.
+- `cosine` list<float32>[layers x labels] by layer and then by label, `logit` list<float32>[labels] of the
+  last layer, and of sampled items `layer_vectors` list<float32>[layers x width], each of norm 1;
+- `top` list<uint8>[layers], the label on top; of the labels whose scores are handed out `rank`
+  list<uint8>[layers x kept], `match_probability` list<float32>[kept] and, where they were asked for,
+  `softmax` and `uncalibrated_...`; of many labels which these are, `kept` list<uint8>[kept]. These integers
+  are as wide as the number of labels needs.
 
-The schema's metadata says under `lensqueue` as JSON: `layers`, `labels`, `width`.
+That of embeddings has `index` and `vector` alone, the vector as it is handed out.
+
+The schema's metadata says under `lensqueue` as JSON: `width`, and of a lens `layers`, `labels` and
+`unfitted`, the places of labels whose logits mean nothing.
 """
 
 import uuid

@@ -26,11 +26,11 @@ from worker.feed import pixel_mode
 from worker.outputs import Pictured, has_arrays, store_outputs
 from worker.passage import Passage
 from worker.passes import directions_of, run_entries
-from worker.payloads import embedding_payloads, is_finite, lens_payloads, with_frames
+from worker.payloads import embedding_payloads, embeddings_of, is_finite, lens_payloads, with_frames
 from worker.rescoring import rescore
 from worker.runtime import Runtime
 from worker.steps import Steps
-from worker.tables import rows_of, store_table
+from worker.tables import has_table, rows_of, store_table, store_vectors, vectors_of
 
 log = structlog.get_logger()
 
@@ -103,11 +103,12 @@ def _lens(
         _keep_trying(runtime, partial(store_table, runtime, claim, job_id, rows), passage)
     steps.done = [(part, _asked_of(lens, first.options)) for part, lens in steps.done]
     stored = _store_outputs(runtime, claim, steps, passage)
+    table = claim.token if has_table(first) else None
     for part, lens in steps.done:
         keys = [_key(unit.job_id, found) for unit, found in part]
         outputs = {row: stored[key] for row, key in enumerate(keys) if key in stored}
         found = found_of(part)
-        answers.add(units_of(part), with_frames(found, lens_payloads(found, lens, outputs)))
+        answers.add(units_of(part), with_frames(found, lens_payloads(found, lens, outputs, table)))
 
 
 def _read(
@@ -152,7 +153,8 @@ def _embed_texts(runtime: Runtime, claim: Claim, passage: Passage, answers: Answ
     )
     normalize = bool(claim.units[0].options["normalize"])
     for part, vectors in steps.done:
-        answers.add(units_of(part), embedding_payloads(found_of(part), vectors, normalize=normalize))
+        given = embeddings_of(vectors, normalize=normalize)
+        answers.add(units_of(part), embedding_payloads(found_of(part), given))
 
 
 def _embed_images(
@@ -165,10 +167,15 @@ def _embed_images(
         passage,
         answers,
     )
-    normalize = bool(claim.units[0].options["normalize"])
-    for part, vectors in steps.done:
+    first = claim.units[0]
+    normalize = bool(first.options["normalize"])
+    done = [(part, embeddings_of(vectors, normalize=normalize)) for part, vectors in steps.done]
+    for job_id, vectors in vectors_of(done).items():
+        _keep_trying(runtime, partial(store_vectors, runtime, claim, job_id, vectors), passage)
+    table = claim.token if has_table(first) else None
+    for part, given in done:
         decoded = found_of(part)
-        results = embedding_payloads([found.item for found in decoded], vectors, normalize=normalize)
+        results = embedding_payloads([found.item for found in decoded], given, table)
         answers.add(units_of(part), with_frames(decoded, results))
 
 

@@ -12,7 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine.labels import is_fitted
 from engine.lens import Lens
+from engine.plan import MAX_SCORED_LABELS
 from jobs.leases import Claim, Unit
 from jobs.objects import ObjectName
 from jobs.tables import PICTURED, is_sampled, put_table
@@ -35,6 +37,15 @@ class Row:
     found: DecodedItem
     lens: Lens
     row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """An item that was embedded: its picture, and its embedding [width] as it is handed out."""
+
+    unit: Unit
+    found: DecodedItem
+    vector: Floats
 
 
 def has_table(unit: Unit) -> bool:
@@ -76,15 +87,68 @@ def store_table(runtime: Runtime, claim: Claim, job_id: uuid.UUID, rows: Sequenc
         "logit": _listed(np.stack([each.lens.final_logit[each.row] for each, _ in alike])[order]),
         "layer_vectors": _sampled([alike[place] for place in order], items),
     }
+    handed_out = [_handed_out(each.lens, each.row) for each, _ in alike]
+    for name in handed_out[0]:
+        columns[name] = _listed(np.stack([numbers[name] for numbers in handed_out])[order])
     told = {
         "layers": list(first.lens.layers),
         "labels": list(first.lens.labels),
+        "unfitted": [place for place, prompts in enumerate(first.lens.prompts) if not is_fitted(prompts)],
         "width": first.lens.pooled.shape[1],
     }
     put_table(runtime.blobs, ObjectName(tenant, job_id, claim.token), columns, told)
 
 
-def _alike(row: Row) -> list[dict[str, Any]]:
+def vectors_of(steps: Sequence[tuple[Sequence[Picture], Floats]]) -> dict[uuid.UUID, list[Vector]]:
+    """The same of embeddings: the vectors of each job's table."""
+    vectors: dict[uuid.UUID, list[Vector]] = {}
+    for part, given in steps:
+        for (unit, found), vector in zip(part, given, strict=True):
+            if has_table(unit) and np.isfinite(vector).all():
+                vectors.setdefault(unit.job_id, []).append(Vector(unit, found, vector))
+    return vectors
+
+
+def store_vectors(runtime: Runtime, claim: Claim, job_id: uuid.UUID, vectors: Sequence[Vector]) -> None:
+    """Store the table of what a claim embedded of a job.
+
+    Raises:
+        BlobStoreFullError: the disk is full: the work is worth another try later.
+    """
+    alike = [(each, item) for each in vectors for item in _alike(each)]
+    index = np.array([item["index"] for _, item in alike], dtype=np.int32)
+    order = np.argsort(index)
+    columns = {
+        "index": pa.array(index[order]),
+        "vector": _listed(np.stack([each.vector for each, _ in alike])[order]),
+    }
+    told = {"width": len(vectors[0].vector)}
+    put_table(runtime.blobs, ObjectName(vectors[0].unit.tenant, job_id, claim.token), columns, told)
+
+
+def _handed_out(lens: Lens, row: int) -> dict[str, NDArray[Any]]:
+    """What a result says beside cosines and logits, flat: see `jobs.tables`."""
+    kept, labels = lens.kept[row], len(lens.labels)
+    place = np.min_scalar_type(labels)
+    numbers = {
+        "top": lens.top[row].astype(place),
+        "rank": lens.rank[row].ravel().astype(place),
+        "match_probability": lens.final_match_probability[row, kept],
+    }
+    if labels > MAX_SCORED_LABELS:
+        numbers["kept"] = kept.astype(place)
+    if lens.final_softmax is not None:
+        numbers["softmax"] = lens.final_softmax[row, kept]
+    if lens.uncalibrated is not None:
+        lower = lens.uncalibrated
+        numbers["uncalibrated_logit"] = lower.logit[row][:, kept].ravel()
+        numbers["uncalibrated_match_probability"] = lower.match_probability[row][:, kept].ravel()
+        if lower.softmax is not None:
+            numbers["uncalibrated_softmax"] = lower.softmax[row][:, kept].ravel()
+    return numbers
+
+
+def _alike(row: Row | Vector) -> list[dict[str, Any]]:
     item = row.found.item
     return [other for other in row.unit.items if other.get("sha256") == item["sha256"]]
 
@@ -140,6 +204,6 @@ def _unit(vectors: Floats) -> Floats:
     return scaled
 
 
-def _listed(rows: Floats) -> pa.Array:
-    flat = pa.array(np.ascontiguousarray(rows, dtype=np.float32).ravel())
+def _listed(rows: NDArray[Any]) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(rows).ravel())
     return pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])
