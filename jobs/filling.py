@@ -1,8 +1,8 @@
 """What results over an image set say: little in their rows, the numbers in the tables beside them.
 
-A row has what lists and charts ask for (sizes, what is on top at the end, where arrays lie) and names its
-table by the lease token. The rest is read from there, so that whoever is handed a result finds it whole, with
-its fields in the order in which Postgres hands out those of a row.
+A row has what statements ask for (the label on top at the end, where arrays lie) and names its table by the
+lease token. The rest is read from there, so that whoever is handed a result finds it whole, with its fields
+in the order in which Postgres hands out those of a row.
 """
 
 import uuid
@@ -27,6 +27,8 @@ TABLES_HELD: Final = 16
 FINAL: Final = ("logit", "match_probability", "softmax")
 """Of the last layer; as `uncalibrated_...` of each."""
 LOWER: Final = {name: f"uncalibrated_{name}" for name in FINAL}
+SIZES: Final = ("width", "height")
+TOP: Final = ("tied", "margin", "settle_layer")
 ALL_LABELS: Final = ("cosine", "logit")
 """Columns of all labels; others are of those that are kept."""
 BY_LAYER: Final = ("cosine", "rank", *LOWER.values())
@@ -72,6 +74,12 @@ class Columns:
         elif name in ALL_LABELS:
             numbers = numbers[0]
         return self._fitted(numbers, row) if name in FITTED else np.ascontiguousarray(numbers)
+
+    def value(self, name: str, row: int) -> Any:
+        """What a row has in a column of single values; None where it has nothing."""
+        value = self.table[name][row].as_py()
+        # as float32, a number is told in its shortest form
+        return np.float32(value) if isinstance(value, float) else value
 
     def kept(self, row: int) -> Numbers:
         """The places of the labels whose scores are handed out: of few labels all, of many the best."""
@@ -135,10 +143,9 @@ class Tables:
         if "dimensions" in said:
             whole["embedding"] = columns.numbers("vector", row)
         else:
+            whole |= {name: columns.value(name, row) for name in SIZES}
+            whole["top"] = said["top"] | _top(columns, row)
             whole["pooled"] = _pooled(columns, row)
-            names = columns.told["labels"]
-            best = [names[label] for label in columns.numbers("top", row)]
-            whole["top"] = said["top"] | {"label_by_layer": best}
         # not added to any session: what is read is not to be written
         return Result(
             job_id=result.job_id,
@@ -148,6 +155,12 @@ class Tables:
             payload=_as_stored(whole),
             error=result.error,
         )
+
+
+def _top(columns: Columns, row: int) -> dict[str, Any]:
+    names = columns.told["labels"]
+    top = {name: columns.value(name, row) for name in TOP}
+    return {**top, "label_by_layer": [names[label] for label in columns.numbers("top", row)]}
 
 
 def _pooled(columns: Columns, row: int) -> dict[str, Any]:

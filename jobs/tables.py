@@ -9,7 +9,8 @@ late writes a file that nobody reads. A table has a row for each item that succe
 - `vector` list<float32>[width], the final embedding, of norm 1;
 - `cosine` list<float32>[layers x labels] by layer and then by label, `logit` list<float32>[labels] of the
   last layer, and of sampled items `layer_vectors` list<float32>[layers x width], each of norm 1;
-- `top` list<uint8>[layers], the label on top; of the labels whose scores are handed out `rank`
+- `tied` bool, `margin` float32 and `settle_layer` int32 as a result has them, the last two null where it has
+  none; `top` list<uint8>[layers], the label on top; of the labels whose scores are handed out `rank`
   list<uint8>[layers x kept], `match_probability` list<float32>[kept] and, where they were asked for,
   `softmax` and `uncalibrated_...`; of many labels which these are, `kept` list<uint8>[kept]. These integers
   are as wide as the number of labels needs.

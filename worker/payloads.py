@@ -55,7 +55,7 @@ def lens_payloads(
     `table` has, which the token of a lease names, a result leaves to that; see `jobs.filling`.
     """
     return [
-        ItemResult(found.item, payload=_lens_payload(found, lens, row, table) | outputs.get(row, {}))
+        ItemResult(found.item, payload=_lens_payload(found, lens, row, outputs.get(row, {}), table))
         if is_finite(lens, row)
         else ItemResult(found.item, error=NOT_FINITE)
         for row, found in enumerate(decoded)
@@ -103,19 +103,22 @@ def with_frames(decoded: Sequence[Shown], results: Sequence[ItemResult]) -> list
     ]
 
 
-def _lens_payload(found: Shown, lens: Lens, row: int, table: uuid.UUID | None) -> dict[str, Any]:
-    names = lens.labels
+def _lens_payload(
+    found: Shown, lens: Lens, row: int, outputs: dict[str, Any], table: uuid.UUID | None
+) -> dict[str, Any]:
     sizes = {"width": found.width, "height": found.height}
+    label = lens.labels[lens.final_top[row]]
+    if table is not None:
+        # beside arrays that are kept, the sizes too: a rescore takes both from the row
+        return {"top": {"label": label}, TABLE: table.hex, **({**sizes, **outputs} if outputs else {})}
     top = {
-        "label": names[lens.final_top[row]],
+        "label": label,
         "tied": bool(lens.tied[row]),
         "margin": None if lens.top_margin is None else lens.top_margin[row],
         "settle_layer": None if lens.settle_layer is None else int(lens.settle_layer[row]),
+        "label_by_layer": [lens.labels[place] for place in lens.top[row]],
     }
-    if table is not None:
-        return {**sizes, "top": top, TABLE: table.hex}
-    top["label_by_layer"] = [names[label] for label in lens.top[row]]
-    return {**sizes, "pooled": _pooled(lens, row), "top": top}
+    return {**sizes, "pooled": _pooled(lens, row), "top": top, **outputs}
 
 
 def _pooled(lens: Lens, row: int) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from worker.runtime import Runtime
 THUMBNAIL_SIDE: Final = 96
 """The longer side of a thumbnail in pixels."""
 
+TOP: Final = {"tied": pa.bool_(), "margin": pa.float32(), "settle_layer": pa.int32()}
+
 Picture = tuple[Unit, DecodedItem]
 Floats = NDArray[np.float32]
 
@@ -87,6 +89,9 @@ def store_table(runtime: Runtime, claim: Claim, job_id: uuid.UUID, rows: Sequenc
         "logit": _listed(np.stack([each.lens.final_logit[each.row] for each, _ in alike])[order]),
         "layer_vectors": _sampled([alike[place] for place in order], items),
     }
+    tops = [_top(each.lens, each.row) for each, _ in alike]
+    for name, kind in TOP.items():
+        columns[name] = pa.array([tops[place][name] for place in order], kind)
     handed_out = [_handed_out(each.lens, each.row) for each, _ in alike]
     for name in handed_out[0]:
         columns[name] = _listed(np.stack([numbers[name] for numbers in handed_out])[order])
@@ -124,6 +129,14 @@ def store_vectors(runtime: Runtime, claim: Claim, job_id: uuid.UUID, vectors: Se
     }
     told = {"width": len(vectors[0].vector)}
     put_table(runtime.blobs, ObjectName(vectors[0].unit.tenant, job_id, claim.token), columns, told)
+
+
+def _top(lens: Lens, row: int) -> dict[str, Any]:
+    return {
+        "tied": bool(lens.tied[row]),
+        "margin": None if lens.top_margin is None else float(lens.top_margin[row]),
+        "settle_layer": None if lens.settle_layer is None else int(lens.settle_layer[row]),
+    }
 
 
 def _handed_out(lens: Lens, row: int) -> dict[str, NDArray[Any]]:

@@ -28,7 +28,7 @@ from api.schemas.ids import job_id
 from engine.plan import MAX_SCORED_LABELS
 from jobs import exports
 from jobs.errors import ResultsExpiredError
-from jobs.filling import TABLE
+from jobs.filling import TABLE, Columns
 from models.job import Result
 
 SCHEMA_VERSION: Final = 1
@@ -163,18 +163,25 @@ def _lens(export: Export, taken: Taken) -> Iterator[Stacked]:
 
 def _tops(export: Export, taken: Taken, places: dict[str, int]) -> Iterator[Stacked]:
     """What is on top of each item: of few bytes, and held."""
-    items = len(taken.succeeded)
+    items, tables = len(taken.succeeded), export.tables()
     top, settled = np.empty(items, np.int32), np.empty(items, np.int32)
     margin = np.empty(items, np.float32)
     at = 0
-    for some in _read(export, taken, SMALL_AT_ONCE, TOP["label"].astext, TOP["settle_layer"], TOP["margin"]):
-        for label, layer, above in some:
+    said = (Result.index.expression, Result.payload[TABLE].astext, TOP["label"].astext)
+    for some in _read(export, taken, SMALL_AT_ONCE, *said, TOP["settle_layer"], TOP["margin"]):
+        for index, token, label, *told in some:
+            layer, above = told if token is None else _top(tables.find(export.job.id, token), index)
             top[at], settled[at] = places[label], -1 if layer is None else layer
             margin[at] = np.nan if above is None else above
             at += 1
     yield _whole("top", top)
     yield _whole("settle_layer", settled)
     yield _whole("margin", margin)
+
+
+def _top(table: Columns, index: int) -> list[Any]:
+    row = table.row_of(index)
+    return [table.value(name, row) for name in ("settle_layer", "margin")]
 
 
 def _kept(export: Export, taken: Taken, places: dict[str, int]) -> Iterator[NDArray[Any]]:
