@@ -58,13 +58,13 @@ def is_sampled(index: int, items: int, most: int = SAMPLED) -> bool:
     return (mixed ^ (mixed >> 31)) * items < most * _WORD
 
 
-def put_table(blobs: BlobStore, name: ObjectName, columns: dict[str, Any], told: dict[str, Any]) -> None:
+def put_table(blobs: BlobStore, name: ObjectName, table: pa.Table, told: dict[str, Any]) -> None:
     """Store a table durably.
 
     Raises:
         BlobStoreFullError: the disk or its quota is full.
     """
-    table = pa.table(columns).replace_schema_metadata({TOLD: orjson.dumps(told)})
+    table = table.replace_schema_metadata({TOLD: orjson.dumps(told)})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)

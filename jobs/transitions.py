@@ -1,7 +1,7 @@
 """The statements that move the ledger; each is executed by one verb of `jobs.leases` or `jobs.maintenance`.
 
-Locks are taken in one order everywhere: leases, work, results, jobs by id. Whoever holds a job never waits
-for work. All times are the database's.
+Locks are taken in one order everywhere: leases, work, results, cached results, jobs by id. Whoever holds a
+job never waits for work. All times are the database's.
 """
 
 from sqlalchemy import BigInteger, Boolean, DateTime, Integer, Interval, Text, Uuid, bindparam, text

@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -28,9 +28,10 @@ from worker.passage import Passage
 from worker.passes import directions_of, run_entries
 from worker.payloads import embedding_payloads, embeddings_of, is_finite, lens_payloads, with_frames
 from worker.rescoring import rescore
+from worker.reuse import Reuse, reused_results, reused_rows
 from worker.runtime import Runtime
 from worker.steps import Steps
-from worker.tables import has_table, rows_of, store_table, store_vectors, vectors_of
+from worker.tables import TableRows, has_table, lens_rows, store_table, vector_rows
 
 log = structlog.get_logger()
 
@@ -45,11 +46,16 @@ Key = tuple[uuid.UUID, int]
 
 
 def compute(
-    runtime: Runtime, claim: Claim, decodings: Sequence[Decoding | None], passage: Passage
+    runtime: Runtime,
+    claim: Claim,
+    decodings: Sequence[Decoding | None],
+    reuse: Reuse,
+    passage: Passage,
 ) -> Outcome:
     """The results of all items, parted by unit, and what computed them.
 
-    `decodings` are those of the claim's units. What the passage raises at a step ends the work.
+    `decodings` are those of the claim's units, without the pictures of `reuse`. What the passage raises at a
+    step ends the work.
     """
     answers = Answers(claim)
     provenance = dict(runtime.provenance)
@@ -58,12 +64,12 @@ def compute(
     _answer_refused(claim, answers)
     try:
         if claim.units[0].type == JobType.LOGIT_LENS:
-            _lens(runtime, claim, decodings, passage, answers, provenance)
+            _lens(runtime, claim, decodings, reuse, passage, answers, provenance)
         elif claim.units[0].type == JobType.RESCORE:
             rescore(runtime, claim, passage, answers, provenance)
         else:
             _embed_texts(runtime, claim, passage, answers)
-            _embed_images(runtime, claim, decodings, passage, answers)
+            _embed_images(runtime, claim, decodings, reuse, passage, answers)
     except OutOfMemoryError:
         raise
     except EngineError as error:
@@ -83,6 +89,7 @@ def _lens(
     runtime: Runtime,
     claim: Claim,
     decodings: Sequence[Decoding | None],
+    reuse: Reuse,
     passage: Passage,
     answers: Answers,
     provenance: dict[str, Any],
@@ -99,8 +106,7 @@ def _lens(
         most=_most_pictures(runtime, first.options),
     )
     provenance["head_deviation"] = max((lens.head_deviation or 0.0 for _, lens in steps.done), default=None)
-    for job_id, rows in rows_of(steps.done).items():
-        _keep_trying(runtime, partial(store_table, runtime, claim, job_id, rows), passage)
+    _store_tables(runtime, claim, lens_rows(steps.done), reuse, passage)
     steps.done = [(part, _asked_of(lens, first.options)) for part, lens in steps.done]
     stored = _store_outputs(runtime, claim, steps, passage)
     table = claim.token if has_table(first) else None
@@ -108,7 +114,9 @@ def _lens(
         keys = [_key(unit.job_id, found) for unit, found in part]
         outputs = {row: stored[key] for row, key in enumerate(keys) if key in stored}
         found = found_of(part)
-        answers.add(units_of(part), with_frames(found, lens_payloads(found, lens, outputs, table)))
+        results = with_frames(found, lens_payloads(found, lens, outputs, table))
+        answers.add(units_of(part), map(reuse.named, units_of(part), results))
+    _answer_reused(claim, reuse, answers)
 
 
 def _read(
@@ -158,7 +166,12 @@ def _embed_texts(runtime: Runtime, claim: Claim, passage: Passage, answers: Answ
 
 
 def _embed_images(
-    runtime: Runtime, claim: Claim, decodings: Sequence[Decoding | None], passage: Passage, answers: Answers
+    runtime: Runtime,
+    claim: Claim,
+    decodings: Sequence[Decoding | None],
+    reuse: Reuse,
+    passage: Passage,
+    answers: Answers,
 ) -> None:
     steps = run_entries(
         runtime,
@@ -170,13 +183,30 @@ def _embed_images(
     first = claim.units[0]
     normalize = bool(first.options["normalize"])
     done = [(part, embeddings_of(vectors, normalize=normalize)) for part, vectors in steps.done]
-    for job_id, vectors in vectors_of(done).items():
-        _keep_trying(runtime, partial(store_vectors, runtime, claim, job_id, vectors), passage)
+    _store_tables(runtime, claim, vector_rows(done), reuse, passage)
     table = claim.token if has_table(first) else None
     for part, given in done:
         decoded = found_of(part)
-        results = embedding_payloads([found.item for found in decoded], given, table)
-        answers.add(units_of(part), with_frames(decoded, results))
+        results = with_frames(decoded, embedding_payloads([found.item for found in decoded], given, table))
+        answers.add(units_of(part), map(reuse.named, units_of(part), results))
+    _answer_reused(claim, reuse, answers)
+
+
+def _answer_reused(claim: Claim, reuse: Reuse, answers: Answers) -> None:
+    reused = reused_results(claim, reuse)
+    answers.add(units_of(reused), [reuse.named(unit, result) for unit, result in reused])
+
+
+def _store_tables(
+    runtime: Runtime, claim: Claim, computed: Mapping[uuid.UUID, TableRows], reuse: Reuse, passage: Passage
+) -> None:
+    """The table of each job: what was computed here, and what is taken over of earlier ones."""
+    reused = reused_rows(claim, reuse)
+    tenants = {unit.job_id: unit.tenant for unit in claim.units}
+    for job_id in {**computed, **reused}:
+        name = ObjectName(tenants[job_id], job_id, claim.token)
+        rows = [each[job_id] for each in (computed, reused) if job_id in each]
+        _keep_trying(runtime, partial(store_table, runtime.blobs, name, rows), passage)
 
 
 def _decoded(
