@@ -204,17 +204,13 @@ class SiglipEngine:
             LabelsIndistinctError: two labels of one name, or with equal token ids.
             InvalidArgumentError: labels of another form or width, or a template without its one `{}`.
         """
-        tower = TextTower(
-            tokenizer=self.processor.tokenizer,
-            encode=partial(self._encode_text, step=step),
-            width=self.config.hidden_size,
-            checkpoint_sha256=self._checkpoint_sha256,
-            runtime=self.runtime,
-            dtype=self.dtype,
-            float32_precision=torch.get_float32_matmul_precision(),
-            device=self.device.type,
-        )
+        tower = self._text_tower(step)
         return embed_directions(read_labels(labels), check_template(template), tower, store)
+
+    def text_keys(self, texts: Sequence[str]) -> list[bytes]:
+        """A key of each text, without a pass: equal only where its tokens are, and what embeds them."""
+        ids, _ = tokenize(self.processor.tokenizer, texts)
+        return self._text_tower().keys(ids)
 
     def lens(
         self,
@@ -360,6 +356,18 @@ class SiglipEngine:
 
     def _encode_text(self, ids: Tensor, step: Callable[[], None] | None = None) -> Iterator[Tensor]:
         return encode(self.model.text_model, ids, self.device, step)
+
+    def _text_tower(self, step: Callable[[], None] | None = None) -> TextTower:
+        return TextTower(
+            tokenizer=self.processor.tokenizer,
+            encode=partial(self._encode_text, step=step),
+            width=self.config.hidden_size,
+            checkpoint_sha256=self._checkpoint_sha256,
+            runtime=self.runtime,
+            dtype=self.dtype,
+            float32_precision=torch.get_float32_matmul_precision(),
+            device=self.device.type,
+        )
 
     def _directions(self, labels: Sequence[AnyLabel] | LabelDirections, template: str) -> LabelDirections:
         if not isinstance(labels, LabelDirections):

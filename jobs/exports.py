@@ -31,10 +31,10 @@ LABEL_NAMES = text("""
 """The names of a job's labels in their order, without the texts and numbers behind them."""
 
 
-def first_payload(job_id: uuid.UUID) -> Select[dict[str, Any]]:
-    """What was stored of the first item that succeeded: the others have the same shapes."""
+def first_result(job_id: uuid.UUID) -> Select[Result]:
+    """The first item that succeeded: the others have the same shapes."""
     return (
-        select(Result.payload)
+        select(Result)
         .where(Result.job_id == job_id, Result.state == ItemState.SUCCEEDED)
         .order_by(Result.index)
         .limit(1)

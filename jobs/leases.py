@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy.orm import Session
 
 from jobs import transitions
+from jobs.result_cache import keep_known
 from models.types import AttemptOutcome
 
 STORED_AT_ONCE: Final = 64
@@ -83,6 +84,8 @@ class ItemResult:
     item: dict[str, Any]
     payload: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
+    cache_id: uuid.UUID | None = None
+    """What later jobs find its numbers by, see `jobs.result_cache`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +240,8 @@ def store_results(session: Session, results: Sequence[UnitResult]) -> None:
     )
     while several := list(islice(rows, STORED_AT_ONCE)):
         session.execute(transitions.STORE_RESULTS, {"results": several})
+    known = ((one.cache_id, (done.job_id, int(one.item["index"]))) for done in results for one in done.items)
+    keep_known(session, {cache_id: where for cache_id, where in known if cache_id is not None})
     counts: dict[uuid.UUID, Count] = defaultdict(Count)
     for done in results:
         count = counts[done.job_id]

@@ -12,6 +12,7 @@ from jobs.blobs import BlobStore
 from jobs.copies import remove_copies
 from jobs.objects import remove_objects
 from models.api_key import KeyUsage
+from models.cached_result import CachedResult
 from models.image_set import ImageSet, ImageSetItem, ImageSetVersion
 from models.job import Job, JobEvent, Result
 from models.work import Attempt
@@ -54,7 +55,9 @@ def expire_results(session: Session, blobs: BlobStore) -> int:
 
 
 def _remove_some(session: Session, blobs: BlobStore, job: Job) -> int:
-    numbered = [Result.index, JobEvent.settled, *([] if job.deleted_at is None else [Attempt.unit])]
+    numbered = [Result.index, CachedResult.index, JobEvent.settled]
+    if job.deleted_at is not None:
+        numbered.append(Attempt.unit)
     for number in numbered:
         if removed := _remove_rows(session, job.id, number):
             return removed
@@ -72,6 +75,9 @@ def _remove_rows(session: Session, job_id: uuid.UUID, number: InstrumentedAttrib
     """Remove the first rows of a job in a table where this numbers them; returns how many went."""
     table = number.class_
     some = select(number).where(table.job_id == job_id).order_by(number).limit(ROWS_AT_ONCE)
+    if table is CachedResult:
+        # one in which a worker names its own job at this moment is passed over: it is that job's then
+        some = some.with_for_update(skip_locked=True)
     removed = delete(table).where(table.job_id == job_id, number.in_(some)).returning(number)
     return len(session.execute(removed.execution_options(synchronize_session=False)).all())
 

@@ -7,12 +7,20 @@ late writes a file that nobody reads. A table has a row for each item that succe
 - `phash` uint64, a perceptual hash of the picture as the model reads it (imagehash.phash);
 - `thumbnail` binary, a small JPEG of it with its aspect, of PICTURED items of a set at most;
 - `vector` list<float32>[width], the final embedding, of norm 1;
-- of a lens, `cosine` list<float32>[layers x labels] by layer and then by label, `logit` list<float32>[labels]
-  of the last layer, and of sampled items `layer_vectors` list<float32>[layers x width], each of norm 1, and
-  of fewer `label_maps` list<float16>[labels x rows x cols], what each patch says of each label.
+- `cosine` list<float32>[layers x labels] by layer and then by label, `logit` list<float32>[labels] of the
+  last layer, and of sampled items `layer_vectors` list<float32>[layers x width], each of norm 1, and of fewer
+  `label_maps` list<float16>[labels x rows x cols], what each patch says of each label;
+- `tied` bool, `margin` float32 and `settle_layer` int32 as a result has them, the last two null where it has
+  none; `top` list<uint8>[layers], the label on top; of the labels whose scores are handed out `rank`
+  list<uint8>[layers x kept], `match_probability` list<float32>[kept] and, where they were asked for,
+  `softmax` and `uncalibrated_...`; of many labels which these are, `kept` list<uint8>[kept]. These integers
+  are as wide as the number of labels needs.
 
-The schema's metadata says under `lensqueue` as JSON: `layers`, `labels`, `width`, and `maps`: null, or the
-`grid` [rows, cols] of the maps, their `layer` and `method`. Tables of an earlier version have no maps.
+That of embeddings has `index` and `vector` alone, the vector as it is handed out.
+
+The schema's metadata says under `lensqueue` as JSON: `width`, and of a lens `layers`, `labels`, `unfitted`,
+the places of labels whose logits mean nothing, and `maps`: null, or the `grid` [rows, cols] of the maps,
+their `layer` and `method`.
 """
 
 import uuid
@@ -52,13 +60,13 @@ def is_sampled(index: int, items: int, most: int = SAMPLED) -> bool:
     return (mixed ^ (mixed >> 31)) * items < most * _WORD
 
 
-def put_table(blobs: BlobStore, name: ObjectName, columns: dict[str, Any], told: dict[str, Any]) -> None:
+def put_table(blobs: BlobStore, name: ObjectName, table: pa.Table, told: dict[str, Any]) -> None:
     """Store a table durably.
 
     Raises:
         BlobStoreFullError: the disk or its quota is full.
     """
-    table = pa.table(columns).replace_schema_metadata({TOLD: orjson.dumps(told)})
+    table = table.replace_schema_metadata({TOLD: orjson.dumps(told)})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)

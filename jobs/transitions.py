@@ -1,7 +1,7 @@
 """The statements that move the ledger; each is executed by one verb of `jobs.leases` or `jobs.maintenance`.
 
-Locks are taken in one order everywhere: leases, work, results, jobs by id. Whoever holds a job never waits
-for work. All times are the database's.
+Locks are taken in one order everywhere: leases, work, results, cached results, jobs by id. Whoever holds a
+job never waits for work. All times are the database's.
 """
 
 from sqlalchemy import BigInteger, Boolean, DateTime, Integer, Interval, Text, Uuid, bindparam, text
@@ -169,7 +169,9 @@ END_ATTEMPT = text("""
 STORE_RESULTS = text("""
     INSERT INTO results (job_id, index, state, item, payload, error)
     SELECT job_id, (item ->> 'index')::integer,
-           CASE WHEN error IS NULL THEN 'succeeded' ELSE 'failed' END, item, payload, error
+           CASE WHEN error IS NULL THEN 'succeeded' ELSE 'failed' END,
+           -- what the row says itself, and what only the worker had to know, stays with the inputs
+           item - '{index,sha256,error}'::text[], payload, error
     FROM jsonb_to_recordset(:results) AS new (job_id uuid, item jsonb, payload jsonb, error jsonb)
 """).bindparams(bindparam("results", type_=JSONB()))
 """Insert results, many by one statement: by one each, a unit of 128 takes more than twice the time."""

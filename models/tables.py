@@ -2,6 +2,7 @@
 
 from models.api_key import ApiKey, KeyUsage
 from models.base import Base
+from models.cached_result import CachedResult
 from models.idempotency_key import IdempotencyKey
 from models.image import Image
 from models.image_set import ImageSet, ImageSetItem, ImageSetVersion
@@ -19,6 +20,7 @@ __all__ = [
     "ApiKey",
     "Attempt",
     "Base",
+    "CachedResult",
     "Flow",
     "IdempotencyKey",
     "Image",

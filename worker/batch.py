@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -12,10 +12,11 @@ from worker.canary import UNFIT, check_canary
 from worker.claims import DATABASE_LOST, claim_work, drop_unwanted, give_back, is_single_next, store
 from worker.compute import compute
 from worker.decoding import Decoding
-from worker.feed import begin_decoding, pictures_of
+from worker.feed import begin_decoding
 from worker.heartbeat import AbandonedError, Grip
 from worker.pace import items_gflop
 from worker.passage import Passage
+from worker.reuse import Reuse, find_reuse
 from worker.runtime import Runtime
 
 log = structlog.get_logger()
@@ -28,11 +29,12 @@ class Held:
     claim: Claim
     grip: Grip
     decodings: list[Decoding | None]
+    reuse: Reuse = field(default_factory=Reuse)
 
     @property
     def has_pictures(self) -> bool:
         """Whether there is anything to decode."""
-        return any(pictures_of(unit.items) for unit in self.claim.units)
+        return any(decoding is not None for decoding in self.decodings)
 
     @property
     def is_divisible(self) -> bool:
@@ -67,8 +69,9 @@ def take(runtime: Runtime, *, beside: bool = False, single: bool = False) -> Hel
         return None
     if claim is None:
         return None
-    decodings = begin_decoding(runtime, claim, urgent=claim.is_of_singles)
-    return Held(claim, runtime.heartbeat.hold(claim.token), decodings)
+    reuse = find_reuse(runtime, claim)
+    decodings = begin_decoding(runtime, claim, urgent=claim.is_of_singles, known=reuse.found)
+    return Held(claim, runtime.heartbeat.hold(claim.token), decodings, reuse)
 
 
 def run(runtime: Runtime, held: Held, between: Callable[[], None] | None = None) -> None:
@@ -108,8 +111,9 @@ def put_back(runtime: Runtime, held: Held) -> bool:
 def _run(runtime: Runtime, held: Held, between: Callable[[], None] | None) -> None:
     passage = Passage(runtime.heartbeat, held.grip, between)
     try:
-        outcome = compute(runtime, held.claim, held.decodings, passage)
-        runtime.heartbeat.pace.learn(passage.seconds, items_gflop(held.claim, runtime.checkpoint))
+        outcome = compute(runtime, held.claim, held.decodings, held.reuse, passage)
+        gflop = items_gflop(held.claim, runtime.checkpoint, held.reuse.found)
+        runtime.heartbeat.pace.learn(passage.seconds, gflop)
         store(runtime, held.claim, outcome)
     except AbandonedError:
         log.warning("claim.abandoned", why=held.grip.news)

@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -27,11 +27,12 @@ from worker.label_maps import LabelMaps
 from worker.outputs import Pictured, has_arrays, store_outputs
 from worker.passage import Passage
 from worker.passes import directions_of, run_entries
-from worker.payloads import embedding_payloads, is_finite, lens_payloads, with_frames
+from worker.payloads import embedding_payloads, embeddings_of, is_finite, lens_payloads, with_frames
 from worker.rescoring import rescore
+from worker.reuse import Reuse, reused_results, reused_rows
 from worker.runtime import Runtime
 from worker.steps import Steps
-from worker.tables import rows_of, store_table
+from worker.tables import TableRows, has_table, lens_rows, store_table, vector_rows
 
 log = structlog.get_logger()
 
@@ -46,11 +47,16 @@ Key = tuple[uuid.UUID, int]
 
 
 def compute(
-    runtime: Runtime, claim: Claim, decodings: Sequence[Decoding | None], passage: Passage
+    runtime: Runtime,
+    claim: Claim,
+    decodings: Sequence[Decoding | None],
+    reuse: Reuse,
+    passage: Passage,
 ) -> Outcome:
     """The results of all items, parted by unit, and what computed them.
 
-    `decodings` are those of the claim's units. What the passage raises at a step ends the work.
+    `decodings` are those of the claim's units, without the pictures of `reuse`. What the passage raises at a
+    step ends the work.
     """
     answers = Answers(claim)
     provenance = dict(runtime.provenance)
@@ -59,12 +65,12 @@ def compute(
     _answer_refused(claim, answers)
     try:
         if claim.units[0].type == JobType.LOGIT_LENS:
-            _lens(runtime, claim, decodings, passage, answers, provenance)
+            _lens(runtime, claim, decodings, reuse, passage, answers, provenance)
         elif claim.units[0].type == JobType.RESCORE:
             rescore(runtime, claim, passage, answers, provenance)
         else:
             _embed_texts(runtime, claim, passage, answers)
-            _embed_images(runtime, claim, decodings, passage, answers)
+            _embed_images(runtime, claim, decodings, reuse, passage, answers)
     except OutOfMemoryError:
         raise
     except EngineError as error:
@@ -84,6 +90,7 @@ def _lens(
     runtime: Runtime,
     claim: Claim,
     decodings: Sequence[Decoding | None],
+    reuse: Reuse,
     passage: Passage,
     answers: Answers,
     provenance: dict[str, Any],
@@ -102,15 +109,17 @@ def _lens(
         most=_most_pictures(runtime, first.options),
     )
     provenance["head_deviation"] = max((lens.head_deviation or 0.0 for _, lens in steps.done), default=None)
-    for job_id, rows in rows_of(steps.done).items():
-        _keep_trying(runtime, partial(store_table, runtime, claim, job_id, rows, maps), passage)
+    _store_tables(runtime, claim, lens_rows(steps.done, maps), reuse, passage)
     steps.done = [(part, _asked_of(lens, first.options)) for part, lens in steps.done]
     stored = _store_outputs(runtime, claim, steps, passage)
+    table = claim.token if has_table(first) else None
     for part, lens in steps.done:
         keys = [_key(unit.job_id, found) for unit, found in part]
         outputs = {row: stored[key] for row, key in enumerate(keys) if key in stored}
         found = found_of(part)
-        answers.add(units_of(part), with_frames(found, lens_payloads(found, lens, outputs)))
+        results = with_frames(found, lens_payloads(found, lens, outputs, table))
+        answers.add(units_of(part), map(reuse.named, units_of(part), results))
+    _answer_reused(claim, reuse, answers)
 
 
 def _read(
@@ -155,11 +164,17 @@ def _embed_texts(runtime: Runtime, claim: Claim, passage: Passage, answers: Answ
     )
     normalize = bool(claim.units[0].options["normalize"])
     for part, vectors in steps.done:
-        answers.add(units_of(part), embedding_payloads(found_of(part), vectors, normalize=normalize))
+        given = embeddings_of(vectors, normalize=normalize)
+        answers.add(units_of(part), embedding_payloads(found_of(part), given))
 
 
 def _embed_images(
-    runtime: Runtime, claim: Claim, decodings: Sequence[Decoding | None], passage: Passage, answers: Answers
+    runtime: Runtime,
+    claim: Claim,
+    decodings: Sequence[Decoding | None],
+    reuse: Reuse,
+    passage: Passage,
+    answers: Answers,
 ) -> None:
     steps = run_entries(
         runtime,
@@ -168,11 +183,33 @@ def _embed_images(
         passage,
         answers,
     )
-    normalize = bool(claim.units[0].options["normalize"])
-    for part, vectors in steps.done:
+    first = claim.units[0]
+    normalize = bool(first.options["normalize"])
+    done = [(part, embeddings_of(vectors, normalize=normalize)) for part, vectors in steps.done]
+    _store_tables(runtime, claim, vector_rows(done), reuse, passage)
+    table = claim.token if has_table(first) else None
+    for part, given in done:
         decoded = found_of(part)
-        results = embedding_payloads([found.item for found in decoded], vectors, normalize=normalize)
-        answers.add(units_of(part), with_frames(decoded, results))
+        results = with_frames(decoded, embedding_payloads([found.item for found in decoded], given, table))
+        answers.add(units_of(part), map(reuse.named, units_of(part), results))
+    _answer_reused(claim, reuse, answers)
+
+
+def _answer_reused(claim: Claim, reuse: Reuse, answers: Answers) -> None:
+    reused = reused_results(claim, reuse)
+    answers.add(units_of(reused), [reuse.named(unit, result) for unit, result in reused])
+
+
+def _store_tables(
+    runtime: Runtime, claim: Claim, computed: Mapping[uuid.UUID, TableRows], reuse: Reuse, passage: Passage
+) -> None:
+    """The table of each job: what was computed here, and what is taken over of earlier ones."""
+    reused = reused_rows(claim, reuse)
+    tenants = {unit.job_id: unit.tenant for unit in claim.units}
+    for job_id in {**computed, **reused}:
+        name = ObjectName(tenants[job_id], job_id, claim.token)
+        rows = [each[job_id] for each in (computed, reused) if job_id in each]
+        _keep_trying(runtime, partial(store_table, runtime.blobs, name, rows), passage)
 
 
 def _decoded(

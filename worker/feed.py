@@ -1,6 +1,7 @@
 """The pictures of a claim on their way to the model: begun with the claim, and waited for later."""
 
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final
 
 from engine.plan import TOKEN_OUTPUTS
@@ -13,9 +14,18 @@ EXACT: Final = "exact"
 DRAFT: Final = "draft"
 
 
-def begin_decoding(runtime: Runtime, claim: Claim, *, urgent: bool = False) -> list[Decoding | None]:
-    """The pictures of each unit of the claim, being decoded; None of a unit without any."""
-    return [_begin(runtime, unit, urgent=urgent) for unit in claim.units]
+def begin_decoding(
+    runtime: Runtime,
+    claim: Claim,
+    *,
+    urgent: bool = False,
+    known: Container[tuple[uuid.UUID, str]] = frozenset(),
+) -> list[Decoding | None]:
+    """The pictures of each unit of the claim, being decoded; None of a unit without any.
+
+    Not those that are `known`, by job and SHA-256.
+    """
+    return [_begin(runtime, unit, known, urgent=urgent) for unit in claim.units]
 
 
 def pictures_of(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -35,8 +45,10 @@ def pixel_mode(options: Mapping[str, Any]) -> str:
     return str(options.get("pixels", EXACT))
 
 
-def _begin(runtime: Runtime, unit: Unit, *, urgent: bool) -> Decoding | None:
-    items = pictures_of(unit.items)
+def _begin(
+    runtime: Runtime, unit: Unit, known: Container[tuple[uuid.UUID, str]], *, urgent: bool
+) -> Decoding | None:
+    items = [item for item in pictures_of(unit.items) if (unit.job_id, item["sha256"]) not in known]
     if not items:
         return None
     assert runtime.decoders is not None

@@ -44,7 +44,7 @@ class LabelMaps:
         self._outputs = options["outputs"]
         self._depth = depth
         self._items = self._most = 0
-        if "version" in options and labels <= MAX_SCORED_LABELS:
+        if "version" in options:
             self._items, self._most = int(options["version"]["items"]), most_mapped(labels, grid)
         self._maps: dict[tuple[uuid.UUID, int], Halves] = {}
         self.told: dict[str, Any] | None = None
@@ -97,4 +97,6 @@ class LabelMaps:
 
 def most_mapped(labels: int, grid: tuple[int, int]) -> int:
     """Of how many items of a set the maps of so many labels are kept."""
+    if labels > MAX_SCORED_LABELS:
+        return 0
     return min(MOST_MAPPED, MAPS_BYTES // (labels * grid[0] * grid[1] * _HALF_BYTES))

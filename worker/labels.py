@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from engine.directions import TextStore
-from engine.labels import Prompts, texts_of
+from engine.labels import Prompts, read_labels, resolve_prompts, texts_of
 from engine.lens import LabelDirections
 from jobs.text_cache import find_texts, keep_texts
 
@@ -42,6 +42,7 @@ class LabelCache:
         self._engine = engine
         self._sessions = sessions
         self._kept: OrderedDict[tuple[str, bytes], LabelDirections] = OrderedDict()
+        self._keys: OrderedDict[bytes, list[bytes]] = OrderedDict()
 
     def directions(
         self,
@@ -61,6 +62,23 @@ class LabelCache:
         self._kept[key] = found
         if len(self._kept) > MAX_SETS:
             self._kept.popitem(last=False)
+        return found
+
+    def keys(self, labels: Sequence[str | Mapping[str, Any]], template: str) -> list[bytes]:
+        """A key of each text that the labels have: of its tokens, and of what embeds them.
+
+        Raises:
+            LabelsIndistinctError, LabelsMissingError, InvalidArgumentError: they are no labels.
+        """
+        name = hashlib.sha256(orjson.dumps([template, labels])).digest()
+        found = self._keys.pop(name, None)
+        if found is None:
+            each = (resolve_prompts(label, template) for label in read_labels(labels))
+            texts = list(dict.fromkeys(text for prompts in each for text in texts_of(prompts)))
+            found = self._engine.text_keys(texts) if texts else []
+        self._keys[name] = found
+        if len(self._keys) > MAX_SETS:
+            self._keys.popitem(last=False)
         return found
 
     def _embed(

@@ -1,6 +1,8 @@
 """How fast this worker is, and how much fits it: both learnt from the batches that it ran."""
 
+import uuid
 from collections import deque
+from collections.abc import Container
 from typing import Final
 
 from engine.catalog import Checkpoint
@@ -14,14 +16,16 @@ STALL_BATCHES: Final = 4
 GROWTH: Final = 1 / 16
 
 
-def items_gflop(claim: Claim, checkpoint: Checkpoint) -> float:
+def items_gflop(
+    claim: Claim, checkpoint: Checkpoint, known: Container[tuple[uuid.UUID, str]] = frozenset()
+) -> float:
     """The estimate for the items of a claim, without their labels: those are embedded once a job.
 
     Of rescored ones it is 0: how long they take says nothing of the model. Nor do those that were not
-    fetched.
+    fetched, or whose pictures are `known`, by job and SHA-256.
     """
     return sum(
-        sum("error" not in item for item in unit.items)
+        sum("error" not in item and (unit.job_id, item.get("sha256", "")) not in known for item in unit.items)
         * price(JobType(unit.type), unit.options, unit.items[0]["kind"], checkpoint).item_gflop
         for unit in claim.units
         if unit.type != JobType.RESCORE

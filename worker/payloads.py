@@ -1,20 +1,26 @@
 """What is stored of a result: the shapes that the API hands out, from the engine's arrays."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from engine.labels import is_fitted
 from engine.lens import Lens, Uncalibrated
+from jobs.filling import TABLE
 from jobs.leases import ItemResult
 from worker.decoding import item_error
 
 NOT_FINITE = item_error(
     "result-not-finite", "The model gave infinite or undefined numbers for this item.", retryable=False
 )
+
+
+Floats = NDArray[np.float32]
 
 
 class Shown(Protocol):
@@ -38,14 +44,18 @@ class Shown(Protocol):
 
 
 def lens_payloads(
-    decoded: Sequence[Shown], lens: Lens, outputs: Mapping[int, dict[str, Any]]
+    decoded: Sequence[Shown],
+    lens: Lens,
+    outputs: Mapping[int, dict[str, Any]],
+    table: uuid.UUID | None = None,
 ) -> list[ItemResult]:
     """One result a picture: pooled scores [layer, label], what is on top at each layer, where arrays lie.
 
-    `outputs` say the last, by row; a picture whose numbers are not all finite fails, and has none.
+    `outputs` say the last, by row; a picture whose numbers are not all finite fails, and has none. What a
+    `table` has, which the token of a lease names, a result leaves to that; see `jobs.filling`.
     """
     return [
-        _lens_payload(found, lens, row, outputs.get(row, {}))
+        ItemResult(found.item, payload=_lens_payload(found, lens, row, outputs.get(row, {}), table))
         if is_finite(lens, row)
         else ItemResult(found.item, error=NOT_FINITE)
         for row, found in enumerate(decoded)
@@ -68,14 +78,19 @@ def is_finite(lens: Lens, row: int) -> bool:
     return all(bool(np.isfinite(numbers).all()) for numbers in found)
 
 
-def embedding_payloads(
-    items: Sequence[dict[str, Any]], vectors: torch.Tensor, *, normalize: bool
-) -> list[ItemResult]:
-    """One result an item: its embedding [width], of norm 1 when normalised."""
+def embeddings_of(vectors: torch.Tensor, *, normalize: bool) -> Floats:
+    """Embeddings [item, width] as they are handed out: of norm 1 when normalised."""
     wide = vectors.to(torch.float32)
     if normalize:
         wide = torch.nn.functional.normalize(wide, dim=-1)
-    return [_embedding_payload(item, row) for item, row in zip(items, wide.numpy(), strict=True)]
+    return np.ascontiguousarray(wide.numpy())
+
+
+def embedding_payloads(
+    items: Sequence[dict[str, Any]], vectors: Floats, table: uuid.UUID | None = None
+) -> list[ItemResult]:
+    """One result an item: its embedding [width], or the `table` that has it."""
+    return [_embedding_payload(item, row, table) for item, row in zip(items, vectors, strict=True)]
 
 
 def with_frames(decoded: Sequence[Shown], results: Sequence[ItemResult]) -> list[ItemResult]:
@@ -88,10 +103,26 @@ def with_frames(decoded: Sequence[Shown], results: Sequence[ItemResult]) -> list
     ]
 
 
-def _lens_payload(found: Shown, lens: Lens, row: int, outputs: dict[str, Any]) -> ItemResult:
+def _lens_payload(
+    found: Shown, lens: Lens, row: int, outputs: dict[str, Any], table: uuid.UUID | None
+) -> dict[str, Any]:
+    sizes = {"width": found.width, "height": found.height}
+    label = lens.labels[lens.final_top[row]]
+    if table is not None:
+        # beside arrays that are kept, the sizes too: a rescore takes both from the row
+        return {"top": {"label": label}, TABLE: table.hex, **({**sizes, **outputs} if outputs else {})}
+    top = {
+        "label": label,
+        "tied": bool(lens.tied[row]),
+        "margin": None if lens.top_margin is None else lens.top_margin[row],
+        "settle_layer": None if lens.settle_layer is None else int(lens.settle_layer[row]),
+        "label_by_layer": [lens.labels[place] for place in lens.top[row]],
+    }
+    return {**sizes, "pooled": _pooled(lens, row), "top": top, **outputs}
+
+
+def _pooled(lens: Lens, row: int) -> dict[str, Any]:
     scored = [int(label) for label in lens.kept[row]]
-    names = lens.labels
-    top = lens.top[row]
     final = {
         "logit": _fitted(lens.final_logit[row], scored, lens),
         "match_probability": _fitted(lens.final_match_probability[row], scored, lens),
@@ -100,26 +131,14 @@ def _lens_payload(found: Shown, lens: Lens, row: int, outputs: dict[str, Any]) -
         final["softmax"] = _fitted(lens.final_softmax[row], scored, lens)
     pooled: dict[str, Any] = {
         "layers": list(lens.layers),
-        "labels": [names[label] for label in scored],
+        "labels": [lens.labels[label] for label in scored],
         "cosine": _kept(lens.cosine[row], scored),
         "rank": np.ascontiguousarray(lens.rank[row]),
         "final": final,
     }
     if lens.uncalibrated is not None:
         pooled["uncalibrated"] = _uncalibrated(lens.uncalibrated, row, scored, lens)
-    payload = {
-        "width": found.width,
-        "height": found.height,
-        "pooled": pooled,
-        "top": {
-            "label": names[lens.final_top[row]],
-            "tied": bool(lens.tied[row]),
-            "margin": None if lens.top_margin is None else lens.top_margin[row],
-            "settle_layer": None if lens.settle_layer is None else int(lens.settle_layer[row]),
-            "label_by_layer": [names[label] for label in top],
-        },
-    }
-    return ItemResult(found.item, payload={**payload, **outputs})
+    return pooled
 
 
 def _uncalibrated(numbers: Uncalibrated, row: int, scored: list[int], lens: Lens) -> dict[str, Any]:
@@ -151,7 +170,10 @@ def _without(numbers: np.ndarray[Any, Any], places: set[int]) -> list[Any]:
     return [None if place in places else number for place, number in enumerate(numbers)]
 
 
-def _embedding_payload(item: dict[str, Any], vector: np.ndarray[Any, np.dtype[np.float32]]) -> ItemResult:
+def _embedding_payload(
+    item: dict[str, Any], vector: np.ndarray[Any, np.dtype[np.float32]], table: uuid.UUID | None
+) -> ItemResult:
     if not np.isfinite(vector).all():
         return ItemResult(item, error=NOT_FINITE)
-    return ItemResult(item, payload={"dimensions": len(vector), "embedding": np.ascontiguousarray(vector)})
+    said = {"embedding": vector} if table is None else {TABLE: table.hex}
+    return ItemResult(item, payload={"dimensions": len(vector), **said})

@@ -9,23 +9,30 @@ from typing import Any, Final
 import imagehash
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine.labels import is_fitted
 from engine.lens import Lens
-from jobs.leases import Claim, Unit
+from engine.plan import MAX_SCORED_LABELS
+from jobs.blobs import BlobStore
+from jobs.leases import Unit
 from jobs.objects import ObjectName
 from jobs.tables import PICTURED, is_sampled, put_table
 from worker.decoding import DecodedItem
 from worker.label_maps import LabelMaps
 from worker.payloads import is_finite
-from worker.runtime import Runtime
 
 THUMBNAIL_SIDE: Final = 96
 """The longer side of a thumbnail in pixels."""
 
+TOP: Final = {"tied": pa.bool_(), "margin": pa.float32(), "settle_layer": pa.int32()}
+
 Picture = tuple[Unit, DecodedItem]
 Floats = NDArray[np.float32]
+TableRows = tuple[pa.Table, dict[str, Any]]
+"""Rows of a table, and what its metadata is to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,58 +45,128 @@ class Row:
     row: int
 
 
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """An item that was embedded: its picture, and its embedding [width] as it is handed out."""
+
+    unit: Unit
+    found: DecodedItem
+    vector: Floats
+
+
 def has_table(unit: Unit) -> bool:
     """Whether a unit is of a job over an image set."""
     return "version" in unit.options
 
 
-def rows_of(steps: Sequence[tuple[Sequence[Picture], Lens]]) -> dict[uuid.UUID, list[Row]]:
+def lens_rows(steps: Sequence[tuple[Sequence[Picture], Lens]], maps: LabelMaps) -> dict[uuid.UUID, TableRows]:
     """The rows of each job's table, one for each item, also of those that share their bytes."""
     rows: dict[uuid.UUID, list[Row]] = {}
     for part, lens in steps:
         for row, (unit, found) in enumerate(part):
             if has_table(unit) and is_finite(lens, row):
                 rows.setdefault(unit.job_id, []).append(Row(unit, found, lens, row))
-    return rows
+    return {job_id: _of_lens(of_job, maps) for job_id, of_job in rows.items()}
 
 
-def store_table(
-    runtime: Runtime, claim: Claim, job_id: uuid.UUID, rows: Sequence[Row], maps: LabelMaps
-) -> None:
-    """Store the table of what a claim found of a job.
+def vector_rows(steps: Sequence[tuple[Sequence[Picture], Floats]]) -> dict[uuid.UUID, TableRows]:
+    """The same of embeddings [item, width] as they are handed out."""
+    vectors: dict[uuid.UUID, list[Vector]] = {}
+    for part, given in steps:
+        for (unit, found), vector in zip(part, given, strict=True):
+            if has_table(unit) and np.isfinite(vector).all():
+                vectors.setdefault(unit.job_id, []).append(Vector(unit, found, vector))
+    return {job_id: _of_vectors(of_job) for job_id, of_job in vectors.items()}
+
+
+def store_table(blobs: BlobStore, name: ObjectName, parts: Sequence[TableRows]) -> None:
+    """Store the table of what a claim found of a job, by index.
+
+    What its parts tell is the same, but that one may have label maps where another has none.
 
     Raises:
         BlobStoreFullError: the disk is full: the work is worth another try later.
     """
+    table = pa.concat_tables([rows for rows, _ in parts])
+    told = parts[0][1]
+    if "maps" in told:
+        told = told | {"maps": next((each["maps"] for _, each in parts if each["maps"]), None)}
+    put_table(blobs, name, table.take(pc.sort_indices(table["index"])).combine_chunks(), told)
+
+
+def _of_lens(rows: Sequence[Row], maps: LabelMaps) -> TableRows:
     first = rows[0]
-    options, tenant = first.unit.options, first.unit.tenant
-    items = int(options["version"]["items"])
+    items = int(first.unit.options["version"]["items"])
     # an item has the numbers of the one that has its bytes
     alike = [(each, item) for each in rows for item in _alike(each)]
-    index = np.array([item["index"] for _, item in alike], dtype=np.int32)
-    order = np.argsort(index)
     columns: dict[str, Any] = {
-        "index": pa.array(index[order]),
-        "width": pa.array(np.array([each.found.width for each, _ in alike], dtype=np.int32)[order]),
-        "height": pa.array(np.array([each.found.height for each, _ in alike], dtype=np.int32)[order]),
-        "phash": pa.array(_hashes(alike)[order]),
-        "thumbnail": _thumbnails([alike[place] for place in order], items),
-        "vector": _listed(_unit(np.stack([each.lens.pooled[each.row] for each, _ in alike]))[order]),
-        "cosine": _listed(np.stack([each.lens.cosine[each.row].ravel() for each, _ in alike])[order]),
-        "logit": _listed(np.stack([each.lens.final_logit[each.row] for each, _ in alike])[order]),
-        "layer_vectors": _sampled([alike[place] for place in order], items),
-        "label_maps": maps.column(job_id, [(alike[place][0].found, alike[place][1]) for place in order]),
+        "index": pa.array([item["index"] for _, item in alike], pa.int32()),
+        "width": pa.array([each.found.width for each, _ in alike], pa.int32()),
+        "height": pa.array([each.found.height for each, _ in alike], pa.int32()),
+        "phash": pa.array(_hashes(alike)),
+        "thumbnail": _thumbnails(alike, items),
+        "vector": _listed(_unit(np.stack([each.lens.pooled[each.row] for each, _ in alike]))),
+        "cosine": _listed(np.stack([each.lens.cosine[each.row].ravel() for each, _ in alike])),
+        "logit": _listed(np.stack([each.lens.final_logit[each.row] for each, _ in alike])),
+        "layer_vectors": _sampled(alike, items),
+        "label_maps": maps.column(first.unit.job_id, [(each.found, item) for each, item in alike]),
     }
+    tops = [_top(each.lens, each.row) for each, _ in alike]
+    for name, kind in TOP.items():
+        columns[name] = pa.array([top[name] for top in tops], kind)
+    handed_out = [_handed_out(each.lens, each.row) for each, _ in alike]
+    for name in handed_out[0]:
+        columns[name] = _listed(np.stack([numbers[name] for numbers in handed_out]))
     told = {
         "layers": list(first.lens.layers),
         "labels": list(first.lens.labels),
+        "unfitted": [place for place, prompts in enumerate(first.lens.prompts) if not is_fitted(prompts)],
         "width": first.lens.pooled.shape[1],
         "maps": maps.told,
     }
-    put_table(runtime.blobs, ObjectName(tenant, job_id, claim.token), columns, told)
+    return pa.table(columns), told
 
 
-def _alike(row: Row) -> list[dict[str, Any]]:
+def _of_vectors(vectors: Sequence[Vector]) -> TableRows:
+    alike = [(each, item) for each in vectors for item in _alike(each)]
+    columns = {
+        "index": pa.array([item["index"] for _, item in alike], pa.int32()),
+        "vector": _listed(np.stack([each.vector for each, _ in alike])),
+    }
+    return pa.table(columns), {"width": len(vectors[0].vector)}
+
+
+def _top(lens: Lens, row: int) -> dict[str, Any]:
+    return {
+        "tied": bool(lens.tied[row]),
+        "margin": None if lens.top_margin is None else float(lens.top_margin[row]),
+        "settle_layer": None if lens.settle_layer is None else int(lens.settle_layer[row]),
+    }
+
+
+def _handed_out(lens: Lens, row: int) -> dict[str, NDArray[Any]]:
+    """What a result says beside cosines and logits, flat: see `jobs.tables`."""
+    kept, labels = lens.kept[row], len(lens.labels)
+    place = np.min_scalar_type(labels)
+    numbers = {
+        "top": lens.top[row].astype(place),
+        "rank": lens.rank[row].ravel().astype(place),
+        "match_probability": lens.final_match_probability[row, kept],
+    }
+    if labels > MAX_SCORED_LABELS:
+        numbers["kept"] = kept.astype(place)
+    if lens.final_softmax is not None:
+        numbers["softmax"] = lens.final_softmax[row, kept]
+    if lens.uncalibrated is not None:
+        lower = lens.uncalibrated
+        numbers["uncalibrated_logit"] = lower.logit[row][:, kept].ravel()
+        numbers["uncalibrated_match_probability"] = lower.match_probability[row][:, kept].ravel()
+        if lower.softmax is not None:
+            numbers["uncalibrated_softmax"] = lower.softmax[row][:, kept].ravel()
+    return numbers
+
+
+def _alike(row: Row | Vector) -> list[dict[str, Any]]:
     item = row.found.item
     return [other for other in row.unit.items if other.get("sha256") == item["sha256"]]
 
@@ -145,6 +222,6 @@ def _unit(vectors: Floats) -> Floats:
     return scaled
 
 
-def _listed(rows: Floats) -> pa.Array:
-    flat = pa.array(np.ascontiguousarray(rows, dtype=np.float32).ravel())
+def _listed(rows: NDArray[Any]) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(rows).ravel())
     return pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])

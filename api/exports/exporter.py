@@ -72,7 +72,7 @@ class Exporter:
         """
         taken = self._allowance.take(job.tenant, key_id)
         try:
-            pieces = made.write(Export(self._sessions, job))
+            pieces = made.write(Export(self._sessions, self._blobs, job))
             first = await self._next(pieces)
         except BaseException:
             taken.give_back()
@@ -135,7 +135,8 @@ class Exporter:
             )
 
     def _write(self, name: CopyName, job: Job, made: Format) -> int:
-        spans = put_object(self._blobs, name, self._until_closed(made.write(Export(self._sessions, job))))
+        pieces = made.write(Export(self._sessions, self._blobs, job))
+        spans = put_object(self._blobs, name, self._until_closed(pieces))
         with self._sessions() as session:
             kept = session.scalar(exports.is_kept(job.id))
         if not kept:

@@ -15,12 +15,20 @@ import orjson
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement
 
-from api.exports.reading import ROWS_AT_ONCE, Export, check_complete, first_payload, label_names
+from api.exports.reading import (
+    ROWS_AT_ONCE,
+    Export,
+    check_complete,
+    first_payload,
+    first_result,
+    label_names,
+)
 from api.exports.sink import Sink
 from api.schemas.ids import job_id
 from engine.plan import MAX_SCORED_LABELS
 from jobs import exports
 from jobs.errors import ResultsExpiredError
+from jobs.filling import TABLE, Columns
 from models.job import Result
 
 SCHEMA_VERSION: Final = 1
@@ -31,6 +39,13 @@ ANY_TIME: Final = (1980, 1, 1, 0, 0, 0)
 
 POOLED = Result.payload["pooled"]
 TOP = Result.payload["top"]
+NUMBERS: Final[dict[str, tuple[ColumnElement[Any], str]]] = {
+    "cosine": (POOLED["cosine"], "cosine"),
+    "logit": (POOLED["final"]["logit"], "logit"),
+    "match_probability": (POOLED["final"]["match_probability"], "match_probability"),
+    "embedding": (Result.payload["embedding"], "vector"),
+}
+"""Where an array of the file is read from: in the rows, or in the column of this name of their tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +149,7 @@ def _custom_ids(export: Export, taken: Taken) -> Stacked:
 
 def _embeddings(export: Export, taken: Taken) -> Iterator[Stacked]:
     width = first_payload(export).get("dimensions", 0)
-    yield _numbers(export, taken, "embedding", Result.payload["embedding"], width)
+    yield _numbers(export, taken, "embedding", width)
 
 
 def _lens(export: Export, taken: Taken) -> Iterator[Stacked]:
@@ -146,22 +161,24 @@ def _lens(export: Export, taken: Taken) -> Iterator[Stacked]:
     places = {name: place for place, name in enumerate(names)}
     yield from _tops(export, taken, places)
     if len(names) > MAX_SCORED_LABELS:
-        rows = _read(export, taken, ROWS_AT_ONCE, POOLED["labels"])
-        found = (np.array([[places[name] for name in labels] for (labels,) in some]) for some in rows)
-        yield Stacked("label_index", np.dtype(np.int32), (len(taken.succeeded), kept), found)
-    yield _numbers(export, taken, "cosine", POOLED["cosine"], depth, kept)
-    yield _numbers(export, taken, "logit", POOLED["final"]["logit"], kept)
-    yield _numbers(export, taken, "match_probability", POOLED["final"]["match_probability"], kept)
+        yield Stacked(
+            "label_index", np.dtype(np.int32), (len(taken.succeeded), kept), _kept(export, taken, places)
+        )
+    yield _numbers(export, taken, "cosine", depth, kept)
+    yield _numbers(export, taken, "logit", kept)
+    yield _numbers(export, taken, "match_probability", kept)
 
 
 def _tops(export: Export, taken: Taken, places: dict[str, int]) -> Iterator[Stacked]:
     """What is on top of each item: of few bytes, and held."""
-    items = len(taken.succeeded)
+    items, tables = len(taken.succeeded), export.tables()
     top, settled = np.empty(items, np.int32), np.empty(items, np.int32)
     margin = np.empty(items, np.float32)
     at = 0
-    for some in _read(export, taken, SMALL_AT_ONCE, TOP["label"].astext, TOP["settle_layer"], TOP["margin"]):
-        for label, layer, above in some:
+    said = (Result.index.expression, Result.payload[TABLE].astext, TOP["label"].astext)
+    for some in _read(export, taken, SMALL_AT_ONCE, *said, TOP["settle_layer"], TOP["margin"]):
+        for index, token, label, *told in some:
+            layer, above = told if token is None else _top(tables.find(export.job.id, token), index)
             top[at], settled[at] = places[label], -1 if layer is None else layer
             margin[at] = np.nan if above is None else above
             at += 1
@@ -170,10 +187,45 @@ def _tops(export: Export, taken: Taken, places: dict[str, int]) -> Iterator[Stac
     yield _whole("margin", margin)
 
 
-def _numbers(export: Export, taken: Taken, name: str, column: ColumnElement[Any], *shape: int) -> Stacked:
-    rows = _read(export, taken, ROWS_AT_ONCE, column)
-    floats = (np.array([numbers for (numbers,) in some], np.float32) for some in rows)
+def _top(table: Columns, index: int) -> list[Any]:
+    row = table.row_of(index)
+    return [table.value(name, row) for name in ("settle_layer", "margin")]
+
+
+def _kept(export: Export, taken: Taken, places: dict[str, int]) -> Iterator[NDArray[Any]]:
+    if _has_tables(export):
+        yield from _from_tables(export, taken, "kept")
+        return
+    for some in _read(export, taken, ROWS_AT_ONCE, POOLED["labels"]):
+        yield np.array([[places[name] for name in labels] for (labels,) in some])
+
+
+def _numbers(export: Export, taken: Taken, name: str, *shape: int) -> Stacked:
+    column, table_column = NUMBERS[name]
+    if _has_tables(export):
+        floats = _from_tables(export, taken, table_column)
+    else:
+        rows = _read(export, taken, ROWS_AT_ONCE, column)
+        floats = (np.array([numbers for (numbers,) in some], np.float32) for some in rows)
     return Stacked(name, np.dtype(np.float32), (len(taken.succeeded), *shape), floats)
+
+
+def _has_tables(export: Export) -> bool:
+    """Whether rows have no numbers, but name tables; of a job, all of them or none."""
+    first = first_result(export)
+    return first is not None and TABLE in (first.payload or {})
+
+
+def _from_tables(export: Export, taken: Taken, column: str) -> Iterator[NDArray[Any]]:
+    tables = export.tables()
+    for some in _read(export, taken, ROWS_AT_ONCE, Result.index.expression, Result.payload[TABLE].astext):
+        # copied one by one: a view would keep its file open, and each row may be of another one
+        rows: list[bytes] = []
+        for index, token in some:
+            table = tables.find(export.job.id, token)
+            numbers = table.numbers(column, table.row_of(index))
+            rows.append(numbers.tobytes())
+        yield np.frombuffer(b"".join(rows), numbers.dtype).reshape(len(rows), *numbers.shape)
 
 
 def _whole(name: str, values: NDArray[Any]) -> Stacked:

@@ -7,7 +7,9 @@ from typing import Any, Final
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import exports, queries
+from jobs.blobs import BlobStore
 from jobs.errors import ResultsExpiredError
+from jobs.filling import Tables
 from models.job import Job, Result
 from models.types import JobType
 
@@ -20,6 +22,7 @@ class Export:
     """A job as it stood when it was asked for, and where its results are read from: in threads."""
 
     sessions: sessionmaker[Session]
+    blobs: BlobStore
     job: Job
 
     @property
@@ -27,14 +30,20 @@ class Export:
         """Whether items have scores of labels, and not an embedding."""
         return self.job.type != JobType.EMBEDDING
 
+    def tables(self) -> Tables:
+        """Where the numbers lie of results whose rows have none."""
+        return Tables(self.blobs, self.job.tenant)
+
 
 def pages(export: Export) -> Iterator[Sequence[Result]]:
     """All results by index: what was counted when the export began, and what came behind that meanwhile.
 
     Raises:
         ResultsExpiredError: they were removed while they were read. Nobody is to take a part for the whole.
+        BlobMissingError: their numbers were.
     """
     after, seen = -1, 0
+    tables = export.tables()
     while True:
         with export.sessions() as session:
             found = session.scalars(
@@ -43,16 +52,22 @@ def pages(export: Export) -> Iterator[Sequence[Result]]:
         if page := found[:ROWS_AT_ONCE]:
             seen += len(page)
             after = page[-1].index
-            yield page
+            yield [tables.fill(result) for result in page]
         if len(found) <= ROWS_AT_ONCE:
             break
     check_complete(export, seen)
 
 
-def first_payload(export: Export) -> dict[str, Any]:
-    """What was stored of the first item that succeeded; nothing when none has so far."""
+def first_result(export: Export) -> Result | None:
+    """The row of the first item that succeeded; none when none has so far."""
     with export.sessions() as session:
-        return session.scalar(exports.first_payload(export.job.id)) or {}
+        return session.scalar(exports.first_result(export.job.id))
+
+
+def first_payload(export: Export) -> dict[str, Any]:
+    """All that the first item that succeeded says; nothing when none has so far."""
+    first = first_result(export)
+    return {} if first is None else export.tables().fill(first).payload or {}
 
 
 def label_names(export: Export) -> list[str]:

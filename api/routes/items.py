@@ -10,13 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import drawing
 from api.conditional import IfNoneMatch, etag_of, matches
-from api.deps import Reader, ReadingDep, Services, ServicesDep
+from api.deps import Reader, Services, ServicesDep
 from api.drawing import Choice
 from api.lookup import find_kept_job
 from api.ranges import IfRange, Range, cut
 from api.schemas import results as schema
 from jobs import queries
 from jobs.errors import ItemDroppedError, NoResultYetError, NotFoundError
+from jobs.filling import Tables
 from jobs.maps import Maps, maps_of, read_thumbnail
 from jobs.objects import Span, stream_span
 from jobs.outputs import PARTS, array_of
@@ -101,9 +102,9 @@ ChoiceDep = Annotated[Choice, Depends(_choice)]
         410: {"description": "The results of its job were removed."},
     },
 )
-async def read_item(job_id: str, index: Index, caller: Reader, session: ReadingDep) -> schema.ItemView:
+async def read_item(job_id: str, index: Index, caller: Reader, services: ServicesDep) -> schema.ItemView:
     """One item's result, as in the pages of results."""
-    return schema.item(await _find_result(session, caller.tenant, job_id, index))
+    return schema.item(await _find_filled(services, caller.tenant, job_id, index))
 
 
 @router.get(
@@ -230,10 +231,15 @@ async def fetch_thumbnail(
 async def _find_maps(
     services: Services, tenant: str, job_id: str, index: int, output: str | None = None
 ) -> Maps:
-    # a session of its own: no connection is held while a picture is drawn
+    result = await _find_filled(services, tenant, job_id, index)
+    return maps_of(tenant, result.job_id, result.payload, output)
+
+
+async def _find_filled(services: Services, tenant: str, job_id: str, index: int) -> Result:
+    # a session of its own: no connection is held while files are read or a picture is drawn
     async with services.sessions() as session:
         result = await _find_result(session, tenant, job_id, index)
-    return maps_of(tenant, result.job_id, result.payload, output)
+    return await asyncio.to_thread(Tables(services.blobs, tenant).fill, result)
 
 
 async def _find_result(session: AsyncSession, tenant: str, job_id: str, index: int) -> Result:

@@ -1,5 +1,7 @@
 """The results of a job: page by page, or all of them as a file."""
 
+import asyncio
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -7,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.conditional import REVALIDATED, IfNoneMatch, etag_of, matches
-from api.deps import Reader, ServicesDep
+from api.deps import Reader, Services, ServicesDep
 from api.exports.answers import answer
 from api.exports.formats import FORMATS, PAGES, PAGES_EDITION
 from api.lookup import find_kept_job
@@ -16,7 +18,8 @@ from api.ranges import IfRange, Range
 from api.schemas import results as schema
 from jobs import queries
 from jobs.errors import InvalidRequestError
-from models.job import Job
+from jobs.filling import Tables
+from models.job import Job, Result
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/results", tags=["results"])
 
@@ -101,7 +104,8 @@ async def read_results(
             if_range=if_range,
             bare=bare,
         )
-    page = schema.page(found, size)
+    # from files, some of it
+    page = schema.page(await asyncio.to_thread(_filled, services, job, found), size)
     if page.next_page_token is not None:
         query = {"format": format, "limit": limit, "page_token": page.next_page_token}
         given = urlencode({name: value for name, value in query.items() if value is not None})
@@ -109,6 +113,11 @@ async def read_results(
     body = page.model_dump_json(exclude_unset=True).encode()
     headers["Content-Length"] = str(len(body))
     return Response(b"" if bare else body, media_type=PAGES, headers=headers)
+
+
+def _filled(services: Services, job: Job, found: Sequence[Result]) -> list[Result]:
+    tables = Tables(services.blobs, job.tenant)
+    return [tables.fill(result) for result in found]
 
 
 def _page_headers(job: Job, after: int, size: int) -> dict[str, str]:

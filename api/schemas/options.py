@@ -126,6 +126,15 @@ Pixels = Annotated[
 ]
 
 
+UseCache = Annotated[
+    bool,
+    Field(
+        description="Of a job over an image set: take over the numbers of pictures that an earlier job of"
+        " yours has computed in the very same way; items say so by `cached`. Else all are computed again."
+    ),
+]
+
+
 class LensOptions(Wire):
     """How a logit lens reads the layers.
 
@@ -164,6 +173,7 @@ class LensOptions(Wire):
         False,
         description="Give logits, by the scale and bias that were fitted to the last layer, of all `layers`.",
     )
+    use_cache: UseCache = True
 
 
 class EmbeddingOptions(Wire):
@@ -171,6 +181,7 @@ class EmbeddingOptions(Wire):
 
     normalize: bool = Field(True, description="L2-normalise each embedding.")
     pixels: Pixels = "exact"
+    use_cache: UseCache = True
 
 
 class RescoreOptions(Wire):

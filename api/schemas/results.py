@@ -39,6 +39,10 @@ class ItemView(BaseModel):
         None, description="Its index in the job that this one tries again; absent in other jobs."
     )
     state: ItemState
+    cached: bool = Field(
+        False,
+        description="Whether an earlier job's numbers were taken over; absent where they were computed.",
+    )
     error: ItemError | None = None
 
 

@@ -143,6 +143,17 @@ def upgrade() -> None:
         sa.Column("told", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
     )
     _allow("idempotency_keys", "made", NEW_MADE)
+    op.create_table(
+        "cached_results",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("job_id", sa.Uuid(), nullable=False),
+        sa.Column("index", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name=op.f("fk_cached_results_job_id_jobs"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_cached_results")),
+    )
+    op.create_index("ix_cached_results_job_id", "cached_results", ["job_id", "index"], unique=False)
     _require_pgvector()
     _create_vectors()
 
@@ -151,6 +162,7 @@ def downgrade() -> None:
     # the extension stays: it may have been there before, and others may use it
     op.drop_table("set_vectors")
     op.drop_table("set_indexes")
+    op.drop_table("cached_results")
     # jobs that the version before does not know end with it
     op.execute("DELETE FROM jobs WHERE type IN ('ingest', 'summary', 'comparison', 'drift')")
     _allow("jobs", "type", TYPES)

@@ -48,6 +48,7 @@ def test_every_option_is_stored_with_its_default(api: TestClient, sessions: sess
         "activation_tokens": None,
         "softmax": False,
         "uncalibrated": False,
+        "use_cache": True,
     }
 
 

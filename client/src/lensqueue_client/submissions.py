@@ -45,6 +45,7 @@ class LensOptions(JobOptions, total=False):
     activation_tokens: Literal["all"] | Sequence[int]
     softmax: bool
     uncalibrated: bool
+    use_cache: bool
 
 
 class EmbeddingOptions(JobOptions, total=False):
@@ -52,6 +53,7 @@ class EmbeddingOptions(JobOptions, total=False):
 
     normalize: bool
     pixels: Literal["exact", "draft"]
+    use_cache: bool
     encoding: Literal["float", "base64"]
 
 
