@@ -18,7 +18,8 @@ from analysis.sets.schema import Summary
 from jobs.blobs import BlobStore
 from jobs.files import MadeFile, keep_files
 from jobs.objects import ObjectName
-from jobs.tables import read_tables, read_thumbnails, tables_of
+from jobs.set_tables import read_sources, sources_of
+from jobs.tables import read_thumbnails
 from models.image_set import ImageSet, ImageSetVersion
 from models.job import Job
 
@@ -51,7 +52,11 @@ def summarise(
         facts = read_facts(sessions, blobs, job, arrays, step, seed)
         summary = write_findings(facts, made, step)
         _write_report(sessions, blobs, job, facts, summary, made / REPORT, step)
-        files = [MadeFile(made / each, type_, _sha256(made / each)) for each, type_ in FILES.items()]
+        hashed = {export.name: export.sha256 for export in summary.exports}
+        files = [
+            MadeFile(made / each, type_, hashed.get(each) or _sha256(made / each))
+            for each, type_ in FILES.items()
+        ]
         step()
         return {"files": keep_files(blobs, name, files), "headline": _headline(summary)}
 
@@ -66,10 +71,10 @@ def _write_report(
     step: Callable[[], None],
 ) -> None:
     with sessions() as session:
-        tokens = session.scalars(tables_of(job.id)).all()
+        sources = sources_of(session, job)
         version = session.get(ImageSetVersion, job.version_id)
         image_set = version and session.get(ImageSet, version.set_id)
-    thumbnails = read_thumbnails(read_tables(blobs, job.tenant, job.id, tokens), wanted_items(summary))
+    thumbnails = read_thumbnails(read_sources(blobs, job.tenant, sources), wanted_items(summary))
     step()
     title = image_set.name if image_set else "Image set"
     write_set_report(target, summary, thumbnails.get, supplement_of(facts, summary), title=title)

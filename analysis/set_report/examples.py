@@ -36,7 +36,7 @@ def _read(facts: SetFacts, row: int, index: int) -> Example:
     true = int(facts.true_label[row])
     return Example(
         index=index,
-        custom_id=facts.custom_ids[row],
+        custom_id=facts.custom_ids[int(row)].as_py(),
         true_label=None if true == UNLABELLED else facts.labels[true],
         ranks={facts.labels[label]: ranks[:, label].tolist() for label in _shown(ranks, true)},
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 UNLABELLED = -1
@@ -43,15 +44,16 @@ class SetFacts:
     `cosine` [row, layer, label] may lie in a mapped file larger than memory: it is read in slices of rows.
     `logit` [row, label] are the final ones. `vectors` [row, width] are final embeddings of norm 1.
     `contents` [row] has equal numbers for items with the same bytes, `perceptual` [row] a 64-bit perceptual
-    hash of each picture. `sampled` are rows in ascending order, and `layer_vectors` [sampled row, layer,
-    width] their embeddings at each layer, of norm 1.
+    hash of each picture; `custom_ids` [row] are texts or null. `sampled` are rows in ascending order, and
+    `layer_vectors` [sampled row, layer, width] their embeddings at each layer, of norm 1. Of all rows
+    `retried` are those of items that a retry of the job had to compute.
     """
 
     origin: Origin
     layers: tuple[int, ...]
     labels: tuple[str, ...]
     index: NDArray[np.int64]
-    custom_ids: Sequence[str | None]
+    custom_ids: pa.ChunkedArray
     true_label: NDArray[np.int32]
     contents: NDArray[np.int64]
     perceptual: NDArray[np.uint64]
@@ -62,3 +64,4 @@ class SetFacts:
     layer_vectors: NDArray[np.float32]
     failed: Sequence[FailedItem]
     seed: int = 0
+    retried: int = 0
