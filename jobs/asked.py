@@ -22,7 +22,7 @@ def body_of(job: Job) -> dict[str, Any]:
     What says no more than its absence is left out.
 
     Raises:
-        NoRequestError: the job is an ingestion or a summary, which is asked for in another way.
+        NoRequestError: the job is an ingestion, a summary or an index, which is asked for in another way.
     """
     if job.type not in SUBMITTED:
         raise NoRequestError

@@ -25,6 +25,7 @@ class JobType(StrEnum):
     RESCORE = "rescore"
     INGEST = "ingest"
     SUMMARY = "summary"
+    INDEX = "index"
 
 
 class Priority(StrEnum):

@@ -14,8 +14,12 @@ from models.types import JobType
 from worker.analyst_runtime import Analyst
 from worker.ingest import ingest
 from worker.passage import Passage
-from worker.summary import summarise_job
+from worker.summary import index_version, summarise_job
 
 Handler = Callable[[Analyst, Unit, Passage], dict[str, Any]]
 
-HANDLERS: Final[Mapping[JobType, Handler]] = {JobType.INGEST: ingest, JobType.SUMMARY: summarise_job}
+HANDLERS: Final[Mapping[JobType, Handler]] = {
+    JobType.INGEST: ingest,
+    JobType.SUMMARY: summarise_job,
+    JobType.INDEX: index_version,
+}

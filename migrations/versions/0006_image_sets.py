@@ -15,7 +15,7 @@ revision = "0006"
 down_revision = "0005"
 
 TYPES = ("embedding", "logit_lens", "rescore")
-NEW_TYPES = (*TYPES, "ingest", "summary")
+NEW_TYPES = (*TYPES, "ingest", "summary", "index")
 MADE = ("job", "api_key", "webhook_endpoint", "job_action")
 NEW_MADE = (*MADE, "image_set", "set_items")
 WIDTHS = (128, 768, 1024, 1152)
@@ -147,7 +147,7 @@ def downgrade() -> None:
     op.drop_table("set_vectors")
     op.drop_table("set_indexes")
     # jobs that the version before does not know end with it
-    op.execute("DELETE FROM jobs WHERE type IN ('ingest', 'summary')")
+    op.execute("DELETE FROM jobs WHERE type IN ('ingest', 'summary', 'index')")
     _allow("jobs", "type", TYPES)
     op.execute("DELETE FROM idempotency_keys WHERE made IN ('image_set', 'set_items')")
     _allow("idempotency_keys", "made", MADE)

@@ -14,8 +14,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
 from analysis.sets.schema import Summary
+from api.schemas.ids import version_id
 from engine.catalog import DEMO_MODEL
 from engine.siglip import SiglipEngine
+from jobs import indexing
 from jobs.blobs import BlobStore
 from tests.faults import change
 from tests.integration.test_bad_requests import assert_problem
@@ -155,3 +157,32 @@ def test_what_a_retry_computed_counts_in_the_place_of_what_failed(
             assert items["index"].tolist() == [1, 3]
             assert items["custom_id"].tolist() == ["broken-1", f"3-{FILES[2].name}"]
         assert items.set_index("index")["error_code"].to_dict()[1] == BROKEN["code"]
+
+
+def test_a_large_set_is_made_searchable_by_a_job_that_follows_its_summary(
+    api: TestClient,
+    runtime: Runtime,
+    analyst: Analyst,
+    sessions: Sessions,
+    blobs: BlobStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(indexing, "LARGE", len(FILES) - 1)
+    version = sealed(sessions, blobs, FILES)
+    job = submit(api, version).json()
+    work(runtime)
+    shown = [summarise(api, job).json() for _ in range(2)]
+    # a unit at a time
+    unhurried = replace(analyst, settings=analyst.settings.model_copy(update={"slice_seconds": 0}))
+    search = f"/v1/image-set-versions/{version_id(version)}/search"
+    for each in shown:
+        assert run_slice(unhurried)
+        assert file(api, each, "summary.json").status_code == 200
+        assert_problem(api.post(search, json={"like_index": 0}), 409, "not-indexed")
+    run_slice(analyst)
+    # one, of two summaries
+    (indexed,) = api.get("/v1/jobs", params={"type": "index"}).json()["items"]
+    (item,) = api.get(indexed["links"]["results"]).json()["items"]
+    assert (indexed["state"], item["vectors"]) == ("succeeded", len(FILES))
+    assert len(api.post(search, json={"like_index": 0}).json()["items"]) == len(FILES) - 1
+    assert_settled(sessions)
