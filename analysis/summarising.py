@@ -20,7 +20,8 @@ from analysis.two_jobs import Sources
 from jobs.blobs import BlobStore
 from jobs.files import keep_files, made_file
 from jobs.objects import ObjectName
-from jobs.tables import read_tables, read_thumbnails, tables_of
+from jobs.set_tables import read_sources, sources_of
+from jobs.tables import read_thumbnails
 from models.image_set import ImageSet, ImageSetVersion
 from models.job import Job
 
@@ -72,7 +73,12 @@ def summarise(
         )
         summary = write_findings(facts, made, step, BesideFacts(other, beside.same_truth, reference))
         _write_report(sessions, blobs, job, facts, summary, made / REPORT, step)
-        files = [made_file(made / each, type_) for each, type_ in FILES.items() if (made / each).exists()]
+        hashed = {export.name: export.sha256 for export in summary.exports}
+        files = [
+            made_file(made / each, type_, hashed.get(each))
+            for each, type_ in FILES.items()
+            if (made / each).exists()
+        ]
         step()
         return {"files": keep_files(blobs, name, files), "headline": _headline(summary)}
 
@@ -87,10 +93,10 @@ def _write_report(
     step: Callable[[], None],
 ) -> None:
     with sessions() as session:
-        tokens = session.scalars(tables_of(job.id)).all()
+        sources = sources_of(session, job)
         version = session.get(ImageSetVersion, job.version_id)
         image_set = version and session.get(ImageSet, version.set_id)
-    thumbnails = read_thumbnails(read_tables(blobs, job.tenant, job.id, tokens), wanted_items(summary))
+    thumbnails = read_thumbnails(read_sources(blobs, job.tenant, sources), wanted_items(summary))
     step()
     title = image_set.name if image_set else "Image set"
     beside = supplement_of(facts, summary, target.parent)

@@ -14,7 +14,8 @@ from analysis.sets.schema_part import Part
 from jobs.blobs import BlobStore
 from jobs.files import keep_files, made_file
 from jobs.objects import ObjectName
-from jobs.tables import read_tables, read_thumbnails, tables_of
+from jobs.set_tables import read_sources, sources_of
+from jobs.tables import read_thumbnails
 from models.image_set import ImageSet, ImageSetVersion
 from models.job import Job
 
@@ -42,8 +43,8 @@ class Sources:
     def thumbnails(self, job: Job, indexes: Iterable[int]) -> Mapping[int, bytes]:
         """Thumbnails of items of a job, by index, as far as they were kept."""
         with self.sessions() as session:
-            tokens = session.scalars(tables_of(job.id)).all()
-        found = read_thumbnails(read_tables(self.blobs, job.tenant, job.id, tokens), indexes)
+            sources = sources_of(session, job)
+        found = read_thumbnails(read_sources(self.blobs, job.tenant, sources), indexes)
         self.step()
         return found
 

@@ -32,8 +32,10 @@ class KeptFile:
     sha256: str
 
 
-def made_file(path: Path, media_type: str) -> MadeFile:
-    """The file at `path`, whose bytes are read once."""
+def made_file(path: Path, media_type: str, sha256: str | None = None) -> MadeFile:
+    """The file at `path`, whose bytes are read for their hash unless that is known."""
+    if sha256 is not None:
+        return MadeFile(path, media_type, sha256)
     with path.open("rb") as file:
         return MadeFile(path, media_type, hashlib.file_digest(file, "sha256").hexdigest())
 

@@ -33,7 +33,10 @@ COPY_INPUTS = text("""
         INSERT INTO job_inputs (job_id, unit, items, image_ids)
         SELECT :job_id, place / :unit_items,
                jsonb_agg(
-                   entry || jsonb_build_object('index', place, 'retry_of_index', entry -> 'index')
+                   entry || jsonb_build_object(
+                       'index', place, 'retry_of_index', entry -> 'index',
+                       'first_index', coalesce(entry -> 'first_index', entry -> 'index')
+                   )
                    ORDER BY place
                ),
                coalesce(
@@ -64,7 +67,8 @@ COPY_INPUTS = text("""
 )
 """The items of a job but those that succeeded, numbered anew in their order, as the inputs of another one.
 
-Each keeps what it is called and tells its former index. What named no pictures before names none again.
+Each keeps what it is called and tells its former index, and that of the first try, by which what retries of a
+job over an image set found is put in its place. What named no pictures before names none again.
 """
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobs.blobs import BlobStore
 from jobs.errors import NothingToSummariseError, UnknownImageSetError
-from jobs.tables import read_tables, tables_of
+from jobs.set_tables import read_sources, sources_of
 from models.image_set import ImageSetVersion
 from models.job import Job
 from models.set_vector import INDEXED_WIDTHS, SetIndex, SetVector
@@ -53,9 +53,9 @@ def index_job(
     version_id = uuid.UUID(job.options["version"]["id"])
     weights = (job.provenance or {}).get("weights_sha256")
     with sessions() as session:
-        tokens = session.scalars(tables_of(job.id)).all()
+        sources = sources_of(session, job)
     begun = False
-    for index, vectors in _slices(read_tables(blobs, job.tenant, job.id, tokens)):
+    for index, vectors in _slices(read_sources(blobs, job.tenant, sources)):
         step()
         with sessions.begin() as session:
             if not begun:

@@ -27,6 +27,7 @@ class JobType(StrEnum):
     SUMMARY = "summary"
     COMPARISON = "comparison"
     DRIFT = "drift"
+    INDEX = "index"
 
 
 class Priority(StrEnum):

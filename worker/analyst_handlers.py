@@ -15,7 +15,7 @@ from worker.analyst_runtime import Analyst
 from worker.ingest import ingest
 from worker.pairs import compare_jobs, measure_drift
 from worker.passage import Passage
-from worker.summary import summarise_job
+from worker.summary import index_version, summarise_job
 
 Handler = Callable[[Analyst, Unit, Passage], dict[str, Any]]
 
@@ -24,4 +24,5 @@ HANDLERS: Final[Mapping[JobType, Handler]] = {
     JobType.SUMMARY: summarise_job,
     JobType.COMPARISON: compare_jobs,
     JobType.DRIFT: measure_drift,
+    JobType.INDEX: index_version,
 }

@@ -207,12 +207,15 @@ def _sampled(alike: Sequence[tuple[Row, dict[str, Any]]], items: int) -> pa.Arra
     assert first.embeddings is not None
     size = first.embeddings.shape[1] * first.embeddings.shape[2]
     taken = np.array([is_sampled(item["index"], items) for _, item in alike])
-    values = np.zeros((len(alike), size), dtype=np.float32)
-    for place in np.flatnonzero(taken).tolist():
+    values = np.empty((int(taken.sum()), size), dtype=np.float32)
+    for row, place in enumerate(np.flatnonzero(taken).tolist()):
         each = alike[place][0]
         assert each.lens.embeddings is not None
-        values[place] = _unit(each.lens.embeddings[each.row]).ravel()
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), size, mask=pa.array(~taken))
+        values[row] = _unit(each.lens.embeddings[each.row]).ravel()
+    # lists of any size: those of a fixed one take their place in the file also where there is none
+    ends = size * np.concatenate([[0], np.cumsum(taken)])
+    offsets = pa.array(ends.astype(np.int32), mask=np.append(~taken, [False]))
+    return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()))
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -15,7 +15,8 @@ LABELS_SHOWN: Final = 5
 
 def read_examples(facts: SetFacts, indexes: Sequence[int]) -> list[Example]:
     """The items of `indexes` that have a result and scores that are numbers, in that order."""
-    rows = {int(index): row for row, index in enumerate(facts.index) if int(index) in set(indexes)}
+    found = np.flatnonzero(np.isin(facts.index, indexes))
+    rows = {int(facts.index[row]): int(row) for row in found}
     return [
         _read(facts, rows[index], index)
         for index in indexes
@@ -36,7 +37,7 @@ def _read(facts: SetFacts, row: int, index: int) -> Example:
     true = int(facts.true_label[row])
     return Example(
         index=index,
-        custom_id=facts.custom_ids[row],
+        custom_id=facts.custom_ids[int(row)].as_py(),
         true_label=None if true == UNLABELLED else facts.labels[true],
         ranks={facts.labels[label]: ranks[:, label].tolist() for label in _shown(ranks, true)},
     )

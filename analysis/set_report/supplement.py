@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from analysis.set_report.examples import read_examples
 from analysis.set_report.facts import Points, Supplement
@@ -48,7 +49,9 @@ def _points(facts: SetFacts) -> Points | None:
         method = f"The first two principal components of the final embeddings of {len(rows):,} images."
     else:
         layout = TSNE(perplexity=PERPLEXITY, init="pca", random_state=facts.seed)
-        at = layout.fit_transform(vectors)
+        # a thousand steps of a millisecond: threads that share a busy core would wait for each other at each
+        with threadpool_limits(1):
+            at = layout.fit_transform(vectors)
         method = (
             f"t-SNE (van der Maaten and Hinton 2008, perplexity {PERPLEXITY:g}) of the final embeddings of"
             f" {len(rows):,} images: neighbours are near each other, distances between groups say little."

@@ -22,6 +22,7 @@ from analysis.sets.label_maps import MeanMaps
 SCHEMA_VERSION: Final = 1
 ROW_GROUP: Final = 25_000
 METADATA: Final = b"lensqueue"
+REPEATED: Final = (pa.string(), pa.int32())
 
 Step = Callable[[], None]
 
@@ -183,10 +184,10 @@ def _layer_columns(cosine: NDArray[np.float32], true_label: NDArray[np.int32]) -
 
 
 def _succeeded(facts: SetFacts, rows: range, batch: pa.RecordBatch) -> pa.Table:
-    true = [_name(facts, int(label)) for label in facts.true_label[rows.start : rows.stop]]
+    true = facts.true_label[rows.start : rows.stop]
     told = {
-        "custom_id": pa.array(facts.custom_ids[rows.start : rows.stop], pa.string()),
-        "true_label": pa.array(true, pa.string()),
+        "custom_id": facts.custom_ids.slice(rows.start, len(rows)),
+        "true_label": pa.array(facts.labels).take(pa.array(true, mask=true == UNLABELLED)),
         "true_labels": _several(facts, rows),
         "state": pa.array(["succeeded"] * len(rows)),
         "error_code": pa.nulls(len(rows), pa.string()),
@@ -252,7 +253,13 @@ def _writer(path: Path, schema: pa.Schema, facts: SetFacts) -> pq.ParquetWriter:
         "labels": list(facts.labels),
         "layers": list(facts.layers),
     }
-    return pq.ParquetWriter(path, schema.with_metadata({METADATA: orjson.dumps(told)}), compression="zstd")
+    return pq.ParquetWriter(
+        path,
+        schema.with_metadata({METADATA: orjson.dumps(told)}),
+        compression="zstd",
+        # of other columns hardly two values are alike: to look for them takes thrice as long as to write them
+        use_dictionary=[field.name for field in schema if field.type in REPEATED],
+    )
 
 
 def _row_slices(rows: int, size: int) -> Iterator[slice]:

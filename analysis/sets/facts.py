@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 UNLABELLED = -1
@@ -84,8 +85,9 @@ class SetFacts:
     `cosine` [row, layer, label] may lie in a mapped file larger than memory: it is read in slices of rows.
     `logit` [row, label] are the final ones. `vectors` [row, width] are final embeddings of norm 1.
     `contents` [row] has equal numbers for items with the same bytes, `perceptual` [row] a 64-bit perceptual
-    hash of each picture. `sampled` are rows in ascending order, and `layer_vectors` [sampled row, layer,
-    width] their embeddings at each layer, of norm 1. `maps` are None where the job kept none.
+    hash of each picture; `custom_ids` [row] are texts or null. `sampled` are rows in ascending order, and
+    `layer_vectors` [sampled row, layer, width] their embeddings at each layer, of norm 1. `maps` are None
+    where the job kept none. Of all rows `retried` are those of items that a retry of the job had to compute.
 
     `truths` say which labels are true where several may be: the truth of a row that has none is not known,
     and `true_label` is UNLABELLED throughout. None where one is true of each.
@@ -95,7 +97,7 @@ class SetFacts:
     layers: tuple[int, ...]
     labels: tuple[str, ...]
     index: NDArray[np.int64]
-    custom_ids: Sequence[str | None]
+    custom_ids: pa.ChunkedArray
     true_label: NDArray[np.int32]
     contents: NDArray[np.int64]
     perceptual: NDArray[np.uint64]
@@ -108,6 +110,7 @@ class SetFacts:
     strange: Mapping[str, int] = field(default_factory=dict)
     """Of true labels that are none of the job's, most frequent first: how many items have each."""
     seed: int = 0
+    retried: int = 0
     maps: SampledMaps | None = None
     truths: Truths | None = None
 

@@ -107,7 +107,7 @@ def slices(rows: int, row_bytes: int) -> Iterator[slice]:
 
 def named(facts: SetFacts, row: int) -> Named:
     """How a row is told."""
-    return Named(index=int(facts.index[row]), custom_id=facts.custom_ids[row])
+    return Named(index=int(facts.index[row]), custom_id=facts.custom_ids[int(row)].as_py())
 
 
 def label_name(facts: SetFacts, label: int) -> str | None:

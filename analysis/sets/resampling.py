@@ -8,6 +8,7 @@ RESAMPLES = 2000
 MOST_DRAWS = 50_000_000
 SLICE_DRAWS = 1 << 21
 TAILS = (2.5, 97.5)
+WORD_BITS = 62
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:
@@ -35,7 +36,7 @@ def resample_means(
     sizes = np.bincount(groups)
     columns = [np.bincount(groups, weights=column, minlength=len(sizes)) for column in values.T]
     table = np.column_stack([sizes, *columns])[sizes > 0].astype(np.int32)
-    kinds, counts = np.unique(table, axis=0, return_counts=True)
+    kinds, counts = _kinds(table)
     if len(kinds) * RESAMPLES > MOST_DRAWS:
         sums = _draw_limit(table, chance)
     else:
@@ -48,6 +49,16 @@ def resample_means(
         ).astype(np.float64)
     # the limit knows no bounds
     return np.clip(sums[:, 1:] / sums[:, :1], 0, 1)
+
+
+def _kinds(table: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The different rows of `table`, which holds no negative numbers, and how often each is there."""
+    most = table.max(axis=0).astype(np.int64) + 1
+    if np.log2(most).sum() >= WORD_BITS:
+        return np.unique(table, axis=0, return_counts=True)
+    # a row as one number, which sorts a million in a tenth of a second
+    packed, counts = np.unique(np.ravel_multi_index(tuple(table.T), tuple(most)), return_counts=True)
+    return np.column_stack(np.unravel_index(packed, tuple(most))).astype(np.int32), counts
 
 
 def _draw_limit(table: NDArray[np.int32], chance: np.random.Generator) -> NDArray[np.float64]:

@@ -36,6 +36,10 @@ class Counts(Part):
     unique: Count = Field(description="Images with different bytes among those that succeeded.")
     succeeded: Count
     failed: Count
+    retried: Count = Field(
+        0,
+        description="Of `succeeded`, items that had failed before: a retry of the job has their results.",
+    )
     by_error: dict[str, int] = Field(description="Failed items by error code, the most frequent first.")
     labelled: Count = Field(description="Items whose true label is one of the job's, succeeded or not.")
 

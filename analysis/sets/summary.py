@@ -126,6 +126,7 @@ def _count(facts: SetFacts, images: Images) -> Counts:
         unique=len(np.unique(facts.contents)),
         succeeded=len(facts.index),
         failed=len(facts.failed),
+        retried=facts.retried,
         by_error=dict(sorted(errors.items(), key=lambda error: (-error[1], error[0]))),
         labelled=int(facts.known.sum()) + sum(item.is_labelled for item in facts.failed),
     )

@@ -15,7 +15,7 @@ revision = "0006"
 down_revision = "0005"
 
 TYPES = ("embedding", "logit_lens", "rescore")
-NEW_TYPES = (*TYPES, "ingest", "summary", "comparison", "drift")
+NEW_TYPES = (*TYPES, "ingest", "summary", "comparison", "drift", "index")
 MADE = ("job", "api_key", "webhook_endpoint", "job_action")
 NEW_MADE = (*MADE, "image_set", "set_items")
 WIDTHS = (128, 768, 1024, 1152)
@@ -164,7 +164,7 @@ def downgrade() -> None:
     op.drop_table("set_indexes")
     op.drop_table("cached_results")
     # jobs that the version before does not know end with it
-    op.execute("DELETE FROM jobs WHERE type IN ('ingest', 'summary', 'comparison', 'drift')")
+    op.execute("DELETE FROM jobs WHERE type IN ('ingest', 'summary', 'comparison', 'drift', 'index')")
     _allow("jobs", "type", TYPES)
     op.execute("DELETE FROM idempotency_keys WHERE made IN ('image_set', 'set_items')")
     _allow("idempotency_keys", "made", MADE)

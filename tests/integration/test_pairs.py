@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session, sessionmaker
 
-from analysis.sets.findings import EMBEDDINGS, ERRORS, ITEMS, LAYERS, SUMMARY
+from analysis.sets.findings import EMBEDDINGS, ERRORS, ITEMS, LABEL_MAPS, LAYERS, SUMMARY
 from analysis.sets.schema import Summary
 from analysis.sets.schema_documents import ComparisonDocument, DriftDocument
 from api.schemas.ids import parse_job_id
@@ -34,7 +34,7 @@ from worker.runtime import Runtime
 Sessions = sessionmaker[Session]
 
 MORE = sorted(SAMPLES.glob("*.jpg"))[4:10]
-FILES_OF_SUMMARY = (SUMMARY, "report.html", ITEMS, LAYERS, EMBEDDINGS, ERRORS)
+FILES_OF_SUMMARY = (SUMMARY, "report.html", ITEMS, LAYERS, EMBEDDINGS, LABEL_MAPS, ERRORS)
 SWAPPED = [
     {"name": "ring", "prompts": [LABELS[1]]},
     {"name": "square", "prompts": [LABELS[0]]},

@@ -14,13 +14,15 @@ from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
 from analysis.sets.schema import Summary
+from api.schemas.ids import version_id
 from engine.catalog import DEMO_MODEL
 from engine.siglip import SiglipEngine
+from jobs import indexing
 from jobs.blobs import BlobStore
 from tests.faults import change
 from tests.integration.test_bad_requests import assert_problem
-from tests.integration.test_jobs_over_sets import FILES, sealed, submit, work
-from tests.ledger import assert_settled
+from tests.integration.test_jobs_over_sets import BROKEN, FILES, sealed, submit, work
+from tests.ledger import TENANT, assert_settled
 from tests.runtimes import runtime_of
 from worker.analyst import run_slice
 from worker.analyst_runtime import Analyst
@@ -125,3 +127,62 @@ def test_a_key_makes_one_summary(
     assert first.json()["id"] == second.json()["id"]
     assert second.headers["Idempotency-Replayed"] == "true"
     assert_problem(api.post(path, headers=key, json={"seed": 1}), 422, "idempotency-key-reused")
+
+
+def test_what_a_retry_computed_counts_in_the_place_of_what_failed(
+    api: TestClient, runtime: Runtime, analyst: Analyst, sessions: Sessions, blobs: BlobStore
+) -> None:
+    job = submit(api, sealed(sessions, blobs, [FILES[0], None, *FILES[1:]])).json()
+    sha256 = hashlib.sha256(FILES[2].read_bytes()).hexdigest()
+    (gone,) = blobs.room(TENANT).rglob(sha256)
+    gone.rename(gone.with_suffix(".away"))
+    work(runtime)
+    gone.with_suffix(".away").rename(gone)
+    retry = api.post(f"/v1/jobs/{job['id']}/retry", json={"scope": "failed_items"}).json()
+    work(runtime)
+    assert [item["retry_of_index"] for item in api.get(retry["links"]["results"]).json()["items"]] == [1, 3]
+    again = api.post(f"/v1/jobs/{retry['id']}/retry", json={"scope": "all"}).json()
+    work(runtime)
+    for of in (job, retry, again):
+        shown = summarise(api, of).json()
+        run_slice(analyst)
+        counts = orjson.loads(file(api, shown, "summary.json").content)["counts"]
+        items = pd.read_parquet(io.BytesIO(file(api, shown, "items.parquet").content))
+        if of is job:
+            assert (counts["succeeded"], counts["failed"], counts["retried"]) == (4, 1, 1)
+            assert items["index"].tolist() == [0, 1, 2, 3, 4]
+        else:
+            # a retry alone is of its own items, by what the version calls them
+            assert (counts["succeeded"], counts["failed"], counts["retried"]) == (1, 1, 0)
+            assert items["index"].tolist() == [1, 3]
+            assert items["custom_id"].tolist() == ["broken-1", f"3-{FILES[2].name}"]
+        assert items.set_index("index")["error_code"].to_dict()[1] == BROKEN["code"]
+
+
+def test_a_large_set_is_made_searchable_by_a_job_that_follows_its_summary(
+    api: TestClient,
+    runtime: Runtime,
+    analyst: Analyst,
+    sessions: Sessions,
+    blobs: BlobStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(indexing, "LARGE", len(FILES) - 1)
+    version = sealed(sessions, blobs, FILES)
+    job = submit(api, version).json()
+    work(runtime)
+    shown = [summarise(api, job).json() for _ in range(2)]
+    # a unit at a time
+    unhurried = replace(analyst, settings=analyst.settings.model_copy(update={"slice_seconds": 0}))
+    search = f"/v1/image-set-versions/{version_id(version)}/search"
+    for each in shown:
+        assert run_slice(unhurried)
+        assert file(api, each, "summary.json").status_code == 200
+        assert_problem(api.post(search, json={"like_index": 0}), 409, "not-indexed")
+    run_slice(analyst)
+    # one, of two summaries
+    (indexed,) = api.get("/v1/jobs", params={"type": "index"}).json()["items"]
+    (item,) = api.get(indexed["links"]["results"]).json()["items"]
+    assert (indexed["state"], item["vectors"]) == ("succeeded", len(FILES))
+    assert len(api.post(search, json={"like_index": 0}).json()["items"]) == len(FILES) - 1
+    assert_settled(sessions)

@@ -7,6 +7,7 @@ import duckdb
 import numpy as np
 import orjson
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -37,7 +38,7 @@ def make_facts(items: int, labels: tuple[str, ...] = LABELS) -> SetFacts:
         layers=LAYERS,
         labels=labels,
         index=np.arange(items, dtype=np.int64),
-        custom_ids=[f"picture-{row}" for row in range(items)],
+        custom_ids=pa.chunked_array([[f"picture-{row}" for row in range(items)]], pa.string()),
         true_label=np.array(
             [UNLABELLED if row % 3 == 0 else row % len(labels) for row in range(items)], dtype=np.int32
         ),

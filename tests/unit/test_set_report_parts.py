@@ -5,6 +5,7 @@ import io
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -119,7 +120,7 @@ def _facts(cosine: Any) -> SetFacts:
         (0, 1),
         ("a", "b", "c", "d"),
         np.array([7]),
-        ["seven"],
+        pa.chunked_array([["seven"]], pa.string()),
         np.array([3], np.int32),
         np.arange(rows),
         np.zeros(rows, np.uint64),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis.sets.facts import UNLABELLED, FailedItem, Origin, SetFacts
@@ -46,7 +47,7 @@ def make_facts(
         layers=tuple(layers),
         labels=tuple(f"label {label}" for label in range(labels)),
         index=np.arange(images, dtype=np.int64) * 2,
-        custom_ids=[f"picture-{row}" for row in range(images)],
+        custom_ids=pa.chunked_array([[f"picture-{row}" for row in range(images)]], pa.string()),
         true_label=known,
         contents=np.arange(images, dtype=np.int64)[::-1].copy(),
         perceptual=chance.integers(0, 2**64, images, dtype=np.uint64),

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ def take(facts: SetFacts, rows: list[int]) -> SetFacts:
     return dataclasses.replace(
         facts,
         **{name: getattr(facts, name)[rows] for name in by_row},
-        custom_ids=[facts.custom_ids[row] for row in rows],
+        custom_ids=facts.custom_ids.take(pa.array(rows, pa.int64())),
         sampled=np.arange(len(rows), dtype=np.int64),
         layer_vectors=facts.layer_vectors[rows],
     )
@@ -47,6 +48,7 @@ def test_a_summary_says_what_it_is_of() -> None:
         "unique": 60,
         "succeeded": 60,
         "failed": 3,
+        "retried": 0,
         "by_error": {"b": 2, "a": 1},
         "labelled": int((facts.true_label != UNLABELLED).sum()) + 1,
     }
