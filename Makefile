@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: make demo, make test.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-bulk up test test-full test-chaos test-contract bench bench-cuda check clean
+.PHONY: help demo demo-bulk up test test-full test-chaos test-contract bench bench-bulk bench-cuda check clean
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
@@ -8,7 +8,7 @@ SHELL := /bin/bash
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
 # By environment, not by arguments: labels hold quotes and spaces that a shell would take apart.
 demo: export LENSQUEUE_DEMO_MODEL = $(value MODEL)
@@ -42,6 +42,12 @@ bench: .venv/ready-to-develop ## Measure the engine against transformers, its ou
 	@$(BIN)/python -m benchmarks.lens --out benchmarks/results/lens-float32.json
 	@$(BIN)/python -m benchmarks.lens --dtype bfloat16 --out benchmarks/results/lens-bfloat16.json
 	@$(BIN)/python -m benchmarks.memory --out benchmarks/results/memory.json
+
+bench-bulk: .venv/ready-to-develop ## Measure image sets: throughput, memory, a million simulated items, the page; takes half an hour
+	@$(BIN)/python -m benchmarks.bulk throughput --out benchmarks/results/bulk-throughput.json
+	@$(BIN)/python -m benchmarks.bulk memory --out benchmarks/results/bulk-memory.json
+	@$(BIN)/python -m benchmarks.bulk million --out benchmarks/results/bulk-million.json
+	@$(BIN)/python -m benchmarks.bulk page --out benchmarks/results/bulk-page.json
 
 bench-cuda: .venv/ready-to-develop ## Measure the engine against transformers, and its outputs, on a GPU; takes ten minutes
 	@$(BIN)/python -m benchmarks.cuda --batches 32 --out benchmarks/results/so400m-cuda.json
