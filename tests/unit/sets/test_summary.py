@@ -29,7 +29,7 @@ def take(facts: SetFacts, rows: list[int]) -> SetFacts:
     return dataclasses.replace(
         facts,
         **{name: getattr(facts, name)[rows] for name in by_row},
-        custom_ids=facts.custom_ids.take(pa.array(rows)),
+        custom_ids=facts.custom_ids.take(pa.array(rows, pa.int64())),
         sampled=np.arange(len(rows), dtype=np.int64),
         layer_vectors=facts.layer_vectors[rows],
     )
