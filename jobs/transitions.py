@@ -278,8 +278,9 @@ EXPIRE_LEASES = text("""
         SELECT token FROM leases
         WHERE (
             until < now() OR hard_until < now()
-            -- the clock was set back: whoever lives has renewed by the new one
-            OR until > now() + ttl
+            -- the clock was set back: whoever lives has renewed by the new one. Not by now(), when this
+            -- transaction began: who renewed since then, and committed, would seem to come from the future
+            OR until > clock_timestamp() + ttl
           )
           -- while Postgres was away nobody could renew: give the holders one lifetime to come back
           AND greatest(pg_postmaster_start_time(), :away_until) + ttl < now()

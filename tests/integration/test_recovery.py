@@ -333,3 +333,13 @@ def test_a_lease_from_before_the_clock_was_set_back_is_over_too(sessions: Sessio
     claim(sessions, ttl_seconds=1)
     change(sessions, "UPDATE leases SET until = now() + interval '1 hour', ttl = interval '0'")
     assert do(sessions, recovery.expire_leases) == 1
+
+
+def test_a_lease_that_was_renewed_after_recovery_had_begun_is_kept(sessions: Sessions) -> None:
+    submit_texts(sessions)
+    claim(sessions)
+    with sessions.begin() as recovering:
+        recovering.execute(text("SELECT now()"))
+        # as a renewal does, with a lifetime of nothing: Postgres has been there for that long
+        change(sessions, "UPDATE leases SET until = now(), ttl = interval '0'")
+        assert recovery.expire_leases(recovering) == 0
