@@ -1,4 +1,4 @@
-"""Image sets with their versions and items, jobs over a version, and four types of jobs on CPU workers.
+"""Image sets with their versions and items, jobs over a version, and five types of jobs on CPU workers.
 
 What is found in a version is searched by its vectors: pgvector from here on.
 """
