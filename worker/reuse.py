@@ -149,9 +149,7 @@ def reused_rows(claim: Claim, reuse: Reuse) -> dict[uuid.UUID, tuple[pa.Table, d
     of_job: dict[uuid.UUID, list[tuple[Unit, dict[str, Any], Reused]]] = {}
     for unit, item, one in _items(claim, reuse):
         of_job.setdefault(unit.job_id, []).append((unit, item, one))
-    return {
-        job_id: (_copied(items, reuse.samples), items[0][2].columns.told) for job_id, items in of_job.items()
-    }
+    return {job_id: (_copied(items, reuse.samples), _told(items)) for job_id, items in of_job.items()}
 
 
 def _items(claim: Claim, reuse: Reuse) -> Iterator[tuple[Unit, dict[str, Any], Reused]]:

@@ -26,6 +26,7 @@ from tests.faults import change
 from tests.integration.test_jobs_over_sets import LABELS, results, sealed, work
 from tests.ledger import TENANT, assert_settled, scalar
 from tests.runtimes import runtime_of
+from worker import label_maps
 from worker.heartbeat import Heartbeat
 from worker.runtime import Runtime
 
@@ -204,3 +205,17 @@ def test_a_row_that_was_of_no_sample_is_no_hit_for_an_item_that_is(
     job, computed = bench.run(version)
     assert computed == 1
     assert table_of(sessions, blobs, job)[1]["layer_vectors"].null_count == 0
+
+
+def test_maps_are_told_of_also_behind_a_row_of_a_table_that_has_none(
+    bench: Bench, sessions: Sessions, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for most, files in enumerate((FILES[:1], FILES[1:2])):
+        monkeypatch.setattr(label_maps, "MOST_MAPPED", most)
+        bench.run(sealed(sessions, blobs, files))
+    # of two items the second is sampled
+    job, computed = bench.run(sealed(sessions, blobs, FILES[:2]))
+    assert computed == 0
+    _, table = table_of(sessions, blobs, job)
+    assert table["label_maps"].is_valid().to_pylist() == [False, True]
+    assert told_of(table)["maps"]["layer"] == 6
