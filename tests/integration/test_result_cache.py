@@ -219,3 +219,13 @@ def test_maps_are_told_of_also_behind_a_row_of_a_table_that_has_none(
     _, table = table_of(sessions, blobs, job)
     assert table["label_maps"].is_valid().to_pylist() == [False, True]
     assert told_of(table)["maps"]["layer"] == 6
+
+
+def test_all_of_a_job_is_tried_again_without_what_it_found(
+    bench: Bench, sessions: Sessions, blobs: BlobStore
+) -> None:
+    job, computed = bench.run(sealed(sessions, blobs, FILES[:2]))
+    retry = bench.api.post(f"/v1/jobs/{job['id']}/retry", json={"scope": "all"}).json()
+    work(bench.runtime)
+    assert bench.computed == 2 * computed
+    assert not any(item.get("cached") for item in results(bench.api, retry))
