@@ -1,7 +1,7 @@
 """Pictures whose numbers an earlier job over a set has: found before anything is decoded, and copied.
 
 A copy, so that each job owns its files: that the earlier one's results are removed breaks nothing. The copied
-rows are of the same model, labels and options to the last bit; see `key_of`.
+rows are of the same model, labels, options and kind of device; see `key_of`.
 """
 
 import uuid
@@ -42,6 +42,7 @@ ARITHMETIC: Final = (
     "openvino_precision",
     "buckets",
     "pixel_path",
+    "device_name",
     "torch",
     "transformers",
     "logit_scale",
@@ -129,7 +130,7 @@ def key_of(runtime: Runtime, unit: Unit) -> bytes | None:
         return None
     arithmetic = {name: told.get(name) for name in ARITHMETIC}
     arithmetic["pixel_path"] = {**told["pixel_path"], "mode": pixel_mode(options)}
-    # its type: the same precision is other arithmetic on another one
+    # its type, beside its name: the same precision is other arithmetic on another one
     arithmetic["device"] = str(told["device"]).partition(":")[0]
     asked = {name: value for name, value in options.items() if name not in NO_NUMBERS}
     parts = [FORMAT, ENGINE_VERSION, unit.type, arithmetic, asked, [key.hex() for key in texts]]

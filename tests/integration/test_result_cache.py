@@ -158,8 +158,10 @@ def test_other_numbers_and_other_tenants_are_computed_anew(
         {"type": "embedding"},
     ):
         assert bench.run(version, **other)[1] == 2, other
-    bench.runtime = replace(bench.runtime, provenance={**bench.runtime.provenance, "dtype": "bfloat16"})
-    assert bench.run(version)[1] == 2
+    known = bench.runtime.provenance
+    for other in ({"dtype": "bfloat16"}, {"device_name": "another card"}):
+        bench.runtime = replace(bench.runtime, provenance={**known, **other})
+        assert bench.run(version)[1] == 2, other
     with door_of(settings, sessions, "others") as door:
         assert bench.run(sealed(sessions, blobs, FILES[:2], "others"), door)[1] == 2
 
