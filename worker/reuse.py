@@ -16,7 +16,7 @@ import structlog
 
 from engine.errors import EngineError
 from engine.version import ENGINE_VERSION
-from jobs.errors import BlobMissingError
+from jobs.errors import NumbersMissingError
 from jobs.filling import TABLE, Columns, Tables
 from jobs.leases import Claim, ItemResult, Unit
 from jobs.result_cache import Known, cache_id, find_known
@@ -184,7 +184,7 @@ def _read(tables: Tables, known: Known) -> Reused | None:
     try:
         columns = tables.find(known.job_id, known.payload[TABLE])
         return Reused(known.payload, columns, columns.row_of(known.index))
-    except (BlobMissingError, pa.ArrowException):
+    except NumbersMissingError:
         return None
 
 

@@ -48,7 +48,7 @@ def read_facts(
     Raises:
         NothingToSummariseError: nothing of the job succeeded, or it left no tables.
         UnknownImageSetError: the set was deleted.
-        BlobMissingError, BlobStoreMissingError: its tables are gone.
+        NumbersMissingError, BlobStoreMissingError: its tables are gone.
     """
     version_id = uuid.UUID(job.options["version"]["id"])
     with sessions() as session:
