@@ -151,7 +151,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["job_id"], ["jobs.id"], name=op.f("fk_cached_results_job_id_jobs"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_cached_results")),
+        sa.PrimaryKeyConstraint("id", "job_id", name=op.f("pk_cached_results")),
     )
     op.create_index("ix_cached_results_job_id", "cached_results", ["job_id", "index"], unique=False)
     _require_pgvector()

@@ -182,6 +182,19 @@ def test_what_expired_or_lost_its_table_is_computed_anew(
     assert bench.run(version)[1] == 2
 
 
+def test_whichever_job_goes_first_its_pictures_are_found_in_the_other(
+    bench: Bench, sessions: Sessions, blobs: BlobStore
+) -> None:
+    version = sealed(sessions, blobs, FILES[:2])
+    for gone in (0, 1):
+        both = [bench.run(version)[0] for _ in range(2)]
+        assert bench.api.delete(f"/v1/jobs/{both[gone]['id']}").is_success
+        third, computed = bench.run(version)
+        assert computed == 0
+        for job in (both[1 - gone], third):
+            bench.api.delete(f"/v1/jobs/{job['id']}")
+
+
 def test_rows_of_the_cache_go_with_the_results_that_they_name(
     bench: Bench, sessions: Sessions, blobs: BlobStore
 ) -> None:
