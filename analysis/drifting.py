@@ -37,7 +37,7 @@ def write_drift(
     Raises:
         IncomparableError: the two are of models with different weights.
         NothingToSummariseError: nothing of one succeeded.
-        BlobMissingError: results of one were removed.
+        NumbersMissingError: results of one were removed.
         BlobStoreFullError: the disk or its quota is full.
     """
     sources = Sources(sessions, blobs, step)

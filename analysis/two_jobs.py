@@ -35,7 +35,7 @@ class Sources:
 
         Raises:
             NothingToSummariseError: nothing of the job succeeded.
-            BlobMissingError: results of the job were removed.
+            NumbersMissingError: results of the job were removed.
         """
         scratch.mkdir()
         return read_facts(self.sessions, self.blobs, job, scratch, self.step, seed)

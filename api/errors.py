@@ -179,6 +179,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "idempotency-key-spent": HTTPStatus.GONE,
     "job-deleted": HTTPStatus.GONE,
     "blob-missing": HTTPStatus.GONE,
+    "numbers-missing": HTTPStatus.GONE,
     "results-expired": HTTPStatus.GONE,
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "not-acceptable": HTTPStatus.NOT_ACCEPTABLE,

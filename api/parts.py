@@ -11,6 +11,10 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from api.errors import MalformedBodyError
 
 DISPOSITION: Final = b"content-disposition"
+MAX_HEADERS: Final = 8
+"""Of a part; a browser sends two."""
+MAX_HEADER_BYTES: Final = 4_224
+"""Of one of them, which is held until it has ended: a file's path, and what is around it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class _Reading:
                     "on_part_data": self._add_data,
                     "on_end": self._end,
                 },
+                max_header_count=MAX_HEADERS,
+                max_header_size=MAX_HEADER_BYTES,
             )
         except FormParserError as error:
             raise _unreadable(error) from None

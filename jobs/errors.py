@@ -447,6 +447,12 @@ class BlobMissingError(DomainError):
     code = "blob-missing"
 
 
+class NumbersMissingError(DomainError):
+    """The numbers of this item are gone from the blob store: run the job again."""
+
+    code = "numbers-missing"
+
+
 class BlobStoreFullError(DomainError):
     """The picture store takes no more at the moment; nothing was accepted."""
 

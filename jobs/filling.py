@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.blobs import BlobStore
-from jobs.errors import BlobMissingError
+from jobs.errors import NumbersMissingError
 from jobs.objects import ObjectName
 from jobs.tables import read_table, told_of
 from models.job import Result
@@ -54,11 +54,11 @@ class Columns:
         """Where the item of this index stands.
 
         Raises:
-            BlobMissingError: it is not in this table.
+            NumbersMissingError: it is not in this table.
         """
         row = int(np.searchsorted(self._index, index))
         if row == len(self._index) or self._index[row] != index:
-            raise BlobMissingError
+            raise NumbersMissingError
         return row
 
     def numbers(self, name: str, row: int) -> Numbers:
@@ -115,7 +115,7 @@ class Tables:
         """The table that a lease left of a job.
 
         Raises:
-            BlobMissingError: it was removed.
+            NumbersMissingError: it was removed.
             BlobStoreMissingError: the store is not there.
         """
         name = (job_id, token)
@@ -131,7 +131,7 @@ class Tables:
         """The result with all that it says; the same one where its row has it.
 
         Raises:
-            BlobMissingError: its table was removed.
+            NumbersMissingError: its table was removed.
             BlobStoreMissingError: the store is not there.
         """
         said = result.payload

@@ -240,8 +240,15 @@ def store_results(session: Session, results: Sequence[UnitResult]) -> None:
     )
     while several := list(islice(rows, STORED_AT_ONCE)):
         session.execute(transitions.STORE_RESULTS, {"results": several})
-    known = ((one.cache_id, (done.job_id, int(one.item["index"]))) for done in results for one in done.items)
-    keep_known(session, {cache_id: where for cache_id, where in known if cache_id is not None})
+    keep_known(
+        session,
+        [
+            (one.cache_id, done.job_id, int(one.item["index"]))
+            for done in results
+            for one in done.items
+            if one.cache_id is not None
+        ],
+    )
     counts: dict[uuid.UUID, Count] = defaultdict(Count)
     for done in results:
         count = counts[done.job_id]

@@ -75,9 +75,6 @@ def _remove_rows(session: Session, job_id: uuid.UUID, number: InstrumentedAttrib
     """Remove the first rows of a job in a table where this numbers them; returns how many went."""
     table = number.class_
     some = select(number).where(table.job_id == job_id).order_by(number).limit(ROWS_AT_ONCE)
-    if table is CachedResult:
-        # one in which a worker names its own job at this moment is passed over: it is that job's then
-        some = some.with_for_update(skip_locked=True)
     removed = delete(table).where(table.job_id == job_id, number.in_(some)).returning(number)
     return len(session.execute(removed.execution_options(synchronize_session=False)).all())
 

@@ -142,7 +142,7 @@ def find_retry(
         type=JobType(job.type),
         model=job.model,
         items=Alike(items, kind or "image"),
-        options=job.options,
+        options=_options(job, scope),
         terms=Terms(
             start_within=None if job.start_by is None else job.start_by - job.created_at,
             run_timeout=job.run_timeout,
@@ -153,6 +153,13 @@ def find_retry(
         webhook_endpoint_id=_endpoint_left(session, job),
     )
     return Retry(job, submission, scope, job.input_bytes * items // job.total)
+
+
+def _options(job: Job, scope: RetryScope) -> dict[str, Any]:
+    """What was asked for: all of a job over a set anew, and not what that job has found of it."""
+    if scope is RetryScope.ALL and job.model != ANALYSIS and job.version_id is not None:
+        return job.options | {"use_cache": False}
+    return job.options
 
 
 def _endpoint_left(session: Session, job: Job) -> uuid.UUID | None:

@@ -73,14 +73,17 @@ def find_query(session: Session, tenant: str, job_id: uuid.UUID) -> Job:
     Raises:
         UnknownJobError: the tenant has no such job.
         JobDeletedError: it was deleted.
-        InvalidRequestError: it does not embed one item.
+        InvalidRequestError: it does not embed one item, or that of an image set.
     """
     job = session.scalar(queries.job_of(tenant, job_id))
     if job is None:
         raise UnknownJobError(pointer=QUERY_JOB)
     existing(job)
-    if job.type != JobType.EMBEDDING or job.total != 1:
-        raise InvalidRequestError("Give a job that embeds one text or one picture.", pointer=QUERY_JOB)
+    # of a job over a set, the row has no vector
+    if job.type != JobType.EMBEDDING or job.total != 1 or job.version_id is not None:
+        raise InvalidRequestError(
+            "Give a job that embeds one text or one picture, not a set.", pointer=QUERY_JOB
+        )
     return job
 
 

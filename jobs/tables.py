@@ -34,7 +34,7 @@ import pyarrow.compute as pc
 from sqlalchemy import Select, select
 
 from jobs.blobs import BlobStore
-from jobs.errors import BlobMissingError
+from jobs.errors import NumbersMissingError
 from jobs.objects import ObjectName
 from models.types import AttemptOutcome
 from models.work import Attempt
@@ -77,15 +77,15 @@ def read_table(blobs: BlobStore, name: ObjectName) -> pa.Table:
     """A table, mapped and not read: columns come into memory as they are used.
 
     Raises:
-        BlobMissingError: there is none.
+        NumbersMissingError: there is none, or it is damaged.
         BlobStoreMissingError: the store is not there.
     """
     try:
-        source = pa.memory_map(str(path_of(blobs, name)))
-    except FileNotFoundError:
+        # an empty file cannot be mapped, and one that ends early cannot be read
+        return pa.ipc.open_file(pa.memory_map(str(path_of(blobs, name)))).read_all()
+    except (FileNotFoundError, pa.ArrowException):
         blobs.check()
-        raise BlobMissingError from None
-    return pa.ipc.open_file(source).read_all()
+        raise NumbersMissingError from None
 
 
 def told_of(table: pa.Table) -> dict[str, Any]:
@@ -124,7 +124,12 @@ def read_thumbnails(tables: Iterable[pa.Table], wanted: Iterable[int]) -> dict[i
 def read_tables(
     blobs: BlobStore, tenant: str, job_id: uuid.UUID, tokens: Sequence[uuid.UUID]
 ) -> Iterator[pa.Table]:
-    """The tables of these tokens, one after the other; a claim in which nothing succeeded has none."""
+    """The tables of these tokens, one after the other; a claim in which nothing succeeded has none.
+
+    Raises:
+        NumbersMissingError: one is damaged.
+        BlobStoreMissingError: the store is not there.
+    """
     for token in tokens:
         name = ObjectName(tenant, job_id, token)
         if path_of(blobs, name).exists():

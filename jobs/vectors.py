@@ -48,7 +48,7 @@ def index_job(
     Raises:
         NothingToSummariseError: nothing of the job succeeded, or it left no tables.
         UnknownImageSetError: the version was deleted.
-        BlobMissingError, BlobStoreMissingError: its tables are gone.
+        NumbersMissingError, BlobStoreMissingError: its tables are gone.
     """
     version_id = uuid.UUID(job.options["version"]["id"])
     weights = (job.provenance or {}).get("weights_sha256")

@@ -9,9 +9,9 @@ from models.base import Base
 
 
 class CachedResult(Base):
-    """The item of a job that has the numbers of one picture, as one tenant asked for them.
+    """An item of a job that has the numbers of one picture, as one tenant asked for them.
 
-    No date: the row goes with the results that it names.
+    Of each such job there is one. No date: the row goes with the results that it names.
     """
 
     __tablename__ = "cached_results"
@@ -19,5 +19,5 @@ class CachedResult(Base):
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     """Half a SHA-256 of all that the numbers depend on, see `jobs.result_cache`."""
-    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     index: Mapped[int]

@@ -1,7 +1,7 @@
 """Pictures whose numbers an earlier job over a set has: found before anything is decoded, and copied.
 
 A copy, so that each job owns its files: that the earlier one's results are removed breaks nothing. The copied
-rows are of the same model, labels and options to the last bit; see `key_of`.
+rows are of the same model, labels, options and kind of device; see `key_of`.
 """
 
 import uuid
@@ -16,7 +16,7 @@ import structlog
 
 from engine.errors import EngineError
 from engine.version import ENGINE_VERSION
-from jobs.errors import BlobMissingError
+from jobs.errors import NumbersMissingError
 from jobs.filling import TABLE, Columns, Tables
 from jobs.leases import Claim, ItemResult, Unit
 from jobs.result_cache import Known, cache_id, find_known
@@ -42,6 +42,7 @@ ARITHMETIC: Final = (
     "openvino_precision",
     "buckets",
     "pixel_path",
+    "device_name",
     "torch",
     "transformers",
     "logit_scale",
@@ -129,7 +130,7 @@ def key_of(runtime: Runtime, unit: Unit) -> bytes | None:
         return None
     arithmetic = {name: told.get(name) for name in ARITHMETIC}
     arithmetic["pixel_path"] = {**told["pixel_path"], "mode": pixel_mode(options)}
-    # its type: the same precision is other arithmetic on another one
+    # its type, beside its name: the same precision is other arithmetic on another one
     arithmetic["device"] = str(told["device"]).partition(":")[0]
     asked = {name: value for name, value in options.items() if name not in NO_NUMBERS}
     parts = [FORMAT, ENGINE_VERSION, unit.type, arithmetic, asked, [key.hex() for key in texts]]
@@ -149,9 +150,7 @@ def reused_rows(claim: Claim, reuse: Reuse) -> dict[uuid.UUID, tuple[pa.Table, d
     of_job: dict[uuid.UUID, list[tuple[Unit, dict[str, Any], Reused]]] = {}
     for unit, item, one in _items(claim, reuse):
         of_job.setdefault(unit.job_id, []).append((unit, item, one))
-    return {
-        job_id: (_copied(items, reuse.samples), items[0][2].columns.told) for job_id, items in of_job.items()
-    }
+    return {job_id: (_copied(items, reuse.samples), _told(items)) for job_id, items in of_job.items()}
 
 
 def _items(claim: Claim, reuse: Reuse) -> Iterator[tuple[Unit, dict[str, Any], Reused]]:
@@ -185,7 +184,7 @@ def _read(tables: Tables, known: Known) -> Reused | None:
     try:
         columns = tables.find(known.job_id, known.payload[TABLE])
         return Reused(known.payload, columns, columns.row_of(known.index))
-    except (BlobMissingError, pa.ArrowException):
+    except NumbersMissingError:
         return None
 
 

@@ -67,8 +67,8 @@ class Truths:
 class SampledMaps:
     """What each patch says of each label, of a sample of items: `values` [sampled row, label, row, col].
 
-    `rows` are those of the items, in any order, one may be there twice; `values` may lie in a mapped file.
-    `layer` and `method` are those of the patch lens.
+    `rows` are those of the items, in any order. Of one that is there twice the first counts: it is the
+    newest. `values` may lie in a mapped file. `layer` and `method` are those of the patch lens.
     """
 
     rows: NDArray[np.int64]

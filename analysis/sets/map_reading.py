@@ -20,7 +20,8 @@ def read_maps(
     """The maps of the items that have any, whose rows are places in `index`; None where no table holds one.
 
     Tables of an earlier version have no such column. Where tables differ in what their maps are, since
-    workers of two versions wrote them, those like the first count.
+    workers of two versions wrote them, those like the first count. Tables come oldest first, and
+    maps newest first.
     """
     rows: list[NDArray[np.int64]] = []
     told: dict[str, Any] | None = None
@@ -39,4 +40,4 @@ def read_maps(
     found, (height, width) = np.concatenate(rows), told["grid"]
     shape = (len(found), labels, height, width)
     values = np.memmap(scratch / COLUMN, dtype=np.float16, mode="r", shape=shape)
-    return SampledMaps(found, values, told["layer"], told["method"])
+    return SampledMaps(found[::-1], values[::-1], told["layer"], told["method"])

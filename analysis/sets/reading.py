@@ -25,6 +25,7 @@ from jobs.blobs import BlobStore
 from jobs.errors import NothingToSummariseError, UnknownImageSetError
 from jobs.set_tables import Source, read_sources, sources_of
 from jobs.tables import told_of
+from models.image_set import ImageSetItem
 from models.job import Job, Result
 from models.types import ItemState
 
@@ -47,8 +48,8 @@ def read_facts(
 
     Raises:
         NothingToSummariseError: nothing of the job succeeded, or it left no tables.
-        UnknownImageSetError: the set was deleted.
-        BlobMissingError, BlobStoreMissingError: its tables are gone.
+        UnknownImageSetError: the set was deleted, also while it was read.
+        NumbersMissingError, BlobStoreMissingError: its tables are gone.
     """
     version_id = uuid.UUID(job.options["version"]["id"])
     with sessions() as session:
@@ -63,7 +64,7 @@ def read_facts(
     labels = tuple(told["labels"])
     columns = {label: column for column, label in enumerate(labels)}
     places = read_places(sessions, version_id, columns, scratch, step)
-    if len(places.content) <= held.index[-1]:
+    if len(places.content) != job.options["version"]["items"]:
         raise UnknownImageSetError
     failed, retried = _read_outcomes(sessions, sources, held.index, places)
     arrays = _gather(tables, held, told, scratch)
@@ -89,7 +90,12 @@ def read_facts(
         truths=None,
         **arrays,
     )
-    return tell_truths(facts, sessions, version_id, step)
+    facts = tell_truths(facts, sessions, version_id, step)
+    with sessions() as session:
+        # the first items of a deleted set go first: while these are there, all that was read was whole
+        if session.get(ImageSetItem, (version_id, 0)) is None:
+            raise UnknownImageSetError
+    return facts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -40,7 +40,7 @@ def pages(export: Export) -> Iterator[Sequence[Result]]:
 
     Raises:
         ResultsExpiredError: they were removed while they were read. Nobody is to take a part for the whole.
-        BlobMissingError: their numbers were.
+        NumbersMissingError: their numbers were.
     """
     after, seen = -1, 0
     tables = export.tables()

@@ -1,4 +1,4 @@
-"""Image sets with their versions and items, jobs over a version, and four types of jobs on CPU workers.
+"""Image sets with their versions and items, jobs over a version, and five types of jobs on CPU workers.
 
 What is found in a version is searched by its vectors: pgvector from here on.
 """
@@ -151,7 +151,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["job_id"], ["jobs.id"], name=op.f("fk_cached_results_job_id_jobs"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_cached_results")),
+        sa.PrimaryKeyConstraint("id", "job_id", name=op.f("pk_cached_results")),
     )
     op.create_index("ix_cached_results_job_id", "cached_results", ["job_id", "index"], unique=False)
     _require_pgvector()

@@ -22,6 +22,7 @@ from engine.lens import Lens
 from engine.siglip import SiglipEngine
 from jobs import image_sets, images
 from jobs.blobs import BlobStore
+from jobs.errors import UnknownImageSetError
 from jobs.image_sets import NewItem
 from jobs.images import Content
 from jobs.sealing import seal
@@ -203,6 +204,23 @@ def test_the_facts_of_a_job_are_gathered_from_its_tables(
     # of a small set, all are sampled
     assert facts.sampled.tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_allclose(facts.layer_vectors[:, -1], facts.vectors, atol=1e-5)
+
+
+def test_of_a_set_that_is_deleted_while_it_is_read_there_are_no_facts(
+    api: TestClient, runtime: Runtime, sessions: Sessions, blobs: BlobStore, tmp_path: Path
+) -> None:
+    job = submit(api, sealed(sessions, blobs, FILES[:2])).json()
+    work(runtime)
+    found = read(sessions, parse_job_id(job["id"]))
+
+    def step() -> None:
+        # names are written once the items were read
+        if (tmp_path / "custom_ids.arrow").exists():
+            change(sessions, "DELETE FROM image_set_items WHERE index = 0")
+
+    for _ in ("while it is read", "before"):
+        with pytest.raises(UnknownImageSetError):
+            read_facts(sessions, blobs, found, tmp_path, step)
 
 
 def test_where_an_item_has_several_true_labels_all_items_have_a_list_of_them(

@@ -26,6 +26,7 @@ from tests.faults import change
 from tests.integration.test_jobs_over_sets import LABELS, results, sealed, work
 from tests.ledger import TENANT, assert_settled, scalar
 from tests.runtimes import runtime_of
+from worker import label_maps
 from worker.heartbeat import Heartbeat
 from worker.runtime import Runtime
 
@@ -157,8 +158,10 @@ def test_other_numbers_and_other_tenants_are_computed_anew(
         {"type": "embedding"},
     ):
         assert bench.run(version, **other)[1] == 2, other
-    bench.runtime = replace(bench.runtime, provenance={**bench.runtime.provenance, "dtype": "bfloat16"})
-    assert bench.run(version)[1] == 2
+    known = bench.runtime.provenance
+    for other in ({"dtype": "bfloat16"}, {"device_name": "another card"}):
+        bench.runtime = replace(bench.runtime, provenance={**known, **other})
+        assert bench.run(version)[1] == 2, other
     with door_of(settings, sessions, "others") as door:
         assert bench.run(sealed(sessions, blobs, FILES[:2], "others"), door)[1] == 2
 
@@ -177,6 +180,19 @@ def test_what_expired_or_lost_its_table_is_computed_anew(
     assert computed == 2
     assert bench.api.delete(f"/v1/jobs/{job['id']}").status_code in {200, 202, 204}
     assert bench.run(version)[1] == 2
+
+
+def test_whichever_job_goes_first_its_pictures_are_found_in_the_other(
+    bench: Bench, sessions: Sessions, blobs: BlobStore
+) -> None:
+    version = sealed(sessions, blobs, FILES[:2])
+    for gone in (0, 1):
+        both = [bench.run(version)[0] for _ in range(2)]
+        assert bench.api.delete(f"/v1/jobs/{both[gone]['id']}").is_success
+        third, computed = bench.run(version)
+        assert computed == 0
+        for job in (both[1 - gone], third):
+            bench.api.delete(f"/v1/jobs/{job['id']}")
 
 
 def test_rows_of_the_cache_go_with_the_results_that_they_name(
@@ -204,3 +220,27 @@ def test_a_row_that_was_of_no_sample_is_no_hit_for_an_item_that_is(
     job, computed = bench.run(version)
     assert computed == 1
     assert table_of(sessions, blobs, job)[1]["layer_vectors"].null_count == 0
+
+
+def test_maps_are_told_of_also_behind_a_row_of_a_table_that_has_none(
+    bench: Bench, sessions: Sessions, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for most, files in enumerate((FILES[:1], FILES[1:2])):
+        monkeypatch.setattr(label_maps, "MOST_MAPPED", most)
+        bench.run(sealed(sessions, blobs, files))
+    # of two items the second is sampled
+    job, computed = bench.run(sealed(sessions, blobs, FILES[:2]))
+    assert computed == 0
+    _, table = table_of(sessions, blobs, job)
+    assert table["label_maps"].is_valid().to_pylist() == [False, True]
+    assert told_of(table)["maps"]["layer"] == 6
+
+
+def test_all_of_a_job_is_tried_again_without_what_it_found(
+    bench: Bench, sessions: Sessions, blobs: BlobStore
+) -> None:
+    job, computed = bench.run(sealed(sessions, blobs, FILES[:2]))
+    retry = bench.api.post(f"/v1/jobs/{job['id']}/retry", json={"scope": "all"}).json()
+    work(bench.runtime)
+    assert bench.computed == 2 * computed
+    assert not any(item.get("cached") for item in results(bench.api, retry))

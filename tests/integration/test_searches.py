@@ -287,6 +287,10 @@ def test_what_is_no_search_is_refused_before_anything_is_embedded(
     several = job_id(submit_texts(sessions, 2))
     problem = assert_problem(search(api, version, {"query_job": several}), 422, "invalid-request")
     assert problem["errors"][0]["pointer"] == "/query_job"
+    of_one = made_version(sessions, 1)
+    asked = {"type": "embedding", "model": DEMO_MODEL, "input": {"image_set_version": version_id(of_one)}}
+    over_set = api.post("/v1/jobs", json=asked).json()["id"]
+    assert_problem(search(api, version, {"query_job": over_set}), 422, "invalid-request")
 
 
 def test_nobody_searches_or_asks_with_what_is_not_theirs(api: TestClient, sessions: Sessions) -> None:
