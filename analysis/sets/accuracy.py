@@ -15,7 +15,10 @@ from analysis.sets.schema import Baselines, Flips, LayerSummary, Paired
 from analysis.sets.scores import TOP5_LABELS, Scores
 
 FAILED_SHARE: Final = 0.01
-"""Above it, accuracy is also told for the best and the worst that the failed items can have been."""
+"""Above it, accuracy is also told for the best and the worst that items without a result can have been."""
+
+ROUNDING: Final = 1e-9
+"""No two layers of a set differ by less in their share of hits: that of one image is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,13 @@ def summarize_baselines(facts: SetFacts, images: Images) -> Baselines:
 
 
 def bounds(facts: SetFacts, hits: int, n: int) -> dict[str, float | None]:
-    """`worst_case` and `best_case` of `hits` of `n` images; each failed item counts as an image."""
-    failed = sum(item.true_label != UNLABELLED for item in facts.failed)
-    if len(facts.failed) <= FAILED_SHARE * (len(facts.failed) + len(facts.index)) or not n + failed:
+    """`worst_case` and `best_case` of `hits` of `n` images; each item without a result counts as an image."""
+    missing = len(facts.failed) + len(facts.dropped)
+    unknown = sum(item.true_label != UNLABELLED for item in facts.failed)
+    unknown += int((facts.dropped.true_label != UNLABELLED).sum())
+    if missing <= FAILED_SHARE * (missing + len(facts.index)) or not n + unknown:
         return {"worst_case": None, "best_case": None}
-    return {"worst_case": hits / (n + failed), "best_case": (hits + failed) / (n + failed)}
+    return {"worst_case": hits / (n + unknown), "best_case": (hits + unknown) / (n + unknown)}
 
 
 def depth(layers: Sequence[int], place: int) -> float:

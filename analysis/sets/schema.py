@@ -30,18 +30,21 @@ SCHEMA_VERSION: Final = 1
 
 
 class Counts(Part):
-    """Items of the version."""
+    """Items of the version; of a retry those that it had to compute."""
 
-    total: Count = Field(description="`succeeded` plus `failed`.")
+    total: Count = Field(description="All of them: `succeeded`, `failed` and `dropped`.")
     unique: Count = Field(description="Images with different bytes among those that succeeded.")
     succeeded: Count
     failed: Count
+    dropped: Count = Field(
+        0, description="Never computed: the job was cancelled, failed, or ran out of time before them."
+    )
     retried: Count = Field(
         0,
         description="Of `succeeded`, items that had failed before: a retry of the job has their results.",
     )
     by_error: dict[str, int] = Field(description="Failed items by error code, the most frequent first.")
-    labelled: Count = Field(description="Items whose true label is one of the job's, succeeded or not.")
+    labelled: Count = Field(description="Items whose true label is one of the job's, with a result or not.")
 
 
 class Flips(Part):
@@ -120,8 +123,8 @@ class LayerSummary(Part):
         "undecided."
     )
     worst_case: Share | None = Field(
-        description="`top1` if all failed items with a true label had been wrong; null unless more than 1 % "
-        "of all items failed."
+        description="`top1` if all items without a result that have a true label had been wrong; null unless "
+        "more than 1 % of all items have none, since they failed or were dropped."
     )
     best_case: Share | None = Field(description="The same had they been right.")
 
@@ -227,14 +230,15 @@ class Warned(Part):
 
     Codes, which are stable:
 
-    - of the items: `no-images`, `many-failed` (above 1 %), `scores-not-finite`;
+    - of the items: `no-images`, `many-failed` (above 1 %), `not-computed` (some were dropped),
+      `scores-not-finite`;
     - of the truths: `multi-label`, `no-true-labels`, `unknown-true-labels` (none of the job's),
       `partly-labelled`, `one-class`, `small-classes` (below 20 images), `copies-contradict` (items with the
       same bytes have different true labels);
     - of the scores: `one-label`, `scores-constant`, `labels-concentrated` (one label tops most images);
-    - of what is missing: `control-none`, `auroc-none`, `outliers-too-few`, `candidates-none`,
-      `candidates-small-classes`, `confusion-too-large`, `drift-too-few`, `label-maps-none`,
-      `label-maps-few`;
+    - of what is missing: `control-none`, `control-left-out` (images alone with their true label),
+      `auroc-none`, `outliers-too-few`, `candidates-none`, `candidates-small-classes`, `confusion-too-large`,
+      `drift-too-few`, `label-maps-none`, `label-maps-few`;
     - of what was cut short: `auroc-sampled`, `outliers-sampled`, `outliers-equal`, `candidates-sampled`,
       `duplicates-cut`;
     - of the other side: `comparison-left-out`, `class-mix-changed`, `drift-no-spread`.

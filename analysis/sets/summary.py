@@ -122,11 +122,14 @@ def _held(
 def _count(facts: SetFacts, images: Images) -> Counts:
     errors = Counter(item.code for item in facts.failed)
     return Counts(
-        total=len(facts.index) + len(facts.failed),
+        total=len(facts.index) + len(facts.failed) + len(facts.dropped),
         unique=len(np.unique(facts.contents)),
         succeeded=len(facts.index),
         failed=len(facts.failed),
+        dropped=len(facts.dropped),
         retried=facts.retried,
         by_error=dict(sorted(errors.items(), key=lambda error: (-error[1], error[0]))),
-        labelled=int(facts.known.sum()) + sum(item.is_labelled for item in facts.failed),
+        labelled=int(facts.known.sum())
+        + sum(item.is_labelled for item in facts.failed)
+        + int(facts.dropped.known.sum()),
     )

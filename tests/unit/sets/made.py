@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.sets.facts import UNLABELLED, FailedItem, Origin, SetFacts
+from analysis.sets.facts import UNLABELLED, DroppedItems, FailedItem, Origin, SetFacts
 
 WIDTH = 16
 MODEL = {"id": "lensqueue/made", "revision": "r1", "weights_sha256": "0" * 64, "layers": 6}
@@ -86,3 +86,12 @@ def repeat(
 def failure(number: int, true_label: int = UNLABELLED, code: str = "image-truncated") -> FailedItem:
     """An item that has no result."""
     return FailedItem(2 * number + 1, None, true_label, code, "It ends early.")
+
+
+def dropped(index: Sequence[int], true_label: Sequence[int]) -> DroppedItems:
+    """Items that were never computed."""
+    return DroppedItems(
+        np.array(index, dtype=np.int64),
+        pa.chunked_array([[f"dropped-{each}" for each in index]], pa.string()),
+        np.array(true_label, dtype=np.int32),
+    )
