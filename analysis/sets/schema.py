@@ -266,7 +266,8 @@ class Summary(Part):
     version_id: str
     manifest_sha256: str = Field(description="Of the sealed version.")
     model: dict[str, Any] = Field(
-        description="id, revision, weights_sha256, dtype, runtime, layers (how many), grid (patches a side)."
+        description="id, revision, weights_sha256, dtype, runtime, layers (how many blocks it has), "
+        "grid ([rows, cols] of patches)."
     )
     labels: list[str] = Field(description="Names in the order of scores.")
     counts: Counts

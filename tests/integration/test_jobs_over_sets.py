@@ -192,6 +192,7 @@ def test_the_facts_of_a_job_are_gathered_from_its_tables(
     assert facts.true_label.tolist() == [0, 0, 0, 0, UNLABELLED]
     assert facts.strange == {"a horse": 1}
     assert facts.origin.model["id"] == DEMO_MODEL
+    assert (facts.origin.model["layers"], facts.origin.model["grid"]) == (6, [10, 10])
     assert [(each.index, each.code) for each in facts.failed] == [(0, BROKEN["code"])]
     contents = facts.contents.tolist()
     assert contents[0] == contents[4]
