@@ -43,7 +43,7 @@ def summarize_layers(
     drawn = np.zeros((1, len(facts.layers)))
     if len(known):
         drawn = resample_means(right, groups, generator(facts.seed, Draw.BOOTSTRAP))
-    best = np.bincount(drawn.argmax(axis=1), minlength=len(facts.layers))
+    best = _best_shares(drawn)
     independent = len(np.unique(groups)) == len(known)
     told = []
     for place, layer in enumerate(facts.layers):
@@ -76,7 +76,7 @@ def summarize_layers(
                 mean_true_margin=_ratio(scores.mean_true_margin[place], scores.spread[place]),
                 flips=_flips(top[known], right, place) if place and len(known) else None,
                 minus_final=_minus_final(right, drawn, place) if len(known) else None,
-                best_share=float(best[place]) / len(drawn) if len(known) else None,
+                best_share=float(best[place]) if len(known) else None,
                 **bounds(facts, hits, len(known)),
             )
         )
@@ -115,6 +115,13 @@ def _interval(
     if not n:
         return None
     return wilson(hits, n) if independent else percentiles(drawn)
+
+
+def _best_shares(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """In how many resamples each layer is the best; of those where several are, each has its part."""
+    # the normal limit of the bootstrap tells equal layers apart by rounding
+    best = drawn >= drawn.max(axis=1, keepdims=True) - ROUNDING
+    return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
 def _most_predicted(top: NDArray[np.int16]) -> tuple[int | None, float | None]:

@@ -119,7 +119,7 @@ class LayerSummary(Part):
     )
     best_share: Share | None = Field(
         description="Share of bootstrap resamples in which this layer has the highest `top1`; over the "
-        "layers they sum to 1. Of layers that tie the earlier one. Near 1: surely the best; spread out: "
+        "layers they sum to 1. Layers that tie share the resample. Near 1: surely the best; spread out: "
         "undecided."
     )
     worst_case: Share | None = Field(

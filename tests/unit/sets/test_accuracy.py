@@ -181,6 +181,13 @@ def test_layers_are_compared_on_the_same_images(facts: SetFacts, told: Summary) 
     assert shares == pytest.approx(best, abs=0.05)
 
 
+def test_layers_that_are_right_on_the_same_images_are_the_best_alike() -> None:
+    facts = make_facts(200)
+    same = np.repeat(facts.cosine[:, -1:], 4, axis=1)
+    told = summarize(dataclasses.replace(facts, cosine=same))
+    assert [layer.best_share for layer in told.layers] == pytest.approx([0.25] * 4)
+
+
 def test_the_limit_of_the_bootstrap_is_what_it_tends_to(monkeypatch: pytest.MonkeyPatch) -> None:
     chance = np.random.default_rng(1)
     right = chance.random((5000, 3)) < [0.2, 0.5, 0.9]
