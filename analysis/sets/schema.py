@@ -89,7 +89,10 @@ class LayerSummary(Part):
         "embeddings, in folds that did not see the image, near-duplicates in one fold. Null when fewer than "
         "two classes have images in two folds."
     )
-    control_n: Count = Field(description="Labelled images of the seeded sample that `control` is of.")
+    control_n: Count = Field(
+        description="Labelled images of the seeded sample that `control` is of: those whose true label has "
+        "images in the other folds."
+    )
     macro_auroc: Share | None = Field(
         description="Mean over labels of the area under the ROC curve of the label's score, the label's "
         "images against the others. Null when no label has both."

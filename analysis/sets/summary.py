@@ -100,7 +100,7 @@ def summarize(
 def _held(
     facts: SetFacts, images: Images, groups: NDArray[np.int64], ranked: Ranked, notes: Notes
 ) -> list[Held]:
-    control, control_n = controls(facts, images, groups)
+    control, control_n = controls(facts, images, groups, notes)
     told = len(told_images(facts, images))
     if told:
         if None in control and len(images.labelled):

@@ -101,6 +101,19 @@ def test_near_duplicates_are_in_one_fold() -> None:
 def mislabelled(images: int, wrong: int) -> tuple[SetFacts, set[int]]:
     """A set of well separated labels, some of them turned, and the rows where they are."""
     facts = make_facts(images, unlabelled=0, labels=4)
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_the_control_judges_no_image_whose_class_it_has_not_seen() -> None:
+    facts = make_facts(26, labels=5, unlabelled=0, seed=3)
+    labels = facts.true_label.copy()
+    # 0 and 1 are well apart and have many images, of 2, 3 and 4 there is one each
+    labels[:] = np.arange(26) % 2
+    labels[:3] = 2, 3, 4
+    vectors = np.repeat(np.eye(16, dtype=np.float32)[labels][:, None], 4, axis=1)
+    told = summarize(dataclasses.replace(facts, true_label=labels, layer_vectors=vectors))
+    assert {(layer.control, layer.control_n) for layer in told.layers} == {(1.0, 23)}
+    assert "control-left-out" in {each.code for each in told.warnings}
+
+
     chance = np.random.default_rng(8)
     centres = np.eye(4, 16)[facts.true_label] * 4
     rows = chance.choice(images, wrong, replace=False)
