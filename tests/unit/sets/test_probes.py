@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from analysis.sets.control import split
 from analysis.sets.facts import UNLABELLED, SetFacts
-from analysis.sets.images import pick_images
+from analysis.sets.images import Draw, pick_images, sample
 from analysis.sets.notes import Notes
 from analysis.sets.outliers import score_outliers
 from analysis.sets.summary import study, summarize
@@ -69,6 +69,18 @@ def test_against_a_sample_what_lies_apart_still_does(monkeypatch: pytest.MonkeyP
     assert images.rows[int(scores.argmax())] == 7
 
 
+def test_sampled_images_are_scored_as_the_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.sets.outliers.MOST_COMPARED", 100)
+    monkeypatch.setattr("analysis.sets.outliers.REFERENCE", 300)
+    facts = make_facts(600)
+    images, notes = pick_images(facts), Notes()
+    scores, _ = score_outliers(facts, images, np.arange(600), notes)
+    within = sample(np.arange(600), 300, facts.seed, Draw.OUTLIERS)
+    wanted = local_outlier_factors(facts.vectors[images.rows[within]].astype(float), 20)
+    # all of the width of 16 are principal axes: nothing is lost
+    assert scores[within] == pytest.approx(wanted, rel=1e-3)
+
+
 def test_the_control_is_the_nearest_centroid_of_folds_unseen() -> None:
     facts = repeat(make_facts(300, sampled=200), near=[(n, 299 - n) for n in range(30)])
     told = summarize(facts)
@@ -89,18 +101,6 @@ def test_the_control_is_the_nearest_centroid_of_folds_unseen() -> None:
     assert (told.layers[0].control or 1) < (told.layers[-1].control or 0)
 
 
-def test_near_duplicates_are_in_one_fold() -> None:
-    groups = np.array([0, 1, 0, 2, 3, 1, 4, 5, 6, 0])
-    folds = split(groups, 3)
-    assert len(folds) == 5
-    assert sorted(np.concatenate([test for _, test in folds]).tolist()) == list(range(10))
-    for training, test in folds:
-        assert not set(groups[training]) & set(groups[test])
-
-
-def mislabelled(images: int, wrong: int) -> tuple[SetFacts, set[int]]:
-    """A set of well separated labels, some of them turned, and the rows where they are."""
-    facts = make_facts(images, unlabelled=0, labels=4)
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_the_control_judges_no_image_whose_class_it_has_not_seen() -> None:
     facts = make_facts(26, labels=5, unlabelled=0, seed=3)
@@ -114,6 +114,18 @@ def test_the_control_judges_no_image_whose_class_it_has_not_seen() -> None:
     assert "control-left-out" in {each.code for each in told.warnings}
 
 
+def test_near_duplicates_are_in_one_fold() -> None:
+    groups = np.array([0, 1, 0, 2, 3, 1, 4, 5, 6, 0])
+    folds = split(groups, 3)
+    assert len(folds) == 5
+    assert sorted(np.concatenate([test for _, test in folds]).tolist()) == list(range(10))
+    for training, test in folds:
+        assert not set(groups[training]) & set(groups[test])
+
+
+def mislabelled(images: int, wrong: int) -> tuple[SetFacts, set[int]]:
+    """A set of well separated labels, some of them turned, and the rows where they are."""
+    facts = make_facts(images, unlabelled=0, labels=4)
     chance = np.random.default_rng(8)
     centres = np.eye(4, 16)[facts.true_label] * 4
     rows = chance.choice(images, wrong, replace=False)
