@@ -49,7 +49,8 @@ def make_facts(
         index=np.arange(images, dtype=np.int64) * 2,
         custom_ids=pa.chunked_array([[f"picture-{row}" for row in range(images)]], pa.string()),
         true_label=known,
-        contents=np.arange(images, dtype=np.int64)[::-1].copy(),
+        # other pictures than those of another seed
+        contents=np.arange(images, dtype=np.int64)[::-1] + seed * 10_000_000,
         perceptual=chance.integers(0, 2**64, images, dtype=np.uint64),
         cosine=cosine,
         logit=np.asarray(cosine[:, -1] * 10),
