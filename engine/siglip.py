@@ -100,6 +100,8 @@ class SiglipEngine:
             "model": loaded.name,
             "revision": loaded.revision,
             "weights_sha256": loaded.weights_sha256,
+            "layers": self.config.layers,
+            "grid": list(self.config.grid),
             "dtype": dtype,
             "runtime": self.runtime,
             "runtime_drift": started.drift,

@@ -15,7 +15,10 @@ from analysis.sets.schema import Baselines, Flips, LayerSummary, Paired
 from analysis.sets.scores import TOP5_LABELS, Scores
 
 FAILED_SHARE: Final = 0.01
-"""Above it, accuracy is also told for the best and the worst that the failed items can have been."""
+"""Above it, accuracy is also told for the best and the worst that items without a result can have been."""
+
+ROUNDING: Final = 1e-9
+"""No two layers of a set differ by less in their share of hits: that of one image is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def summarize_layers(
     drawn = np.zeros((1, len(facts.layers)))
     if len(known):
         drawn = resample_means(right, groups, generator(facts.seed, Draw.BOOTSTRAP))
-    best = np.bincount(drawn.argmax(axis=1), minlength=len(facts.layers))
+    best = _best_shares(drawn)
     independent = len(np.unique(groups)) == len(known)
     told = []
     for place, layer in enumerate(facts.layers):
@@ -73,7 +76,7 @@ def summarize_layers(
                 mean_true_margin=_ratio(scores.mean_true_margin[place], scores.spread[place]),
                 flips=_flips(top[known], right, place) if place and len(known) else None,
                 minus_final=_minus_final(right, drawn, place) if len(known) else None,
-                best_share=float(best[place]) / len(drawn) if len(known) else None,
+                best_share=float(best[place]) if len(known) else None,
                 **bounds(facts, hits, len(known)),
             )
         )
@@ -92,11 +95,13 @@ def summarize_baselines(facts: SetFacts, images: Images) -> Baselines:
 
 
 def bounds(facts: SetFacts, hits: int, n: int) -> dict[str, float | None]:
-    """`worst_case` and `best_case` of `hits` of `n` images; each failed item counts as an image."""
-    failed = sum(item.true_label != UNLABELLED for item in facts.failed)
-    if len(facts.failed) <= FAILED_SHARE * (len(facts.failed) + len(facts.index)) or not n + failed:
+    """`worst_case` and `best_case` of `hits` of `n` images; each item without a result counts as an image."""
+    missing = len(facts.failed) + len(facts.dropped)
+    unknown = sum(item.true_label != UNLABELLED for item in facts.failed)
+    unknown += int((facts.dropped.true_label != UNLABELLED).sum())
+    if missing <= FAILED_SHARE * (missing + len(facts.index)) or not n + unknown:
         return {"worst_case": None, "best_case": None}
-    return {"worst_case": hits / (n + failed), "best_case": (hits + failed) / (n + failed)}
+    return {"worst_case": hits / (n + unknown), "best_case": (hits + unknown) / (n + unknown)}
 
 
 def depth(layers: Sequence[int], place: int) -> float:
@@ -110,6 +115,13 @@ def _interval(
     if not n:
         return None
     return wilson(hits, n) if independent else percentiles(drawn)
+
+
+def _best_shares(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """In how many resamples each layer is the best; of those where several are, each has its part."""
+    # the normal limit of the bootstrap tells equal layers apart by rounding
+    best = drawn >= drawn.max(axis=1, keepdims=True) - ROUNDING
+    return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
 def _most_predicted(top: NDArray[np.int16]) -> tuple[int | None, float | None]:

@@ -25,6 +25,12 @@ def warn(
             "many-failed",
             f"{counts.failed:,} of {counts.total:,} items failed: see the worst and the best case.",
         )
+    if counts.dropped:
+        notes.say(
+            "not-computed",
+            f"{counts.dropped:,} of {counts.total:,} items were never computed, since the job ended before "
+            "them: all else is of the others, which need not be like them.",
+        )
     _warn_of_truths(facts, images, notes)
     if len(facts.labels) == 1:
         notes.say("one-label", "A single label is always on top, and there are no margins.")

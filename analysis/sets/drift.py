@@ -1,6 +1,7 @@
 """How far the final embeddings of one version lie from those of another."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from analysis.sets.candidates import PENALTY
 from analysis.sets.facts import SetFacts
-from analysis.sets.images import Draw, Images, generator, label_name, named, pick_images, random_state, sample
+from analysis.sets.images import Draw, Images, generator, label_name, named, pick_images, random_state
 from analysis.sets.notes import Notes
 from analysis.sets.schema_pairs import (
     ClassifierDrift,
@@ -39,7 +40,27 @@ CHANGED_SHARE: Final = 0.05
 TOLD_SHARES: Final = 50
 TOLD_UNLIKE: Final = 24
 BINS: Final = 30
+ROUNDING: Final = 1e-12
 WEIGHTS: Final = ("id", "revision", "weights_sha256")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Union:
+    """The images of two versions that are measured, each once.
+
+    Its `vectors` and `perceptual` hash, whether it was measured `before`, in the reference, and `after`; its
+    row of the facts of the version that it `came` with or `went` with, which alone has it. `shared` counts
+    the images of both versions, measured or not.
+    """
+
+    vectors: NDArray[np.float32]
+    perceptual: NDArray[np.uint64]
+    before: NDArray[np.bool_]
+    after: NDArray[np.bool_]
+    rows: NDArray[np.int64]
+    came: NDArray[np.bool_]
+    went: NDArray[np.bool_]
+    shared: int
 
 
 def measure_drift(facts: SetFacts, reference: SetFacts, notes: Notes) -> Drift | None:
@@ -56,18 +77,17 @@ def measure_drift(facts: SetFacts, reference: SetFacts, notes: Notes) -> Drift |
         notes.say("drift-too-few", "Drift needs two images in each version at least.")
         return None
     chance = generator(facts.seed, Draw.PERMUTATIONS)
-    sampled = sample(then.rows, SAMPLED, facts.seed, Draw.DRIFT)
-    current = sample(now.rows, SAMPLED, facts.seed, Draw.DRIFT)
-    old, new = reference.vectors[sampled], facts.vectors[current]
-    bandwidth = float(np.median(pdist(old)))
+    union = measured_images(facts, now, reference, then)
+    bandwidth = float(np.median(pdist(union.vectors[union.before])))
     if not bandwidth:
         notes.say("drift-no-spread", "The reference's embeddings are equal: the kernel's width is set to 1.")
         bandwidth = 1.0
-    kernel = gaussian(np.concatenate([old, new]), bandwidth)
-    inside = np.arange(len(kernel)) < len(old)
-    mmd2 = float(unbiased_mmd2(kernel, inside[:, None])[0])
-    permuted = unbiased_mmd2(kernel, _permutations(inside, PERMUTATIONS, chance))
-    came, went = (witness(kernel, side) for side in (~inside, inside))
+    if not (union.came.any() or union.went.any()):
+        notes.say("drift-none", "Both versions hold the same images: nothing can have drifted.")
+    kernel = gaussian(union.vectors, bandwidth)
+    mmd2 = float(unbiased_mmd2(kernel, union.before[:, None], union.after[:, None])[0])
+    order = _orders(len(kernel), PERMUTATIONS, chance)
+    permuted = unbiased_mmd2(kernel, union.before[order], union.after[order])
     mix = _class_mix(facts, now, reference, then)
     if mix and mix.changed:
         notes.say(
@@ -78,19 +98,50 @@ def measure_drift(facts: SetFacts, reference: SetFacts, notes: Notes) -> Drift |
     return Drift(
         reference_version_id=reference.origin.version_id,
         reference_manifest_sha256=reference.origin.manifest_sha256,
-        reference_n=len(old),
-        n=len(new),
+        reference_n=int(union.before.sum()),
+        n=int(union.after.sum()),
+        shared=union.shared,
         bandwidth=bandwidth,
         mmd2=mmd2,
-        p=float(1 + (permuted >= mmd2).sum()) / (1 + PERMUTATIONS),
+        p=float(1 + (permuted >= mmd2 - ROUNDING).sum()) / (1 + PERMUTATIONS),
         permutations=PERMUTATIONS,
         null_q95=float(np.quantile(permuted, 0.95)),
         permuted=_histogram(permuted),
-        same_set=_same_set(kernel[: len(old), : len(old)], chance),
-        classifier=_classify(old, new, reference.perceptual[sampled], facts.perceptual[current], facts.seed),
+        same_set=_same_set(kernel[np.ix_(union.before, union.before)], chance),
+        classifier=_classify(union, facts.seed),
         class_mix=mix,
-        came=_unlike(facts, current, came),
-        went=_unlike(reference, sampled, went),
+        came=_unlike(facts, union.rows[union.came], witness(kernel, union.after, union.before)[union.came]),
+        went=_unlike(
+            reference, union.rows[union.went], witness(kernel, union.before, union.after)[union.went]
+        ),
+    )
+
+
+def measured_images(facts: SetFacts, now: Images, reference: SetFacts, then: Images) -> Union:
+    """The images of both versions, of each a sample at most.
+
+    Samples are of those that come first in one order of all pictures: what is in both versions is drawn for
+    both or for neither, as far as it goes.
+    """
+    old, new = reference.contents[then.rows], facts.contents[now.rows]
+    pictures = np.union1d(old, new)
+    place = generator(facts.seed, Draw.DRIFT).permutation(len(pictures))
+    drawn, current = (
+        np.sort(np.argsort(place[np.searchsorted(pictures, held)])[:SAMPLED]) for held in (old, new)
+    )
+    added = current[~np.isin(new[current], old[drawn])]
+    rows = [then.rows[drawn], now.rows[added]]
+    held = np.concatenate([old[drawn], new[added]])
+    in_old, in_new = np.isin(held, old), np.isin(held, new)
+    return Union(
+        vectors=np.concatenate([reference.vectors[rows[0]], facts.vectors[rows[1]]]),
+        perceptual=np.concatenate([reference.perceptual[rows[0]], facts.perceptual[rows[1]]]),
+        before=np.arange(len(held)) < len(drawn),
+        after=np.isin(held, new[current]),
+        rows=np.concatenate(rows),
+        came=in_new & ~in_old,
+        went=in_old & ~in_new,
+        shared=len(old) + len(new) - len(pictures),
     )
 
 
@@ -101,28 +152,32 @@ def gaussian(vectors: NDArray[np.float32], bandwidth: float) -> NDArray[np.float
     return np.asarray(kernel)
 
 
-def unbiased_mmd2(kernel: NDArray[np.float64], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The unbiased squared MMD (Gretton et al. 2012, eq. 3) of each column of `inside` [vector, column].
+def unbiased_mmd2(
+    kernel: NDArray[np.float64], first: NDArray[np.bool_], second: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """The unbiased squared MMD (Gretton et al. 2012, eq. 3) of each column of two sets [vector, column].
 
-    A column says which vectors are of the first set, the others are of the second; `kernel` has no diagonal.
+    A vector may be in both sets; `kernel` has no diagonal, so that none is held against itself, neither
+    within a set nor across. Where all vectors are of one kind the mean is 0 all the same.
     """
-    first = inside.astype(np.float64)
-    m, total = first.sum(axis=0), len(kernel)
-    n = total - m
-    within = kernel @ first
-    both, all_pairs = (first * within).sum(axis=0), kernel.sum()
-    across = within.sum(axis=0) - both
-    rest = all_pairs - both - 2 * across
-    return np.asarray(both / (m * (m - 1)) + rest / (n * (n - 1)) - 2 * across / (m * n))
+    one, other = first.astype(np.float64), second.astype(np.float64)
+    m, n, both = one.sum(axis=0), other.sum(axis=0), (first & second).sum(axis=0)
+    of_other = kernel @ other
+    within = (one * (kernel @ one)).sum(axis=0) / (m * (m - 1)) + (other * of_other).sum(axis=0) / (
+        n * (n - 1)
+    )
+    return np.asarray(within - 2 * (one * of_other).sum(axis=0) / (m * n - both))
 
 
-def witness(kernel: NDArray[np.float64], side: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The witness function at each vector of `side` [vector], without itself: what it has the like of there.
+def witness(
+    kernel: NDArray[np.float64], side: NDArray[np.bool_], other: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """The witness function at each vector, without itself: what it has the like of on a `side` [vector].
 
-    Mean kernel with the others of its side minus that with the rest (Gretton et al. 2012, section 2.3).
+    Mean kernel with the others of that side minus that with the other one (Gretton et al. 2012, section 2.3);
+    of vectors of the side that are not of the other.
     """
-    of = kernel[side]
-    return np.asarray(of[:, side].sum(axis=1) / (side.sum() - 1) - of[:, ~side].mean(axis=1))
+    return np.asarray(kernel[:, side].sum(axis=1) / (side.sum() - 1) - kernel[:, other].mean(axis=1))
 
 
 def _unlike(facts: SetFacts, rows: NDArray[np.int64], found: NDArray[np.float64]) -> list[Unlike]:
@@ -144,17 +199,17 @@ def _histogram(values: NDArray[np.float64]) -> Histogram:
     return Histogram(low=float(edges[0]), high=float(edges[-1]), counts=counts.tolist())
 
 
-def _permutations(inside: NDArray[np.bool_], times: int, chance: np.random.Generator) -> NDArray[np.bool_]:
-    """Columns that put as many vectors inside, drawn anew."""
-    return chance.permuted(np.tile(inside[:, None], times), axis=0)
+def _orders(vectors: int, times: int, chance: np.random.Generator) -> NDArray[np.int64]:
+    """So many orders of the vectors as columns, drawn anew."""
+    return chance.permuted(np.tile(np.arange(vectors)[:, None], times), axis=0)
 
 
 def _same_set(kernel: NDArray[np.float64], chance: np.random.Generator) -> SameSet | None:
     half = len(kernel) // 2
     if half < 2:  # noqa: PLR2004 - one image has no distance within its half
         return None
-    inside = np.arange(2 * half) < half
-    null = unbiased_mmd2(kernel[: 2 * half, : 2 * half], _permutations(inside, REPEATS, chance))
+    first = _orders(2 * half, REPEATS, chance) < half
+    null = unbiased_mmd2(kernel[: 2 * half, : 2 * half], first, ~first)
     return SameSet(
         repeats=REPEATS,
         n=half,
@@ -164,19 +219,21 @@ def _same_set(kernel: NDArray[np.float64], chance: np.random.Generator) -> SameS
     )
 
 
-def _classify(
-    old: NDArray[np.float32],
-    new: NDArray[np.float32],
-    old_hashes: NDArray[np.uint64],
-    new_hashes: NDArray[np.uint64],
-    seed: int,
-) -> ClassifierDrift | None:
-    """A picture in both versions has both answers: its two copies share a fold."""
-    groups = np.concatenate([old_hashes, new_hashes])
-    folds = min(FOLDS, *(len(np.unique(hashes)) for hashes in (old_hashes, new_hashes)))
-    if min(len(old), len(new)) < LEAST_CLASSIFIED or folds < FOLDS:
+def _classify(union: Union, seed: int) -> ClassifierDrift | None:
+    """Told apart is what came from what was there; where hardly anything came, what went from what is left.
+
+    A picture in both versions would have both answers. Those with equal hashes share a fold.
+    """
+    old, new = union.before, union.after & ~union.before
+    if new.sum() < LEAST_CLASSIFIED:
+        old, new = union.before & ~union.after, union.after
+    hashes = union.perceptual[old], union.perceptual[new]
+    folds = min(FOLDS, *(len(np.unique(each)) for each in hashes))
+    if min(old.sum(), new.sum()) < LEAST_CLASSIFIED or folds < FOLDS:
         return None
-    vectors, version = np.concatenate([old, new]), np.repeat([0, 1], [len(old), len(new)])
+    groups = np.concatenate(hashes)
+    vectors = np.concatenate([union.vectors[old], union.vectors[new]])
+    version = np.repeat([0, 1], [old.sum(), new.sum()])
     _, groups = np.unique(groups, return_inverse=True)
     # its steps are small: more threads would wait for each other longer than they work
     with threadpool_limits(1, "blas"):
@@ -198,8 +255,7 @@ def _class_mix(facts: SetFacts, now: Images, reference: SetFacts, then: Images) 
         return None
     shares = counts / counts.sum(axis=1, keepdims=True)
     variation = float(np.abs(shares[0] - shares[1]).sum() / 2)
-    held = counts[:, counts.sum(axis=0) > 0]
-    p = float(chi2_contingency(held).pvalue) if held.shape[1] > 1 else 1.0
+    p = _mix_p(facts, now, reference, then, names)
     order = np.argsort(-np.abs(shares[0] - shares[1]), kind="stable")[:TOLD_SHARES]
     return ClassMix(
         total_variation=min(1.0, variation),
@@ -212,8 +268,26 @@ def _class_mix(facts: SetFacts, now: Images, reference: SetFacts, then: Images) 
     )
 
 
-def _by_name(facts: SetFacts, images: Images, names: Sequence[str]) -> NDArray[np.int64]:
-    """Labelled images of each name."""
-    counts = np.bincount(images.true_label[images.labelled], minlength=len(facts.labels))
+def _mix_p(facts: SetFacts, now: Images, reference: SetFacts, then: Images, names: Sequence[str]) -> float:
+    """That classes do not depend on what came, went or stayed: an image in both versions counts once."""
+    came = ~np.isin(facts.contents[now.rows], reference.contents)
+    stayed = np.isin(reference.contents[then.rows], facts.contents)
+    counts = np.array(
+        [
+            _by_name(facts, now, names, came),
+            _by_name(reference, then, names, stayed),
+            _by_name(reference, then, names, ~stayed),
+        ]
+    )
+    held = counts[counts.sum(axis=1) > 0][:, counts.sum(axis=0) > 0]
+    return float(chi2_contingency(held).pvalue) if min(held.shape) > 1 else 1.0
+
+
+def _by_name(
+    facts: SetFacts, images: Images, names: Sequence[str], kept: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    """Labelled images of each name, of all or of those that are `kept` [image]."""
+    among = images.labelled if kept is None else images.labelled[kept[images.labelled]]
+    counts = np.bincount(images.true_label[among], minlength=len(facts.labels))
     by_name = dict(zip(facts.labels, counts.tolist(), strict=True))
     return np.array([by_name.get(name, 0) for name in names], dtype=np.int64)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from analysis.sets.facts import UNLABELLED, FailedItem, SetFacts
+from analysis.sets.facts import UNLABELLED, FailedItem, SetFacts, Truths
 from analysis.sets.items import ITEM_COLUMNS
 from analysis.sets.label_maps import MeanMaps
 
@@ -43,8 +43,11 @@ ITEMS: Final = pa.schema(
 def write_items(
     path: Path, facts: SetFacts, columns: Iterable[pa.RecordBatch], step: Step = lambda: None
 ) -> None:
-    """Write a row an item, failed ones too, by index; `columns` are those of `analysis.sets.items`."""
-    failed, done, row = sorted(facts.failed, key=lambda item: item.index), 0, 0
+    """Write a row an item by index, also of those that failed or were dropped.
+
+    `columns` are those of `analysis.sets.items`; `state` is "succeeded", "failed" or "dropped".
+    """
+    failed, done, row, gone = sorted(facts.failed, key=lambda item: item.index), 0, 0, 0
     with _writer(path, ITEMS, facts) as writer:
         for batch in columns:
             step()
@@ -53,10 +56,18 @@ def write_items(
             before = done
             while done < len(failed) and failed[done].index < last:
                 done += 1
-            part = pa.concat_tables([_succeeded(facts, rows, batch), _failed(facts, failed[before:done])])
+            first, gone = gone, int(np.searchsorted(facts.dropped.index, last))
+            part = pa.concat_tables(
+                [
+                    _succeeded(facts, rows, batch),
+                    _failed(facts, failed[before:done]),
+                    _dropped(facts, slice(first, gone)),
+                ]
+            )
             writer.write_table(part.sort_by("index"), row_group_size=ROW_GROUP)
-        if done < len(failed):
-            writer.write_table(_failed(facts, failed[done:]), row_group_size=ROW_GROUP)
+        rest = pa.concat_tables([_failed(facts, failed[done:]), _dropped(facts, slice(gone, None))])
+        if len(rest):
+            writer.write_table(rest.sort_by("index"), row_group_size=ROW_GROUP)
 
 
 def write_layers(path: Path, facts: SetFacts, step: Step = lambda: None) -> None:
@@ -187,8 +198,8 @@ def _succeeded(facts: SetFacts, rows: range, batch: pa.RecordBatch) -> pa.Table:
     true = facts.true_label[rows.start : rows.stop]
     told = {
         "custom_id": facts.custom_ids.slice(rows.start, len(rows)),
-        "true_label": pa.array(facts.labels).take(pa.array(true, mask=true == UNLABELLED)),
-        "true_labels": _several(facts, rows),
+        "true_label": _names(facts, true),
+        "true_labels": _several(facts.labels, facts.truths, rows),
         "state": pa.array(["succeeded"] * len(rows)),
         "error_code": pa.nulls(len(rows), pa.string()),
     }
@@ -211,13 +222,32 @@ def _failed(facts: SetFacts, items: Sequence[FailedItem]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=ITEMS)
 
 
-def _several(facts: SetFacts, rows: range) -> pa.Array:
+def _dropped(facts: SetFacts, part: slice) -> pa.Table:
+    items = facts.dropped
+    index = items.index[part]
+    rows = range(len(items))[part]
+    told = {
+        "index": pa.array(index),
+        "custom_id": items.custom_ids.slice(rows.start, len(rows)),
+        "true_label": _names(facts, items.true_label[part]),
+        "true_labels": _several(facts.labels, items.truths, rows),
+        "state": pa.array(["dropped"] * len(index)),
+    }
+    return pa.table({**{field.name: pa.nulls(len(index), field.type) for field in ITEMS}, **told}).cast(ITEMS)
+
+
+def _names(facts: SetFacts, true: NDArray[np.int32]) -> pa.Array:
+    """The names of true labels, null of UNLABELLED."""
+    return pa.array(facts.labels, pa.string()).take(pa.array(true, mask=true == UNLABELLED))
+
+
+def _several(labels: Sequence[str], truths: Truths | None, rows: range) -> pa.Array:
     """The true labels of rows of which several may be true; null where none is known, and in other sets."""
-    if facts.truths is None:
+    if truths is None:
         return pa.nulls(len(rows), pa.list_(pa.string()))
-    ends = facts.truths.ends[rows.start : rows.stop + 1]
-    held = facts.truths.labels[ends[0] : ends[-1]]
-    names = pa.array(facts.labels, pa.string()).take(pa.array(held))
+    ends = truths.ends[rows.start : rows.stop + 1]
+    held = truths.labels[ends[0] : ends[-1]]
+    names = pa.array(labels, pa.string()).take(pa.array(held))
     return pa.ListArray.from_arrays(
         pa.array((ends - ends[0]).astype(np.int32)), names, mask=pa.array(np.diff(ends) == 0)
     )

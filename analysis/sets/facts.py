@@ -5,7 +5,7 @@ Rows of arrays are items that succeeded, in the order of their indexes; `index` 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -64,6 +64,32 @@ class Truths:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class DroppedItems:
+    """Items that were never computed, since the job was cancelled or ran out of time; ascending by `index`.
+
+    As arrays, since they may be all but a few of a large set; `truths` as in SetFacts.
+    """
+
+    index: NDArray[np.int64]
+    custom_ids: pa.ChunkedArray
+    true_label: NDArray[np.int32]
+    truths: Truths | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Whether the truth of each is known."""
+        return self.true_label != UNLABELLED if self.truths is None else self.truths.known
+
+
+NONE_DROPPED: Final = DroppedItems(
+    np.empty(0, np.int64), pa.chunked_array([], pa.string()), np.empty(0, np.int32)
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SampledMaps:
     """What each patch says of each label, of a sample of items: `values` [sampled row, label, row, col].
 
@@ -111,6 +137,7 @@ class SetFacts:
     """Of true labels that are none of the job's, most frequent first: how many items have each."""
     seed: int = 0
     retried: int = 0
+    dropped: DroppedItems = NONE_DROPPED
     maps: SampledMaps | None = None
     truths: Truths | None = None
 

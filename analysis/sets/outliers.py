@@ -86,7 +86,8 @@ def tell_outliers(
 
 def _score_by_sample(facts: SetFacts, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Factors against a sample, read in slices."""
-    sampled = facts.vectors[sample(rows, REFERENCE, facts.seed, Draw.OUTLIERS)]
+    within = sample(np.arange(len(rows)), REFERENCE, facts.seed, Draw.OUTLIERS)
+    sampled = facts.vectors[rows[within]]
     state = random_state(facts.seed, Draw.AXES)
     axes = PCA(min(DIMENSIONS, sampled.shape[1]), svd_solver="randomized", random_state=state).fit(sampled)
     factor = LocalOutlierFactor(NEIGHBOURS, novelty=True).fit(_project(axes, sampled))
@@ -97,6 +98,8 @@ def _score_by_sample(facts: SetFacts, rows: NDArray[np.int64]) -> NDArray[np.flo
             for part in slices(batch.stop - batch.start, 4 * sampled.shape[1])
         ]
         scores[batch] = -factor.score_samples(np.concatenate(projected))
+    # as new ones they would be their own nearest neighbours: too dense
+    scores[within] = -factor.negative_outlier_factor_
     return scores
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from analysis.sets.facts import FailedItem, Origin, SetFacts
+from analysis.sets.facts import DroppedItems, FailedItem, Origin, SetFacts
 from analysis.sets.map_reading import read_maps
 from analysis.sets.places import Places, read_places
 from analysis.sets.strange import read_strange
@@ -67,6 +67,7 @@ def read_facts(
     if len(places.content) != job.options["version"]["items"]:
         raise UnknownImageSetError
     failed, retried = _read_outcomes(sessions, sources, held.index, places)
+    asked = next(source.places for source in sources if source.job_id == job.id)
     arrays = _gather(tables, held, told, scratch)
     facts = SetFacts(
         origin=Origin(
@@ -85,6 +86,7 @@ def read_facts(
         sampled=np.searchsorted(held.index, held.sampled),
         failed=failed,
         retried=retried,
+        dropped=_dropped(asked, held.index, failed, places),
         seed=seed,
         maps=read_maps(tables, held.index, len(labels), scratch),
         truths=None,
@@ -187,6 +189,21 @@ def _read_outcomes(
         for index in known[~again].tolist()
     ]
     return failed, int(again.sum())
+
+
+def _dropped(
+    asked: NDArray[np.int32] | None,
+    succeeded: NDArray[np.int64],
+    failed: Sequence[FailedItem],
+    places: Places,
+) -> DroppedItems:
+    """The items of the job that have neither a result nor an error; `asked` is None of a whole version."""
+    left = np.zeros(len(places.content), dtype=bool)
+    left[slice(None) if asked is None else asked] = True
+    left[succeeded] = False
+    left[[item.index for item in failed]] = False
+    index = np.flatnonzero(left)
+    return DroppedItems(index, places.custom_id.take(pa.array(index)), places.true_label[index])
 
 
 def _model(job: Job) -> dict[str, Any]:

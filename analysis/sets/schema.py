@@ -30,18 +30,21 @@ SCHEMA_VERSION: Final = 1
 
 
 class Counts(Part):
-    """Items of the version."""
+    """Items of the version; of a retry those that it had to compute."""
 
-    total: Count = Field(description="`succeeded` plus `failed`.")
+    total: Count = Field(description="All of them: `succeeded`, `failed` and `dropped`.")
     unique: Count = Field(description="Images with different bytes among those that succeeded.")
     succeeded: Count
     failed: Count
+    dropped: Count = Field(
+        0, description="Never computed: the job was cancelled, failed, or ran out of time before them."
+    )
     retried: Count = Field(
         0,
         description="Of `succeeded`, items that had failed before: a retry of the job has their results.",
     )
     by_error: dict[str, int] = Field(description="Failed items by error code, the most frequent first.")
-    labelled: Count = Field(description="Items whose true label is one of the job's, succeeded or not.")
+    labelled: Count = Field(description="Items whose true label is one of the job's, with a result or not.")
 
 
 class Flips(Part):
@@ -86,7 +89,10 @@ class LayerSummary(Part):
         "embeddings, in folds that did not see the image, near-duplicates in one fold. Null when fewer than "
         "two classes have images in two folds."
     )
-    control_n: Count = Field(description="Labelled images of the seeded sample that `control` is of.")
+    control_n: Count = Field(
+        description="Labelled images of the seeded sample that `control` is of: those whose true label has "
+        "images in the other folds."
+    )
     macro_auroc: Share | None = Field(
         description="Mean over labels of the area under the ROC curve of the label's score, the label's "
         "images against the others. Null when no label has both."
@@ -116,12 +122,12 @@ class LayerSummary(Part):
     )
     best_share: Share | None = Field(
         description="Share of bootstrap resamples in which this layer has the highest `top1`; over the "
-        "layers they sum to 1. Of layers that tie the earlier one. Near 1: surely the best; spread out: "
+        "layers they sum to 1. Layers that tie share the resample. Near 1: surely the best; spread out: "
         "undecided."
     )
     worst_case: Share | None = Field(
-        description="`top1` if all failed items with a true label had been wrong; null unless more than 1 % "
-        "of all items failed."
+        description="`top1` if all items without a result that have a true label had been wrong; null unless "
+        "more than 1 % of all items have none, since they failed or were dropped."
     )
     best_case: Share | None = Field(description="The same had they been right.")
 
@@ -141,10 +147,16 @@ class ClassSummary(Part):
 
     label: str
     n: Count
-    ranked: bool = Field(description="Whether there are the 20 images that a place in a ranking takes.")
+    groups: Count = Field(0, description="Its images, near-duplicates counted once.")
+    ranked: bool = Field(description="Whether there are the 20 `groups` that a place in a ranking takes.")
     recall: Share | None = Field(description="Share right at the final layer; null without images.")
-    ci_low: Share | None = Field(description="Wilson's interval of `recall`.")
+    ci_low: Share | None = Field(description="Of `recall`.")
     ci_high: Share | None
+    method: Literal["wilson", "cluster-bootstrap", "wilson-of-groups"] | None = Field(
+        None,
+        description="Of the interval, as of a layer's; where all images are right, or none is, the bootstrap "
+        "says nothing, and it is Wilson's of the groups of near-duplicates.",
+    )
     precision: Share | None = Field(
         description="Share of labelled images with this label on top that are of it; null when there are "
         "none."
@@ -227,17 +239,19 @@ class Warned(Part):
 
     Codes, which are stable:
 
-    - of the items: `no-images`, `many-failed` (above 1 %), `scores-not-finite`;
+    - of the items: `no-images`, `many-failed` (above 1 %), `not-computed` (some were dropped),
+      `scores-not-finite`;
     - of the truths: `multi-label`, `no-true-labels`, `unknown-true-labels` (none of the job's),
-      `partly-labelled`, `one-class`, `small-classes` (below 20 images), `copies-contradict` (items with the
+      `partly-labelled`, `one-class`, `small-classes` (not ranked), `copies-contradict` (items with the
       same bytes have different true labels);
     - of the scores: `one-label`, `scores-constant`, `labels-concentrated` (one label tops most images);
-    - of what is missing: `control-none`, `auroc-none`, `outliers-too-few`, `candidates-none`,
-      `candidates-small-classes`, `confusion-too-large`, `drift-too-few`, `label-maps-none`,
-      `label-maps-few`;
+    - of what is missing: `control-none`, `control-left-out` (images alone with their true label),
+      `auroc-none`, `outliers-too-few`, `candidates-none`, `candidates-small-classes`, `confusion-too-large`,
+      `drift-too-few`, `label-maps-none`, `label-maps-few`;
     - of what was cut short: `auroc-sampled`, `outliers-sampled`, `outliers-equal`, `candidates-sampled`,
       `duplicates-cut`;
-    - of the other side: `comparison-left-out`, `class-mix-changed`, `drift-no-spread`.
+    - of the other side: `comparison-left-out`, `class-mix-changed`, `drift-none` (the same images),
+      `drift-no-spread`.
     """
 
     code: str = Field(description="One of the above.")
@@ -262,14 +276,15 @@ class Summary(Part):
     version_id: str
     manifest_sha256: str = Field(description="Of the sealed version.")
     model: dict[str, Any] = Field(
-        description="id, revision, weights_sha256, dtype, runtime, layers (how many), grid (patches a side)."
+        description="id, revision, weights_sha256, dtype, runtime, layers (how many blocks it has), "
+        "grid ([rows, cols] of patches)."
     )
     labels: list[str] = Field(description="Names in the order of scores.")
     counts: Counts
     layers: list[LayerSummary] = Field(description="In the job's order, the final one last.")
     baselines: Baselines
     classes: list[ClassSummary] = Field(
-        description="One of each label: those of 20 images or more by `recall`, lowest first, then the "
+        description="One of each label: those that are `ranked` by `recall`, lowest first, then the "
         "others by images, most first."
     )
     confusion: Confusion

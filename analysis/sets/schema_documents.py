@@ -24,6 +24,7 @@ class Side(Part):
     labels: list[str] = Field(description="Names in the order of scores.")
     succeeded: Count = Field(description="Items that have results.")
     failed: Count
+    dropped: Count = Field(0, description="Items that were never computed.")
 
 
 class Discordant(Named):
@@ -85,4 +86,5 @@ def side_of(facts: SetFacts) -> Side:
         labels=list(facts.labels),
         succeeded=len(facts.index),
         failed=len(facts.failed),
+        dropped=len(facts.dropped),
     )

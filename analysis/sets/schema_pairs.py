@@ -63,7 +63,10 @@ class Histogram(Part):
 
 
 class SameSet(Part):
-    """What the measure says where there is no drift: halves of the reference against each other."""
+    """What the measure says where there is no drift: halves of the reference against each other.
+
+    The halves share no image: beside versions that do, `null_q95` is what `mmd2` is to be held against.
+    """
 
     repeats: Count
     n: Count = Field(description="Images in each half.")
@@ -73,7 +76,11 @@ class SameSet(Part):
 
 
 class ClassifierDrift(Part):
-    """How well a logistic classifier tells the two versions apart, in folds that it did not see."""
+    """How well a logistic classifier tells what came from what was there, in folds that it did not see.
+
+    That is images that only this version holds from those of the reference; where fewer than 10 came, images
+    that only the reference holds from those of this version.
+    """
 
     auroc: Share = Field(description="0.5: not at all; 1: always.")
     folds: Count
@@ -91,7 +98,7 @@ class ClassMix(Part):
     """Whether the versions hold different shares of classes: drift may then be that alone."""
 
     total_variation: Share = Field(description="Half the sum of the differences of shares.")
-    p: Share = Field(description="Chi-squared test that the shares are equal.")
+    p: Share = Field(description="Chi-squared test that they do not depend on what came, went and stayed.")
     changed: bool = Field(description="p < 0.01 and a total variation of at least 0.05.")
     shares: list[ClassShare] = Field(description="The largest changes first; at most 50.")
 
@@ -121,20 +128,28 @@ class Drift(Part):
         description="Images of the reference that were measured: all, or a seeded sample."
     )
     n: Count = Field(description="The same of this version.")
+    shared: Count = Field(
+        0,
+        description="Images (different bytes) that both versions hold: where one begins as a copy of the "
+        "other most are. The more there are, the nearer the versions lie.",
+    )
     bandwidth: float = Field(
         gt=0,
         description="Sigma of the kernel: the median distance within the reference, whatever came after.",
     )
-    mmd2: float
-    p: Share = Field(description="Share of permutations of the two versions that reach `mmd2`.")
+    mmd2: float = Field(description="Of different images: none is held against itself.")
+    p: Share = Field(
+        description="Share of permutations that reach `mmd2`: which of all images only the reference, only "
+        "this version, or both hold is drawn anew. 1 where nothing came and nothing went."
+    )
     permutations: Count
     null_q95: float = Field(description="Squared MMD that 95 % of those permutations do not exceed.")
     permuted: Histogram = Field(description="Squared MMD of those permutations.")
     same_set: SameSet | None = Field(description="Null with fewer than 4 images in the reference.")
-    classifier: ClassifierDrift | None = Field(description="Null with fewer than 10 images in a version.")
+    classifier: ClassifierDrift | None = Field(description="Null with fewer than 10 images on a side.")
     class_mix: ClassMix | None = Field(description="Null unless both versions have true labels.")
     came: list[Unlike] = Field(
-        description="Images of this version whose like its reference has least of, by `witness`, highest"
-        " first; at most 24 of those measured."
+        description="Images that only this version holds, whose like its reference has least of, by "
+        "`witness`, highest first; at most 24 of those measured."
     )
     went: list[Unlike] = Field(description="The same of the reference: what this version has least of.")

@@ -80,7 +80,7 @@ def summarize(
         counts=counts,
         layers=layers,
         baselines=summarize_baselines(facts, images),
-        classes=summarize_classes(facts, images, scores, notes),
+        classes=summarize_classes(facts, images, scores, groups, notes),
         confusion=summarize_confusion(facts, images, scores, notes),
         settle=summarize_settling(facts, images, scores),
         duplicates=tell_duplicates(facts, images, grouping, notes),
@@ -100,7 +100,7 @@ def summarize(
 def _held(
     facts: SetFacts, images: Images, groups: NDArray[np.int64], ranked: Ranked, notes: Notes
 ) -> list[Held]:
-    control, control_n = controls(facts, images, groups)
+    control, control_n = controls(facts, images, groups, notes)
     told = len(told_images(facts, images))
     if told:
         if None in control and len(images.labelled):
@@ -122,11 +122,14 @@ def _held(
 def _count(facts: SetFacts, images: Images) -> Counts:
     errors = Counter(item.code for item in facts.failed)
     return Counts(
-        total=len(facts.index) + len(facts.failed),
+        total=len(facts.index) + len(facts.failed) + len(facts.dropped),
         unique=len(np.unique(facts.contents)),
         succeeded=len(facts.index),
         failed=len(facts.failed),
+        dropped=len(facts.dropped),
         retried=facts.retried,
         by_error=dict(sorted(errors.items(), key=lambda error: (-error[1], error[0]))),
-        labelled=int(facts.known.sum()) + sum(item.is_labelled for item in facts.failed),
+        labelled=int(facts.known.sum())
+        + sum(item.is_labelled for item in facts.failed)
+        + int(facts.dropped.known.sum()),
     )

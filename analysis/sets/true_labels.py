@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -30,18 +31,28 @@ def tell_truths(
             return facts
     columns = {label: column for column, label in enumerate(facts.labels)}
     found = _read(sessions, version_id, columns, step)
-    rows = [found.get(index, ()) for index in facts.index.tolist()]
     return replace(
         facts,
         true_label=np.full_like(facts.true_label, UNLABELLED),
-        truths=Truths(
-            ends=np.cumsum([0, *map(len, rows)], dtype=np.int64),
-            labels=np.array([label for labels in rows for label in labels], dtype=np.int32),
-        ),
+        truths=_truths(found, facts.index),
         failed=[
             replace(item, true_label=UNLABELLED, true_labels=found.get(item.index, ()))
             for item in facts.failed
         ],
+        dropped=replace(
+            facts.dropped,
+            true_label=np.full_like(facts.dropped.true_label, UNLABELLED),
+            truths=_truths(found, facts.dropped.index),
+        ),
+    )
+
+
+def _truths(found: Mapping[int, tuple[int, ...]], index: NDArray[np.int64]) -> Truths:
+    """Those of the items with these indexes."""
+    rows = [found.get(each, ()) for each in index.tolist()]
+    return Truths(
+        ends=np.cumsum([0, *map(len, rows)], dtype=np.int64),
+        labels=np.array([label for labels in rows for label in labels], dtype=np.int32),
     )
 
 

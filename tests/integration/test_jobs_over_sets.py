@@ -193,6 +193,7 @@ def test_the_facts_of_a_job_are_gathered_from_its_tables(
     assert facts.true_label.tolist() == [0, 0, 0, 0, UNLABELLED]
     assert facts.strange == {"a horse": 1}
     assert facts.origin.model["id"] == DEMO_MODEL
+    assert (facts.origin.model["layers"], facts.origin.model["grid"]) == (6, [10, 10])
     assert [(each.index, each.code) for each in facts.failed] == [(0, BROKEN["code"])]
     contents = facts.contents.tolist()
     assert contents[0] == contents[4]
@@ -204,6 +205,14 @@ def test_the_facts_of_a_job_are_gathered_from_its_tables(
     # of a small set, all are sampled
     assert facts.sampled.tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_allclose(facts.layer_vectors[:, -1], facts.vectors, atol=1e-5)
+    assert len(facts.dropped) == 0
+    # what has no row was never computed
+    change(sessions, "DELETE FROM results WHERE index = 0")
+    (scratch := tmp_path / "again").mkdir()
+    facts = read_facts(sessions, blobs, read(sessions, parse_job_id(job["id"])), scratch)
+    assert (facts.failed, facts.dropped.index.tolist()) == ([], [0])
+    assert facts.dropped.custom_ids.to_pylist() == ["broken-0"]
+    assert facts.index.tolist() == [1, 2, 3, 4, 5]
 
 
 def test_of_a_set_that_is_deleted_while_it_is_read_there_are_no_facts(

@@ -22,6 +22,7 @@ from analysis.sets.exports import (
 from analysis.sets.facts import UNLABELLED, FailedItem, Origin, SetFacts
 from analysis.sets.items import item_columns
 from analysis.sets.summary import study
+from tests.unit.sets.made import dropped
 
 LAYERS = (0, 1, 2)
 LABELS = ("ring", "square", "arrow", "star")
@@ -68,6 +69,19 @@ def test_every_item_has_a_row_also_those_that_failed(tmp_path: Path) -> None:
     assert rows["flips"].tolist()[:6] == [int((np.diff(top) != 0).sum()) for top in tops]
     right = tops[:, -1] == facts.true_label
     assert rows["settle_correct_layer"].isna().tolist()[:6] == (~right).tolist()
+
+
+def test_items_that_were_never_computed_have_rows_too(tmp_path: Path) -> None:
+    gone = dropped([1, 3, 8, 9], [1, UNLABELLED, 0, 0])
+    failed = [FailedItem(2, None, UNLABELLED, "image-truncated", "")]
+    facts = replace(make_facts(4), index=np.array([0, 4, 5, 6]), failed=failed, dropped=gone)
+    write_items(tmp_path / "items.parquet", facts, item_columns(facts, study(facts)))
+    rows = pd.read_parquet(tmp_path / "items.parquet")
+    assert rows["index"].tolist() == [0, 1, 2, 3, 4, 5, 6, 8, 9]
+    left = rows[rows["state"] == "dropped"]
+    assert left["custom_id"].tolist() == [f"dropped-{each}" for each in (1, 3, 8, 9)]
+    assert left["true_label"].fillna("").tolist() == ["square", "", "ring", "ring"]
+    assert left["top_final"].isna().all()
 
 
 def test_failed_items_lie_at_their_places(tmp_path: Path) -> None:

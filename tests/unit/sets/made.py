@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.sets.facts import UNLABELLED, FailedItem, Origin, SetFacts
+from analysis.sets.facts import UNLABELLED, DroppedItems, FailedItem, Origin, SetFacts
 
 WIDTH = 16
 MODEL = {"id": "lensqueue/made", "revision": "r1", "weights_sha256": "0" * 64, "layers": 6}
@@ -49,7 +49,8 @@ def make_facts(
         index=np.arange(images, dtype=np.int64) * 2,
         custom_ids=pa.chunked_array([[f"picture-{row}" for row in range(images)]], pa.string()),
         true_label=known,
-        contents=np.arange(images, dtype=np.int64)[::-1].copy(),
+        # other pictures than those of another seed
+        contents=np.arange(images, dtype=np.int64)[::-1] + seed * 10_000_000,
         perceptual=chance.integers(0, 2**64, images, dtype=np.uint64),
         cosine=cosine,
         logit=np.asarray(cosine[:, -1] * 10),
@@ -86,3 +87,12 @@ def repeat(
 def failure(number: int, true_label: int = UNLABELLED, code: str = "image-truncated") -> FailedItem:
     """An item that has no result."""
     return FailedItem(2 * number + 1, None, true_label, code, "It ends early.")
+
+
+def dropped(index: Sequence[int], true_label: Sequence[int]) -> DroppedItems:
+    """Items that were never computed."""
+    return DroppedItems(
+        np.array(index, dtype=np.int64),
+        pa.chunked_array([[f"dropped-{each}" for each in index]], pa.string()),
+        np.array(true_label, dtype=np.int32),
+    )

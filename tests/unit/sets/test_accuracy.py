@@ -14,7 +14,7 @@ from analysis.sets.resampling import RESAMPLES, resample_means
 from analysis.sets.schema import Flips, Summary
 from analysis.sets.scores import read_scores
 from analysis.sets.summary import summarize
-from tests.unit.sets.made import failure, make_facts, repeat
+from tests.unit.sets.made import dropped, failure, make_facts, repeat
 
 
 @pytest.fixture(scope="module", name="facts")
@@ -181,6 +181,13 @@ def test_layers_are_compared_on_the_same_images(facts: SetFacts, told: Summary) 
     assert shares == pytest.approx(best, abs=0.05)
 
 
+def test_layers_that_are_right_on_the_same_images_are_the_best_alike() -> None:
+    facts = make_facts(200)
+    same = np.repeat(facts.cosine[:, -1:], 4, axis=1)
+    told = summarize(dataclasses.replace(facts, cosine=same))
+    assert [layer.best_share for layer in told.layers] == pytest.approx([0.25] * 4)
+
+
 def test_the_limit_of_the_bootstrap_is_what_it_tends_to(monkeypatch: pytest.MonkeyPatch) -> None:
     chance = np.random.default_rng(1)
     right = chance.random((5000, 3)) < [0.2, 0.5, 0.9]
@@ -202,3 +209,14 @@ def test_scores_of_images_are_read_the_same_in_any_slices(monkeypatch: pytest.Mo
         assert getattr(parts, field.name) == pytest.approx(getattr(whole, field.name), nan_ok=True), (
             field.name
         )
+
+
+def test_items_that_were_never_computed_bound_accuracy_too() -> None:
+    facts = make_facts(100, unlabelled=0)
+    told = summarize(dataclasses.replace(facts, dropped=dropped([1, 3, 5], [0, UNLABELLED, 2])))
+    assert (told.counts.total, told.counts.dropped, told.counts.failed) == (103, 3, 0)
+    assert told.counts.labelled == 102
+    assert "not-computed" in {each.code for each in told.warnings}
+    for layer in told.layers:
+        hits = round((layer.top1 or 0) * 100)
+        assert (layer.worst_case, layer.best_case) == pytest.approx((hits / 102, (hits + 2) / 102))

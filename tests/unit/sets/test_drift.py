@@ -49,7 +49,8 @@ def mmd2(one: NDArray[np.float64], other: NDArray[np.float64], sigma: float) -> 
 def test_the_estimate_is_the_unbiased_one(m: int, n: int, seed: int, sigma: float) -> None:
     chance = np.random.default_rng(seed)
     one, other = chance.standard_normal((m, 3)), chance.standard_normal((n, 3)) + 0.5
-    told = unbiased_mmd2(gaussian(np.concatenate([one, other]), sigma), np.arange(m + n)[:, None] < m)
+    first = np.arange(m + n)[:, None] < m
+    told = unbiased_mmd2(gaussian(np.concatenate([one, other]), sigma), first, ~first)
     assert told == pytest.approx([mmd2(one, other, sigma)], abs=1e-9)
 
 
@@ -127,14 +128,51 @@ def test_another_mix_of_classes_is_warned_of() -> None:
 
 
 def test_the_same_version_has_not_drifted_from_itself() -> None:
-    facts = make_facts(120)
-    told = drifted(facts, facts)
-    assert told.p > 0.5
+    facts, notes = make_facts(2500), Notes()
+    told = drifted(facts, facts, notes)
+    assert (told.n, told.reference_n, told.shared) == (2000, 2000, 2500)
+    assert told.p == 1
+    assert told.mmd2 == pytest.approx(0, abs=1e-12)
+    assert [each.code for each in notes.said] == ["drift-none"]
     assert told.class_mix is not None
     assert not told.class_mix.changed
-    # a picture's two copies are in one fold, so that neither teaches the other's answer
+    assert told.classifier is None
+    assert (told.came, told.went) == ([], [])
+
+
+def grown(reference: SetFacts, added: SetFacts) -> SetFacts:
+    """A version that begins as a copy of another one."""
+    names = ("true_label", "contents", "perceptual", "vectors")
+    taken = {name: np.concatenate([getattr(each, name) for each in (reference, added)]) for name in names}
+    items = len(taken["contents"])
+    return dataclasses.replace(
+        make_facts(items), **taken, index=np.arange(items), origin=added.origin, truths=None
+    )
+
+
+def test_what_a_version_took_over_does_not_hide_what_came() -> None:
+    reference = make_facts(200, seed=1)
+    same = drifted(grown(reference, make_facts(40, seed=2)), reference)
+    other = drifted(grown(reference, shifted(make_facts(40, seed=2), 0.8)), reference)
+    assert (same.shared, same.n, same.reference_n) == (200, 240, 200)
+    assert same.p > 0.1
+    assert other.p < 0.005
+    assert {item.index >= 200 for item in other.came} == {True}
+    assert other.went == []
+    assert same.classifier is not None
+    assert other.classifier is not None
+    assert abs(same.classifier.auroc - 0.5) < 0.15
+    assert other.classifier.auroc > 0.75
+
+
+def test_where_images_only_went_they_are_told_from_those_that_are_left() -> None:
+    left = make_facts(100, seed=1)
+    told = drifted(left, grown(left, shifted(make_facts(60, seed=2), 0.8)))
+    assert told.p < 0.005
+    assert told.came == []
+    assert {item.index >= 100 for item in told.went} == {True}
     assert told.classifier is not None
-    assert told.classifier.auroc == pytest.approx(0.5, abs=0.1)
+    assert told.classifier.auroc > 0.75
 
 
 def test_a_copy_counts_once() -> None:
@@ -160,7 +198,7 @@ def test_equal_embeddings_have_a_drift_of_nothing() -> None:
     facts = make_facts(30)
     still = dataclasses.replace(facts, vectors=np.full_like(facts.vectors, 0.25))
     notes = Notes()
-    told = drifted(still, still, notes)
+    told = drifted(still, dataclasses.replace(still, contents=still.contents + 1000), notes)
     assert told.mmd2 == pytest.approx(0, abs=1e-12)
     assert [each.code for each in notes.said] == ["drift-no-spread"]
 

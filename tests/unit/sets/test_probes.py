@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from analysis.sets.control import split
 from analysis.sets.facts import UNLABELLED, SetFacts
-from analysis.sets.images import pick_images
+from analysis.sets.images import Draw, pick_images, sample
 from analysis.sets.notes import Notes
 from analysis.sets.outliers import score_outliers
 from analysis.sets.summary import study, summarize
@@ -69,6 +69,18 @@ def test_against_a_sample_what_lies_apart_still_does(monkeypatch: pytest.MonkeyP
     assert images.rows[int(scores.argmax())] == 7
 
 
+def test_sampled_images_are_scored_as_the_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.sets.outliers.MOST_COMPARED", 100)
+    monkeypatch.setattr("analysis.sets.outliers.REFERENCE", 300)
+    facts = make_facts(600)
+    images, notes = pick_images(facts), Notes()
+    scores, _ = score_outliers(facts, images, np.arange(600), notes)
+    within = sample(np.arange(600), 300, facts.seed, Draw.OUTLIERS)
+    wanted = local_outlier_factors(facts.vectors[images.rows[within]].astype(float), 20)
+    # all of the width of 16 are principal axes: nothing is lost
+    assert scores[within] == pytest.approx(wanted, rel=1e-3)
+
+
 def test_the_control_is_the_nearest_centroid_of_folds_unseen() -> None:
     facts = repeat(make_facts(300, sampled=200), near=[(n, 299 - n) for n in range(30)])
     told = summarize(facts)
@@ -87,6 +99,19 @@ def test_the_control_is_the_nearest_centroid_of_folds_unseen() -> None:
         assert layer.control_n == len(rows)
         assert layer.control == pytest.approx(hits / len(rows))
     assert (told.layers[0].control or 1) < (told.layers[-1].control or 0)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_the_control_judges_no_image_whose_class_it_has_not_seen() -> None:
+    facts = make_facts(26, labels=5, unlabelled=0, seed=3)
+    labels = facts.true_label.copy()
+    # 0 and 1 are well apart and have many images, of 2, 3 and 4 there is one each
+    labels[:] = np.arange(26) % 2
+    labels[:3] = 2, 3, 4
+    vectors = np.repeat(np.eye(16, dtype=np.float32)[labels][:, None], 4, axis=1)
+    told = summarize(dataclasses.replace(facts, true_label=labels, layer_vectors=vectors))
+    assert {(layer.control, layer.control_n) for layer in told.layers} == {(1.0, 23)}
+    assert "control-left-out" in {each.code for each in told.warnings}
 
 
 def test_near_duplicates_are_in_one_fold() -> None:

@@ -48,6 +48,7 @@ def test_a_summary_says_what_it_is_of() -> None:
         "unique": 60,
         "succeeded": 60,
         "failed": 3,
+        "dropped": 0,
         "retried": 0,
         "by_error": {"b": 2, "a": 1},
         "labelled": int((facts.true_label != UNLABELLED).sum()) + 1,
