@@ -27,6 +27,7 @@ class Draw(IntEnum):
     DRIFT = 9
     PERMUTATIONS = 10
     AXES = 11
+    CLASSES = 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -147,10 +147,16 @@ class ClassSummary(Part):
 
     label: str
     n: Count
-    ranked: bool = Field(description="Whether there are the 20 images that a place in a ranking takes.")
+    groups: Count = Field(0, description="Its images, near-duplicates counted once.")
+    ranked: bool = Field(description="Whether there are the 20 `groups` that a place in a ranking takes.")
     recall: Share | None = Field(description="Share right at the final layer; null without images.")
-    ci_low: Share | None = Field(description="Wilson's interval of `recall`.")
+    ci_low: Share | None = Field(description="Of `recall`.")
     ci_high: Share | None
+    method: Literal["wilson", "cluster-bootstrap", "wilson-of-groups"] | None = Field(
+        None,
+        description="Of the interval, as of a layer's; where all images are right, or none is, the bootstrap "
+        "says nothing, and it is Wilson's of the groups of near-duplicates.",
+    )
     precision: Share | None = Field(
         description="Share of labelled images with this label on top that are of it; null when there are "
         "none."
@@ -236,7 +242,7 @@ class Warned(Part):
     - of the items: `no-images`, `many-failed` (above 1 %), `not-computed` (some were dropped),
       `scores-not-finite`;
     - of the truths: `multi-label`, `no-true-labels`, `unknown-true-labels` (none of the job's),
-      `partly-labelled`, `one-class`, `small-classes` (below 20 images), `copies-contradict` (items with the
+      `partly-labelled`, `one-class`, `small-classes` (not ranked), `copies-contradict` (items with the
       same bytes have different true labels);
     - of the scores: `one-label`, `scores-constant`, `labels-concentrated` (one label tops most images);
     - of what is missing: `control-none`, `control-left-out` (images alone with their true label),
@@ -278,7 +284,7 @@ class Summary(Part):
     layers: list[LayerSummary] = Field(description="In the job's order, the final one last.")
     baselines: Baselines
     classes: list[ClassSummary] = Field(
-        description="One of each label: those of 20 images or more by `recall`, lowest first, then the "
+        description="One of each label: those that are `ranked` by `recall`, lowest first, then the "
         "others by images, most first."
     )
     confusion: Confusion

@@ -80,7 +80,7 @@ def summarize(
         counts=counts,
         layers=layers,
         baselines=summarize_baselines(facts, images),
-        classes=summarize_classes(facts, images, scores, notes),
+        classes=summarize_classes(facts, images, scores, groups, notes),
         confusion=summarize_confusion(facts, images, scores, notes),
         settle=summarize_settling(facts, images, scores),
         duplicates=tell_duplicates(facts, images, grouping, notes),

@@ -204,7 +204,6 @@ def test_the_facts_of_a_job_are_gathered_from_its_tables(
     # of a small set, all are sampled
     assert facts.sampled.tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_allclose(facts.layer_vectors[:, -1], facts.vectors, atol=1e-5)
-
     assert len(facts.dropped) == 0
     # what has no row was never computed
     change(sessions, "DELETE FROM results WHERE index = 0")
@@ -213,6 +212,7 @@ def test_the_facts_of_a_job_are_gathered_from_its_tables(
     assert (facts.failed, facts.dropped.index.tolist()) == ([], [0])
     assert facts.dropped.custom_ids.to_pylist() == ["broken-0"]
     assert facts.index.tolist() == [1, 2, 3, 4, 5]
+
 
 def test_where_an_item_has_several_true_labels_all_items_have_a_list_of_them(
     api: TestClient, runtime: Runtime, sessions: Sessions, blobs: BlobStore, tmp_path: Path

@@ -1,16 +1,19 @@
 """True labels one by one, confusions and settling, each number against a computation of its own."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
+from statsmodels.stats.proportion import proportion_confint
 
 from analysis.sets.facts import UNLABELLED, SetFacts
 from analysis.sets.schema import Summary
 from analysis.sets.scores import settle
 from analysis.sets.summary import summarize
-from tests.unit.sets.made import make_facts
+from tests.unit.sets.made import make_facts, repeat
 
 
 @pytest.fixture(scope="module", name="facts")
@@ -74,6 +77,33 @@ def test_a_class_has_its_recall_precision_and_curves(facts: SetFacts, told: Summ
         assert each.ci_high is not None
         assert each.recall is not None
         assert each.ci_low <= each.recall <= each.ci_high
+
+
+def test_near_duplicates_make_the_interval_of_a_class_wider_and_no_ranking() -> None:
+    facts = make_facts(120, labels=2, unlabelled=0, seed=3)
+    facts = dataclasses.replace(facts, true_label=(np.arange(120) >= 60).astype(np.int32))
+    # of each ten images of the first label nine look like one, and are read as that
+    tens = [(first, first + n) for first in range(0, 60, 10) for n in range(1, 10)]
+    near = repeat(facts, near=tens)
+    cosine = near.cosine.copy()
+    for first, second in tens:
+        cosine[second] = cosine[first]
+    # half of the groups are right
+    cosine[:60, -1] = np.where(np.arange(60)[:, None] < 30, [1, 0], [0, 1])
+    told = {each.label: each for each in summarize(dataclasses.replace(near, cosine=cosine)).classes}
+    one, other = told["label 0"], told["label 1"]
+    assert (one.n, one.groups, one.ranked, one.method) == (60, 6, False, "cluster-bootstrap")
+    assert (other.n, other.groups, other.ranked, other.method) == (60, 60, True, "wilson")
+    assert one.recall == 0.5
+    assert one.ci_low is not None
+    assert one.ci_high is not None
+    # shares of six draws: 1/6 to 5/6
+    assert (one.ci_low, one.ci_high) == pytest.approx((1 / 6, 5 / 6), abs=0.05)
+    cosine[:60, -1] = [1, 0]
+    right = {each.label: each for each in summarize(dataclasses.replace(near, cosine=cosine)).classes}
+    low, high = proportion_confint(6, 6, method="wilson")
+    assert right["label 0"].method == "wilson-of-groups"
+    assert (right["label 0"].ci_low, right["label 0"].ci_high) == pytest.approx((low, high))
 
 
 def test_classes_of_few_images_are_shown_behind_the_ranked_ones(told: Summary) -> None:
