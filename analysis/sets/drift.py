@@ -231,10 +231,9 @@ def _classify(union: Union, seed: int) -> ClassifierDrift | None:
     folds = min(FOLDS, *(len(np.unique(each)) for each in hashes))
     if min(old.sum(), new.sum()) < LEAST_CLASSIFIED or folds < FOLDS:
         return None
-    groups = np.concatenate(hashes)
     vectors = np.concatenate([union.vectors[old], union.vectors[new]])
     version = np.repeat([0, 1], [old.sum(), new.sum()])
-    _, groups = np.unique(groups, return_inverse=True)
+    _, groups = np.unique(np.concatenate(hashes), return_inverse=True)
     # its steps are small: more threads would wait for each other longer than they work
     with threadpool_limits(1, "blas"):
         told = cross_val_predict(

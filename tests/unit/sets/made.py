@@ -50,7 +50,7 @@ def make_facts(
         custom_ids=pa.chunked_array([[f"picture-{row}" for row in range(images)]], pa.string()),
         true_label=known,
         # other pictures than those of another seed
-        contents=np.arange(images, dtype=np.int64)[::-1] + seed * 10_000_000,
+        contents=np.arange(images, dtype=np.int64)[::-1] + seed % 2**20 * 10_000_000,
         perceptual=chance.integers(0, 2**64, images, dtype=np.uint64),
         cosine=cosine,
         logit=np.asarray(cosine[:, -1] * 10),

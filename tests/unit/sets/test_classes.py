@@ -91,14 +91,14 @@ def test_near_duplicates_make_the_interval_of_a_class_wider_and_no_ranking() -> 
     # half of the groups are right
     cosine[:60, -1] = np.where(np.arange(60)[:, None] < 30, [1, 0], [0, 1])
     told = {each.label: each for each in summarize(dataclasses.replace(near, cosine=cosine)).classes}
-    first, second = told["label 0"], told["label 1"]
-    assert (first.n, first.groups, first.ranked, first.method) == (60, 6, False, "cluster-bootstrap")
-    assert (second.n, second.groups, second.ranked, second.method) == (60, 60, True, "wilson")
-    assert first.recall == 0.5
-    assert first.ci_low is not None
-    assert first.ci_high is not None
+    one, other = told["label 0"], told["label 1"]
+    assert (one.n, one.groups, one.ranked, one.method) == (60, 6, False, "cluster-bootstrap")
+    assert (other.n, other.groups, other.ranked, other.method) == (60, 60, True, "wilson")
+    assert one.recall == 0.5
+    assert one.ci_low is not None
+    assert one.ci_high is not None
     # shares of six draws: 1/6 to 5/6
-    assert (first.ci_low, first.ci_high) == pytest.approx((1 / 6, 5 / 6), abs=0.05)
+    assert (one.ci_low, one.ci_high) == pytest.approx((1 / 6, 5 / 6), abs=0.05)
     cosine[:60, -1] = [1, 0]
     right = {each.label: each for each in summarize(dataclasses.replace(near, cosine=cosine)).classes}
     low, high = proportion_confint(6, 6, method="wilson")

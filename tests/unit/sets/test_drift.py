@@ -1,6 +1,7 @@
 """How far one version lies from another, each number against a computation of its own."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,7 +144,9 @@ def test_the_same_version_has_not_drifted_from_itself() -> None:
 def grown(reference: SetFacts, added: SetFacts) -> SetFacts:
     """A version that begins as a copy of another one."""
     names = ("true_label", "contents", "perceptual", "vectors")
-    taken = {name: np.concatenate([getattr(each, name) for each in (reference, added)]) for name in names}
+    taken: dict[str, Any] = {
+        name: np.concatenate([getattr(each, name) for each in (reference, added)]) for name in names
+    }
     items = len(taken["contents"])
     return dataclasses.replace(
         make_facts(items), **taken, index=np.arange(items), origin=added.origin, truths=None
