@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from analysis.set_report import picks, reasons
 from analysis.set_report.charts import draw_all
 from analysis.set_report.environment import environment, flat
-from analysis.set_report.facts import Pictures, Supplement
+from analysis.set_report.facts import LayerMap, Pictures, Supplement
 from analysis.set_report.plates import largest
 from analysis.set_report.stamps import map_urls, stamps
 from analysis.sets.schema import Summary
@@ -57,7 +57,7 @@ def render_set_report(
             picks=picked,
             examples=examples,
             stamps=seen,
-            item_maps={item.index: map_urls(beside.maps.get(item.index, ())) for item in picked.late},
+            item_maps=_map_urls(picked, beside),
             failed=picks.failed_shown(beside.failed, summary.counts.by_error),
             classes=picks.classes_shown(summary.classes),
             label_rows=picks.LABEL_ROWS,
@@ -104,6 +104,11 @@ class _Links:
         if name not in self._files:
             return None
         return _safe(self._beside.file_url(name)) if self._beside.file_url is not None else "#files"
+
+
+def _map_urls(picked: picks.Picks, beside: Supplement) -> Mapping[int, Sequence[tuple[LayerMap, str]]]:
+    of = beside.maps.of if beside.maps is not None else {}
+    return {item.index: map_urls(of.get(item.index, ())) for item in picked.late}
 
 
 def _safe(url: str) -> str:

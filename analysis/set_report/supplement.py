@@ -9,8 +9,9 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from analysis.set_report.examples import read_examples
-from analysis.set_report.facts import Points, Supplement
-from analysis.set_report.picks import example_items
+from analysis.set_report.facts import Pictures, Points, Supplement
+from analysis.set_report.late_maps import read_late_maps
+from analysis.set_report.picks import example_items, pick
 from analysis.set_report.plates import read_plates
 from analysis.sets.facts import SetFacts
 from analysis.sets.findings import LABEL_MAPS
@@ -23,14 +24,15 @@ FEW: Final = 100
 FLAT: Final = 3
 
 
-def supplement_of(facts: SetFacts, summary: Summary, folder: Path) -> Supplement:
-    """Examples with their ranks, maps of labels, the map of a sample, and every failure.
+def supplement_of(facts: SetFacts, summary: Summary, folder: Path, pictures: Pictures) -> Supplement:
+    """Examples with their ranks, maps of late items and of labels, the map of a sample, and every failure.
 
-    `folder` holds the files of the summary, which are to lie beside the page.
+    `folder` holds the files of the summary, which are to lie beside the page; `pictures` are thumbnails.
     """
     return Supplement(
         failed=facts.failed,
         examples=read_examples(facts, example_items(summary)),
+        maps=read_late_maps(facts, pick(summary).late, pictures),
         points=_points(facts),
         label_maps=read_plates(folder / LABEL_MAPS, summary),
         file_url=lambda name: name,

@@ -62,6 +62,9 @@ def test_a_folder_becomes_a_report_and_the_rows_behind_it(tmp_path: Path) -> Non
     page = (out / "report.html").read_text()
     assert "torn.jpg" in page
     assert "<script" not in page
+    # the job kept maps of its pictures, and the contact sheet of the latest flips lays them over these
+    late = told["settle"]["late"][0]
+    assert f'alt="Where {late["top"]} is read at layer {told["layers"][-1]["layer"]}"' in page
     made = json.loads((out / ".progress.json").read_text())["made"]
     again = analyze(folder, out, state, "--template", "a photo of a {}")
     assert again.returncode == PARTIAL, again.stdout + again.stderr
