@@ -1,8 +1,6 @@
 """`lensqueue analyze`: from a folder of pictures to a report, Parquet files and heatmaps, in one command."""
 
-import csv
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -17,6 +15,7 @@ from cli.demo_stack import running_service
 from cli.ending import PARTIAL, USAGE
 from cli.lens_job import watch
 from cli.progress import bar
+from cli.truth import read_items
 from cli.up import check_models
 from embedded.errors import EmbeddedError
 from embedded.folders import claim_state
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 PICTURES_AT_ONCE: Final = 100
 HEATMAPS: Final = 12
-PICTURE_ENDS: Final = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
 REPORT: Final = "report.html"
 
 
@@ -145,8 +143,7 @@ def _submit(client: Client, wanted: Wanted, version: str, model: str) -> str:
 def _choose(folder: Path, labels: str | None, truth: str, template: str | None) -> Wanted:
     if not folder.is_dir():
         fail(f"{folder} is not a folder", USAGE)
-    walked = truth in {"folders", "none"}
-    items = list(_walk(folder, truth) if walked else _read_table(folder, Path(truth)))
+    items = read_items(folder, truth)
     if not items:
         fail(f"{folder} holds no pictures", USAGE)
     known = dict.fromkeys(item.true_label for item in items if item.true_label)
@@ -154,27 +151,6 @@ def _choose(folder: Path, labels: str | None, truth: str, template: str | None) 
         fail('say what may be in the pictures: --labels "a cat,a dog", or --labels @file', USAGE)
     names = tuple(sorted(known)) if labels is None else read_labels(labels, USAGE)
     return Wanted(folder.resolve().name, items, names, template)
-
-
-def _walk(folder: Path, truth: str) -> Iterator[NewItem]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in PICTURE_ENDS or not path.is_file():
-            continue
-        place = path.relative_to(folder)
-        label = place.parts[-2] if truth == "folders" and len(place.parts) > 1 else None
-        yield NewItem(path, place.as_posix(), label)
-
-
-def _read_table(folder: Path, table: Path) -> Iterator[NewItem]:
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeError, csv.Error) as error:
-        fail(f"--truth {table}: {error}", USAGE)
-    if rows and not {"file", "label"} <= rows[0].keys():
-        fail(f"--truth {table}: it has no columns `file` and `label`", USAGE)
-    for row in rows:
-        yield NewItem(folder / row["file"], row.get("custom_id") or row["file"], row["label"] or None)
 
 
 def _make_version(client: Client, wanted: Wanted, progress: Progress) -> str:

@@ -76,11 +76,24 @@ def test_a_folder_becomes_a_report_and_the_rows_behind_it(tmp_path: Path) -> Non
 def test_what_cannot_be_analysed_is_said(tmp_path: Path) -> None:
     state, out = tmp_path / "state", tmp_path / "out"
     (tmp_path / "empty").mkdir()
+    for name, row in (
+        ("short", "scene-00000.jpg"),
+        ("long", "scene-00000.jpg,black, heart"),
+        ("lost", "nowhere.jpg,black heart"),
+        ("unnamed", ",black heart"),
+    ):
+        (tmp_path / f"{name}.csv").write_text(f"file,label\nscene-00001.jpg,blue ring\n{row}\n")
+    (tmp_path / "other.csv").write_text("path,class\n")
     for folder, options, said in (
         (tmp_path / "nowhere", (), "is not a folder"),
         (tmp_path / "empty", (), "holds no pictures"),
         (SAMPLES, (), "say what may be in the pictures"),
         (SAMPLES, ("--truth", str(tmp_path / "none.csv")), "none.csv"),
+        (SAMPLES, ("--truth", str(tmp_path / "other.csv")), "no columns `file` and `label`"),
+        (SAMPLES, ("--truth", str(tmp_path / "short.csv")), "short.csv, line 3: it has fewer fields"),
+        (SAMPLES, ("--truth", str(tmp_path / "long.csv")), "long.csv, line 3: it has more fields"),
+        (SAMPLES, ("--truth", str(tmp_path / "lost.csv")), "lost.csv, line 3: there is no file"),
+        (SAMPLES, ("--truth", str(tmp_path / "unnamed.csv")), "unnamed.csv, line 3: it names no file"),
         (SAMPLES, ("--labels", "a,a"), "is there twice"),
     ):
         done = run_here("analyze", str(folder), "-o", str(out), "--state", str(state), *options)
