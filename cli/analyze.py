@@ -1,7 +1,9 @@
 """`lensqueue analyze`: from a folder of pictures to a report, Parquet files and heatmaps, in one command."""
 
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -29,7 +31,12 @@ if TYPE_CHECKING:
 
 PICTURES_AT_ONCE: Final = 100
 HEATMAPS: Final = 12
+OUTLYING: Final = 1.5
+"""From this score on an image is an outlier to the report."""
+OUTLIERS: Final = 2
 REPORT: Final = "report.html"
+SOMETIMES: Final = ("label_maps.parquet",)
+"""Files that not every summary has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,7 @@ def run(client: Client, wanted: Wanted, progress: Progress) -> int:
     (item,) = client.results(summary)
     for name in item.raw["files"]:
         client.fetch_file(summary, name, out / name)
+    _drop_stale(out, item.raw["files"])
     told = orjson.loads((out / "summary.json").read_bytes())
     _draw_heatmaps(client, wanted, model, job, told, out / "heatmaps")
     _say(told)
@@ -166,10 +174,17 @@ def _make_version(client: Client, wanted: Wanted, progress: Progress) -> str:
     return client.seal(set_id).id
 
 
+def _drop_stale(out: Path, files: Collection[str]) -> None:
+    """Remove what an earlier analysis left that this one has no file for."""
+    for name in SOMETIMES:
+        if name not in files:
+            (out / name).unlink(missing_ok=True)
+
+
 def _draw_heatmaps(
     client: Client, wanted: Wanted, model: str, job: Job, told: dict[str, Any], folder: Path
 ) -> None:
-    """Overlays of the pictures that are worth a look: suspected label errors first, then late ones."""
+    """Overlays of the pictures that are worth a look."""
     shutil.rmtree(folder, ignore_errors=True)
     chosen = _worth_a_look(told)[:HEATMAPS]
     seen = {index: client.item(job, index).raw for index in chosen}
@@ -188,11 +203,12 @@ def _draw_heatmaps(
 
 
 def _worth_a_look(told: dict[str, Any]) -> list[int]:
-    found: list[int] = []
-    for part in ("label_candidates", "outliers"):
-        found += [item["index"] for item in (told[part] or {}).get("items", [])]
-    found += [item["index"] for item in (told["settle"] or {}).get("late", [])]
-    return list(dict.fromkeys(found))
+    """Suspected label errors, late flips and the first outliers, in turn."""
+    candidates = (told["label_candidates"] or {}).get("items", [])
+    late = (told["settle"] or {}).get("late", [])
+    far = [item for item in (told["outliers"] or {}).get("items", []) if item["score"] > OUTLYING]
+    turns = zip_longest(candidates, late, far[:OUTLIERS])
+    return list(dict.fromkeys(item["index"] for turn in turns for item in turn if item is not None))
 
 
 def _say(told: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cli.analyze import _drop_stale, _worth_a_look
 from cli.ending import PARTIAL, USAGE
 from tests.commands import run_here
 from tests.conftest import SAMPLES
@@ -99,3 +100,21 @@ def test_what_cannot_be_analysed_is_said(tmp_path: Path) -> None:
         done = run_here("analyze", str(folder), "-o", str(out), "--state", str(state), *options)
         assert done.returncode == USAGE, done.stdout + done.stderr
         assert said in done.stdout + done.stderr
+
+
+def test_heatmaps_are_of_doubtful_late_and_outlying_pictures_in_turn() -> None:
+    def items(*indexes: int, score: float = 0) -> dict[str, list[dict[str, float]]]:
+        return {"items": [{"index": index, "score": score} for index in indexes]}
+
+    told = {"label_candidates": items(1, 2), "settle": {"late": items(3, 1, 4)["items"]}}
+    assert _worth_a_look({**told, "outliers": items(5, 6, 7, score=1.6)}) == [1, 3, 5, 2, 6, 4]
+    assert _worth_a_look({**told, "outliers": items(5, 6, 7, score=1.05)}) == [1, 3, 2, 4]
+
+
+def test_what_an_earlier_analysis_left_and_this_one_has_not_is_removed(tmp_path: Path) -> None:
+    for name in ("label_maps.parquet", "notes.txt"):
+        (tmp_path / name).write_text("earlier")
+    _drop_stale(tmp_path, ["summary.json", "label_maps.parquet"])
+    assert len(list(tmp_path.iterdir())) == 2
+    _drop_stale(tmp_path, ["summary.json"])
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
