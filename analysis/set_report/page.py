@@ -62,6 +62,7 @@ def render_set_report(
             classes=picks.classes_shown(summary.classes),
             label_rows=picks.LABEL_ROWS,
             names_shown=picks.NAMES_SHOWN,
+            outlying=picks.OUTLYING,
             matrix_labels=picks.MATRIX_LABELS,
             pair_of=pair_of,
             taken_for=_taken_for(summary),

@@ -14,6 +14,8 @@ PAIRS_SHOWN: Final = 8
 PAIR_ITEMS: Final = 4
 CANDIDATES_SHOWN: Final = 24
 OUTLIERS_SHOWN: Final = 24
+OUTLYING: Final = 1.5
+"""A local outlier factor from which on an image stands apart: below it lie the edges of any cloud."""
 GROUPS_SHOWN: Final = 12
 GROUP_ITEMS: Final = 5
 EXAMPLES_SHOWN: Final = 12
@@ -53,7 +55,7 @@ def pick(summary: Summary) -> Picks:
         late=summary.settle.late[:LATE_SHOWN],
         pairs=[(pair, pair.items[:PAIR_ITEMS]) for pair in summary.confusion.pairs[:PAIRS_SHOWN]],
         candidates=summary.label_candidates.items[:CANDIDATES_SHOWN],
-        outliers=summary.outliers.items[:OUTLIERS_SHOWN],
+        outliers=[item for item in summary.outliers.items if item.score > OUTLYING][:OUTLIERS_SHOWN],
         groups=[(group, group.items[:GROUP_ITEMS]) for group in summary.duplicates.groups[:GROUPS_SHOWN]],
     )
 

@@ -121,6 +121,25 @@ def test_drift_is_told_beside_what_chance_gives() -> None:
     ]
 
 
+def test_of_images_like_their_neighbours_none_is_shown_as_an_outlier() -> None:
+    summary = make_summary(images=60)
+    items = [
+        item.model_copy(update={"score": 1.6 - place / 4})
+        for place, item in enumerate(summary.outliers.items[:3])
+    ]
+
+    def shown(first: int) -> tuple[str, int]:
+        outliers = summary.outliers.model_copy(update={"items": items[first:]})
+        page = Page(render_set_report(summary.model_copy(update={"outliers": outliers}), pictures))
+        ids = page.attributes("id")
+        return text_of(page), sum(each.startswith("outlier-") for each in ids)
+
+    text, cards = shown(0)
+    assert (cards, "None stands out" in text) == (1, False)
+    text, cards = shown(1)
+    assert (cards, "None stands out: the highest score is 1.35." in text) == (0, True)
+
+
 def test_without_a_comparison_or_a_reference_the_page_says_so() -> None:
     text = text_of(Page(render_set_report(make_summary(images=20), pictures)))
     assert "No other job was named to compare with." in text
