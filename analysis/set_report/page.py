@@ -64,6 +64,7 @@ def render_set_report(
             names_shown=picks.NAMES_SHOWN,
             outlying=picks.OUTLYING,
             matrix_labels=picks.MATRIX_LABELS,
+            tick_step=-(-len(summary.labels) // picks.TICKS_SHOWN),
             pair_of=pair_of,
             taken_for=_taken_for(summary),
             label_place={label: place for place, label in enumerate(summary.labels)},

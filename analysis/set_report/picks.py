@@ -28,6 +28,8 @@ NAMES_SHOWN: Final = 40
 LABEL_ROWS: Final = 200
 MATRIX_LABELS: Final = 40
 """Up to so many labels the confusion is a table that one can read; of more it is drawn."""
+TICKS_SHOWN: Final = 52
+"""So many names of labels fit along a side of what is drawn; of more labels each second or third is named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,22 @@ def test_few_and_many_labels_and_layers_have_a_confusion_that_can_be_read(labels
     assert (bool(told), any("of them" in said for said in drawn)) == (labels <= 40, labels > 40)
 
 
+@pytest.mark.parametrize(("labels", "step"), [(43, 1), (120, 3)])
+def test_a_drawn_confusion_names_its_labels_and_leads_to_its_pairs(labels: int, step: int) -> None:
+    summary = make_summary([f"label {place}" for place in range(labels)], images=300)
+    page = Page(render_set_report(summary, lambda _: None))
+    for side in ("down", "across"):
+        ticks = [attrs for _, attrs in page.tags if attrs.get("class") == f"place {side}"]
+        assert len(ticks) == -(-labels // step)
+    (first, *_) = summary.confusion.pairs
+    cells = [attrs for _, attrs in page.tags if attrs.get("class") == "cell"]
+    assert len(cells) == len(summary.confusion.pairs)
+    assert cells[0]["title"] == f"{first.true_label} taken for {first.top}: {first.count}"
+    left = 100 / labels * summary.labels.index(first.top)
+    assert f"left:{left:.2f}%" in (cells[0]["style"] or "")
+    assert (f"one in {step} is named" in text_of(page)) == (step > 1)
+
+
 def test_a_matrix_that_was_not_kept_leaves_its_pairs() -> None:
     whole_summary = make_summary([f"label {place}" for place in range(50)], images=300)
     confusion = whole_summary.confusion.model_copy(update={"matrix": []})
