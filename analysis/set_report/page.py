@@ -11,6 +11,7 @@ from analysis.set_report.environment import environment, flat
 from analysis.set_report.facts import LayerMap, Pictures, Supplement
 from analysis.set_report.plates import largest
 from analysis.set_report.stamps import map_urls, stamps
+from analysis.set_report.unshown import anchors, unshown
 from analysis.sets.schema import Summary
 
 SCHEMES: Final = frozenset({"", "http", "https"})
@@ -47,6 +48,7 @@ def render_set_report(
     seen = stamps([*(each.index for each in examples), *(item.index for _, item in picked.named())], pictures)
     pair_of = {(pair.true_label, pair.top): place for place, pair in enumerate(summary.confusion.pairs, 1)}
     charts = draw_all(summary, beside, examples)
+    absent = unshown(summary, charts)
     return (
         environment()
         .get_template("set_report.html")
@@ -72,6 +74,8 @@ def render_set_report(
             charts=charts,
             pairs=charts.pairs,
             why=reasons,
+            unshown=absent,
+            gone=anchors(absent),
             href=links.href,
             also=links.also,
             file_href=links.file,

@@ -157,7 +157,13 @@ def test_of_images_like_their_neighbours_none_is_shown_as_an_outlier() -> None:
 
 
 def test_without_a_comparison_or_a_reference_the_page_says_so() -> None:
-    text = text_of(Page(render_set_report(make_summary(images=20), pictures)))
+    page = Page(render_set_report(make_summary(images=20), pictures))
+    text = text_of(page)
+    # a line each at the end, and no section
+    parts = {"examples", "label-maps", "comparison", "drift", "map"}
+    tags = {attrs["id"]: tag for tag, attrs in page.tags if attrs.get("id") in {*parts, "unshown"}}
+    assert tags == {**dict.fromkeys(parts, "li"), "unshown": "h2"}
+    assert not {f"#{part}" for part in parts} & set(page.attributes("href"))
     assert "No other job was named to compare with." in text
     assert "No reference version was named to measure drift from." in text
     assert "No coordinates were handed to this page." in text
