@@ -99,7 +99,7 @@ def _write_report(
     thumbnails = read_thumbnails(read_sources(blobs, job.tenant, sources), wanted_items(summary))
     step()
     title = image_set.name if image_set else "Image set"
-    beside = supplement_of(facts, summary, target.parent)
+    beside = supplement_of(facts, summary, target.parent, thumbnails.get)
     write_set_report(target, summary, thumbnails.get, beside, title=title)
 
 

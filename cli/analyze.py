@@ -1,9 +1,9 @@
 """`lensqueue analyze`: from a folder of pictures to a report, Parquet files and heatmaps, in one command."""
 
-import csv
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -17,6 +17,7 @@ from cli.demo_stack import running_service
 from cli.ending import PARTIAL, USAGE
 from cli.lens_job import watch
 from cli.progress import bar
+from cli.truth import read_items
 from cli.up import check_models
 from embedded.errors import EmbeddedError
 from embedded.folders import claim_state
@@ -30,8 +31,12 @@ if TYPE_CHECKING:
 
 PICTURES_AT_ONCE: Final = 100
 HEATMAPS: Final = 12
-PICTURE_ENDS: Final = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+OUTLYING: Final = 1.5
+"""From this score on an image is an outlier to the report."""
+OUTLIERS: Final = 2
 REPORT: Final = "report.html"
+SOMETIMES: Final = ("label_maps.parquet",)
+"""Files that not every summary has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,7 @@ def run(client: Client, wanted: Wanted, progress: Progress) -> int:
     (item,) = client.results(summary)
     for name in item.raw["files"]:
         client.fetch_file(summary, name, out / name)
+    _drop_stale(out, item.raw["files"])
     told = orjson.loads((out / "summary.json").read_bytes())
     _draw_heatmaps(client, wanted, model, job, told, out / "heatmaps")
     _say(told)
@@ -114,7 +120,7 @@ def run(client: Client, wanted: Wanted, progress: Progress) -> int:
 
 
 def _progress(out: Path, wanted: Wanted, model: str, seed: int) -> Progress:
-    pictures = [[str(item.picture), item.custom_id, item.true_label] for item in wanted.items]
+    pictures = [[*_content(item), item.custom_id, item.true_label] for item in wanted.items]
     said = [wanted.name, pictures, [*wanted.labels, wanted.template, model, seed]]
     progress = Progress.of(out, model, seed, said)
     if progress.replaces:
@@ -123,6 +129,13 @@ def _progress(out: Path, wanted: Wanted, model: str, seed: int) -> Progress:
             soft_wrap=True,
         )
     return progress
+
+
+def _content(item: NewItem) -> tuple[str, int, int]:
+    """What tells a picture from another one in its place: to read them all would take too long."""
+    path = Path(str(item.picture))
+    told = path.stat()
+    return str(path), told.st_size, told.st_mtime_ns
 
 
 def _submit(client: Client, wanted: Wanted, version: str, model: str) -> str:
@@ -138,8 +151,7 @@ def _submit(client: Client, wanted: Wanted, version: str, model: str) -> str:
 def _choose(folder: Path, labels: str | None, truth: str, template: str | None) -> Wanted:
     if not folder.is_dir():
         fail(f"{folder} is not a folder", USAGE)
-    walked = truth in {"folders", "none"}
-    items = list(_walk(folder, truth) if walked else _read_table(folder, Path(truth)))
+    items = read_items(folder, truth)
     if not items:
         fail(f"{folder} holds no pictures", USAGE)
     known = dict.fromkeys(item.true_label for item in items if item.true_label)
@@ -147,27 +159,6 @@ def _choose(folder: Path, labels: str | None, truth: str, template: str | None) 
         fail('say what may be in the pictures: --labels "a cat,a dog", or --labels @file', USAGE)
     names = tuple(sorted(known)) if labels is None else read_labels(labels, USAGE)
     return Wanted(folder.resolve().name, items, names, template)
-
-
-def _walk(folder: Path, truth: str) -> Iterator[NewItem]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in PICTURE_ENDS or not path.is_file():
-            continue
-        place = path.relative_to(folder)
-        label = place.parts[-2] if truth == "folders" and len(place.parts) > 1 else None
-        yield NewItem(path, place.as_posix(), label)
-
-
-def _read_table(folder: Path, table: Path) -> Iterator[NewItem]:
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeError, csv.Error) as error:
-        fail(f"--truth {table}: {error}", USAGE)
-    if rows and not {"file", "label"} <= rows[0].keys():
-        fail(f"--truth {table}: it has no columns `file` and `label`", USAGE)
-    for row in rows:
-        yield NewItem(folder / row["file"], row.get("custom_id") or row["file"], row["label"] or None)
 
 
 def _make_version(client: Client, wanted: Wanted, progress: Progress) -> str:
@@ -183,10 +174,17 @@ def _make_version(client: Client, wanted: Wanted, progress: Progress) -> str:
     return client.seal(set_id).id
 
 
+def _drop_stale(out: Path, files: Collection[str]) -> None:
+    """Remove what an earlier analysis left that this one has no file for."""
+    for name in SOMETIMES:
+        if name not in files:
+            (out / name).unlink(missing_ok=True)
+
+
 def _draw_heatmaps(
     client: Client, wanted: Wanted, model: str, job: Job, told: dict[str, Any], folder: Path
 ) -> None:
-    """Overlays of the pictures that are worth a look: suspected label errors first, then late ones."""
+    """Overlays of the pictures that are worth a look."""
     shutil.rmtree(folder, ignore_errors=True)
     chosen = _worth_a_look(told)[:HEATMAPS]
     seen = {index: client.item(job, index).raw for index in chosen}
@@ -205,11 +203,12 @@ def _draw_heatmaps(
 
 
 def _worth_a_look(told: dict[str, Any]) -> list[int]:
-    found: list[int] = []
-    for part in ("label_candidates", "outliers"):
-        found += [item["index"] for item in (told[part] or {}).get("items", [])]
-    found += [item["index"] for item in (told["settle"] or {}).get("late", [])]
-    return list(dict.fromkeys(found))
+    """Suspected label errors, late flips and the first outliers, in turn."""
+    candidates = (told["label_candidates"] or {}).get("items", [])
+    late = (told["settle"] or {}).get("late", [])
+    far = [item for item in (told["outliers"] or {}).get("items", []) if item["score"] > OUTLYING]
+    turns = zip_longest(candidates, late, far[:OUTLIERS])
+    return list(dict.fromkeys(item["index"] for turn in turns for item in turn if item is not None))
 
 
 def _say(told: dict[str, Any]) -> None:

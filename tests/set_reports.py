@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.set_report.facts import Example, LabelPlate, LayerMap, Points, Supplement
+from analysis.set_report.facts import Example, LabelPlate, LateMaps, LayerMap, Points, Supplement
 from analysis.set_report.picks import EXAMPLES_SHOWN
 from analysis.set_report.plates import PLATES_SHOWN
 from analysis.sets.facts import UNLABELLED, FailedItem
@@ -105,7 +105,9 @@ def make_supplement(summary: Summary, *, points: int = 200, **changes: Any) -> S
         )
         for item in summary.settle.late[:EXAMPLES_SHOWN]
     ]
-    maps = {item.index: [LayerMap(0, item.before, PNG)] for item in summary.settle.late}
+    maps = LateMaps(
+        {item.index: [LayerMap(0, item.before, PNG)] for item in summary.settle.late}, 0, "value", 960, 0.3
+    )
     true = noise.integers(-1, len(labels), points).astype(np.int32)
     top = np.where(noise.random(points) < 0.8, true, 0).astype(np.int32)
     dots = Points(noise.normal(size=(points, 2)), true, top, "Final embeddings, laid out by chance.")

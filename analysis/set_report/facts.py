@@ -1,7 +1,7 @@
 """What the report of a set shows beside its summary: pictures, maps, ranks, failures, a map of the set."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -23,6 +23,20 @@ class LayerMap:
     layer: int
     label: str
     png: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LateMaps:
+    """Maps of late items by index, of each at most three; what they show beyond a label's mean map.
+
+    `images` have maps and make the mean; all are painted on one scale, from nothing to `highest`.
+    """
+
+    of: Mapping[int, Sequence[LayerMap]]
+    layer: int
+    method: str
+    images: int
+    highest: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +75,13 @@ class LabelPlate:
 class Supplement:
     """What a summary does not hold; whatever is left out is missing from the page, which then says so.
 
-    `maps` are of late items, by index; of each at most the first three are shown. `failed` may be all failed
-    items or the first of them. `item_url` and `file_url` give the address of an item by its index and of an
-    exported file by its name: http, https, or relative to the page.
+    `failed` may be all failed items or the first of them. `item_url` and `file_url` give the address of an
+    item by its index and of an exported file by its name: http, https, or relative to the page.
     """
 
     failed: Sequence[FailedItem] = ()
     examples: Sequence[Example] = ()
-    maps: Mapping[int, Sequence[LayerMap]] = field(default_factory=dict)
+    maps: LateMaps | None = None
     points: Points | None = None
     label_maps: Sequence[LabelPlate] = ()
     item_url: Callable[[int], str] | None = None

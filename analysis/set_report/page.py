@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 from analysis.set_report import picks, reasons
 from analysis.set_report.charts import draw_all
 from analysis.set_report.environment import environment, flat
-from analysis.set_report.facts import Pictures, Supplement
+from analysis.set_report.facts import LayerMap, Pictures, Supplement
 from analysis.set_report.plates import largest
 from analysis.set_report.stamps import map_urls, stamps
+from analysis.set_report.unshown import anchors, unshown
 from analysis.sets.schema import Summary
 
 SCHEMES: Final = frozenset({"", "http", "https"})
@@ -47,6 +48,7 @@ def render_set_report(
     seen = stamps([*(each.index for each in examples), *(item.index for _, item in picked.named())], pictures)
     pair_of = {(pair.true_label, pair.top): place for place, pair in enumerate(summary.confusion.pairs, 1)}
     charts = draw_all(summary, beside, examples)
+    absent = unshown(summary, charts)
     return (
         environment()
         .get_template("set_report.html")
@@ -57,12 +59,14 @@ def render_set_report(
             picks=picked,
             examples=examples,
             stamps=seen,
-            item_maps={item.index: map_urls(beside.maps.get(item.index, ())) for item in picked.late},
+            item_maps=_map_urls(picked, beside),
             failed=picks.failed_shown(beside.failed, summary.counts.by_error),
             classes=picks.classes_shown(summary.classes),
             label_rows=picks.LABEL_ROWS,
             names_shown=picks.NAMES_SHOWN,
+            outlying=picks.OUTLYING,
             matrix_labels=picks.MATRIX_LABELS,
+            tick_step=-(-len(summary.labels) // picks.TICKS_SHOWN),
             pair_of=pair_of,
             taken_for=_taken_for(summary),
             label_place={label: place for place, label in enumerate(summary.labels)},
@@ -70,6 +74,8 @@ def render_set_report(
             charts=charts,
             pairs=charts.pairs,
             why=reasons,
+            unshown=absent,
+            gone=anchors(absent),
             href=links.href,
             also=links.also,
             file_href=links.file,
@@ -104,6 +110,11 @@ class _Links:
         if name not in self._files:
             return None
         return _safe(self._beside.file_url(name)) if self._beside.file_url is not None else "#files"
+
+
+def _map_urls(picked: picks.Picks, beside: Supplement) -> Mapping[int, Sequence[tuple[LayerMap, str]]]:
+    of = beside.maps.of if beside.maps is not None else {}
+    return {item.index: map_urls(of.get(item.index, ())) for item in picked.late}
 
 
 def _safe(url: str) -> str:

@@ -14,6 +14,8 @@ PAIRS_SHOWN: Final = 8
 PAIR_ITEMS: Final = 4
 CANDIDATES_SHOWN: Final = 24
 OUTLIERS_SHOWN: Final = 24
+OUTLYING: Final = 1.5
+"""A local outlier factor from which on an image stands apart: below it lie the edges of any cloud."""
 GROUPS_SHOWN: Final = 12
 GROUP_ITEMS: Final = 5
 EXAMPLES_SHOWN: Final = 12
@@ -26,6 +28,8 @@ NAMES_SHOWN: Final = 40
 LABEL_ROWS: Final = 200
 MATRIX_LABELS: Final = 40
 """Up to so many labels the confusion is a table that one can read; of more it is drawn."""
+TICKS_SHOWN: Final = 52
+"""So many names of labels fit along a side of what is drawn; of more labels each second or third is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def pick(summary: Summary) -> Picks:
         late=summary.settle.late[:LATE_SHOWN],
         pairs=[(pair, pair.items[:PAIR_ITEMS]) for pair in summary.confusion.pairs[:PAIRS_SHOWN]],
         candidates=summary.label_candidates.items[:CANDIDATES_SHOWN],
-        outliers=summary.outliers.items[:OUTLIERS_SHOWN],
+        outliers=[item for item in summary.outliers.items if item.score > OUTLYING][:OUTLIERS_SHOWN],
         groups=[(group, group.items[:GROUP_ITEMS]) for group in summary.duplicates.groups[:GROUPS_SHOWN]],
     )
 

@@ -30,6 +30,34 @@ def why_no_late(summary: Summary) -> str:
     return "Every image has one top label throughout."
 
 
+def why_no_ranks(summary: Summary) -> str:
+    """Why no label's rank is drawn."""
+    if not summary.counts.succeeded:
+        return why_empty(summary)
+    if len(summary.labels) == 1:
+        return "A single label is always in the first place."
+    return (
+        "No examples were handed to this page. The rank of the true label of each item at each layer is in"
+        " layers.parquet."
+    )
+
+
+def why_no_points(summary: Summary) -> str:
+    """Why no map of a sample is drawn."""
+    if not summary.counts.succeeded:
+        return why_empty(summary)
+    return (
+        "No coordinates were handed to this page. The embeddings to make them from are in embeddings.parquet."
+    )
+
+
+def why_no_comparison(summary: Summary) -> str:
+    """Why nothing is said of another job."""
+    if summary.comparison is None:
+        return "No other job was named to compare with."
+    return "No labelled image has results of both jobs and the same truth in both."
+
+
 def why_no_candidates(summary: Summary) -> str:
     """Why there are no candidates for label errors."""
     if summary.label_candidates.n:

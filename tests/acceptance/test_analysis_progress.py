@@ -40,3 +40,12 @@ def test_a_folder_that_holds_something_else_is_said_to_be_replaced(
     assert capsys.readouterr().out == ""
     assert _progress(tmp_path, wanted, "another", 0).made() == {}
     assert "what lies there is replaced" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_picture_that_changed_in_its_place_is_another_one(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.jpg"
+    picture.write_bytes(PATHS[0].read_bytes())
+    wanted, out = Wanted("shapes", [NewItem(picture, "first")], ("a", "b"), None), tmp_path / "out"
+    _progress(out, wanted, "a model", 0).once("set", lambda: "ims_1")
+    picture.write_bytes(PATHS[1].read_bytes())
+    assert _progress(out, wanted, "a model", 0).made() == {}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cli.analyze import _drop_stale, _worth_a_look
 from cli.ending import PARTIAL, USAGE
 from tests.commands import run_here
 from tests.conftest import SAMPLES
@@ -62,6 +63,9 @@ def test_a_folder_becomes_a_report_and_the_rows_behind_it(tmp_path: Path) -> Non
     page = (out / "report.html").read_text()
     assert "torn.jpg" in page
     assert "<script" not in page
+    # the job kept maps of its pictures, and the contact sheet of the latest flips lays them over these
+    late = told["settle"]["late"][0]
+    assert f'alt="Where {late["top"]} is read at layer {told["layers"][-1]["layer"]}"' in page
     made = json.loads((out / ".progress.json").read_text())["made"]
     again = analyze(folder, out, state, "--template", "a photo of a {}")
     assert again.returncode == PARTIAL, again.stdout + again.stderr
@@ -73,13 +77,44 @@ def test_a_folder_becomes_a_report_and_the_rows_behind_it(tmp_path: Path) -> Non
 def test_what_cannot_be_analysed_is_said(tmp_path: Path) -> None:
     state, out = tmp_path / "state", tmp_path / "out"
     (tmp_path / "empty").mkdir()
+    for name, row in (
+        ("short", "scene-00000.jpg"),
+        ("long", "scene-00000.jpg,black, heart"),
+        ("lost", "nowhere.jpg,black heart"),
+        ("unnamed", ",black heart"),
+    ):
+        (tmp_path / f"{name}.csv").write_text(f"file,label\nscene-00001.jpg,blue ring\n{row}\n")
+    (tmp_path / "other.csv").write_text("path,class\n")
     for folder, options, said in (
         (tmp_path / "nowhere", (), "is not a folder"),
         (tmp_path / "empty", (), "holds no pictures"),
         (SAMPLES, (), "say what may be in the pictures"),
         (SAMPLES, ("--truth", str(tmp_path / "none.csv")), "none.csv"),
+        (SAMPLES, ("--truth", str(tmp_path / "other.csv")), "no columns `file` and `label`"),
+        (SAMPLES, ("--truth", str(tmp_path / "short.csv")), "short.csv, line 3: it has fewer fields"),
+        (SAMPLES, ("--truth", str(tmp_path / "long.csv")), "long.csv, line 3: it has more fields"),
+        (SAMPLES, ("--truth", str(tmp_path / "lost.csv")), "lost.csv, line 3: there is no file"),
+        (SAMPLES, ("--truth", str(tmp_path / "unnamed.csv")), "unnamed.csv, line 3: it names no file"),
         (SAMPLES, ("--labels", "a,a"), "is there twice"),
     ):
         done = run_here("analyze", str(folder), "-o", str(out), "--state", str(state), *options)
         assert done.returncode == USAGE, done.stdout + done.stderr
         assert said in done.stdout + done.stderr
+
+
+def test_heatmaps_are_of_doubtful_late_and_outlying_pictures_in_turn() -> None:
+    def items(*indexes: int, score: float = 0) -> dict[str, list[dict[str, float]]]:
+        return {"items": [{"index": index, "score": score} for index in indexes]}
+
+    told = {"label_candidates": items(1, 2), "settle": {"late": items(3, 1, 4)["items"]}}
+    assert _worth_a_look({**told, "outliers": items(5, 6, 7, score=1.6)}) == [1, 3, 5, 2, 6, 4]
+    assert _worth_a_look({**told, "outliers": items(5, 6, 7, score=1.05)}) == [1, 3, 2, 4]
+
+
+def test_what_an_earlier_analysis_left_and_this_one_has_not_is_removed(tmp_path: Path) -> None:
+    for name in ("label_maps.parquet", "notes.txt"):
+        (tmp_path / name).write_text("earlier")
+    _drop_stale(tmp_path, ["summary.json", "label_maps.parquet"])
+    assert len(list(tmp_path.iterdir())) == 2
+    _drop_stale(tmp_path, ["summary.json"])
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -30,9 +30,8 @@ SECTIONS = [
     "candidates",
     "duplicates",
     "outliers",
-    "comparison",
-    "drift",
     "map",
+    "unshown",
     "caveats",
     "files",
 ]

@@ -88,6 +88,22 @@ def test_few_and_many_labels_and_layers_have_a_confusion_that_can_be_read(labels
     assert (bool(told), any("of them" in said for said in drawn)) == (labels <= 40, labels > 40)
 
 
+@pytest.mark.parametrize(("labels", "step"), [(43, 1), (120, 3)])
+def test_a_drawn_confusion_names_its_labels_and_leads_to_its_pairs(labels: int, step: int) -> None:
+    summary = make_summary([f"label {place}" for place in range(labels)], images=300)
+    page = Page(render_set_report(summary, lambda _: None))
+    for side in ("down", "across"):
+        ticks = [attrs for _, attrs in page.tags if attrs.get("class") == f"place {side}"]
+        assert len(ticks) == -(-labels // step)
+    (first, *_) = summary.confusion.pairs
+    cells = [attrs for _, attrs in page.tags if attrs.get("class") == "cell"]
+    assert len(cells) == len(summary.confusion.pairs)
+    assert cells[0]["title"] == f"{first.true_label} taken for {first.top}: {first.count}"
+    left = 100 / labels * summary.labels.index(first.top)
+    assert f"left:{left:.2f}%" in (cells[0]["style"] or "")
+    assert (f"one in {step} is named" in text_of(page)) == (step > 1)
+
+
 def test_a_matrix_that_was_not_kept_leaves_its_pairs() -> None:
     whole_summary = make_summary([f"label {place}" for place in range(50)], images=300)
     confusion = whole_summary.confusion.model_copy(update={"matrix": []})
@@ -121,8 +137,33 @@ def test_drift_is_told_beside_what_chance_gives() -> None:
     ]
 
 
+def test_of_images_like_their_neighbours_none_is_shown_as_an_outlier() -> None:
+    summary = make_summary(images=60)
+    items = [
+        item.model_copy(update={"score": 1.6 - place / 4})
+        for place, item in enumerate(summary.outliers.items[:3])
+    ]
+
+    def shown(first: int) -> tuple[str, int]:
+        outliers = summary.outliers.model_copy(update={"items": items[first:]})
+        page = Page(render_set_report(summary.model_copy(update={"outliers": outliers}), pictures))
+        ids = page.attributes("id")
+        return text_of(page), sum(each.startswith("outlier-") for each in ids)
+
+    text, cards = shown(0)
+    assert (cards, "None stands out" in text) == (1, False)
+    text, cards = shown(1)
+    assert (cards, "None stands out: the highest score is 1.35." in text) == (0, True)
+
+
 def test_without_a_comparison_or_a_reference_the_page_says_so() -> None:
-    text = text_of(Page(render_set_report(make_summary(images=20), pictures)))
+    page = Page(render_set_report(make_summary(images=20), pictures))
+    text = text_of(page)
+    # a line each at the end, and no section
+    parts = {"examples", "label-maps", "comparison", "drift", "map"}
+    tags = {attrs["id"]: tag for tag, attrs in page.tags if attrs.get("id") in {*parts, "unshown"}}
+    assert tags == {**dict.fromkeys(parts, "li"), "unshown": "h2"}
+    assert not {f"#{part}" for part in parts} & set(page.attributes("href"))
     assert "No other job was named to compare with." in text
     assert "No reference version was named to measure drift from." in text
     assert "No coordinates were handed to this page." in text

@@ -1,16 +1,20 @@
 """Where labels are read: means over images, beside means taken image by image."""
 
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from analysis.set_report.late_maps import read_late_maps
 from analysis.set_report.plates import read_plates
 from analysis.sets.facts import UNLABELLED, SampledMaps, SetFacts
 from analysis.sets.findings import LABEL_MAPS, write_findings
+from tests.reports import jpeg
 from tests.unit.sets.made import make_facts, repeat
 
 GRID = (3, 4)
@@ -62,6 +66,26 @@ def test_a_label_is_told_by_its_mean_map_less_that_of_other_classes(tmp_path: Pa
     plates = read_plates(tmp_path / LABEL_MAPS, summary)
     assert [plate.label for plate in plates] == [each.label for each in told.labels]
     np.testing.assert_allclose(plates[0].difference.max(), told.labels[0].highest, rtol=1e-5)
+
+
+def test_late_items_show_where_their_labels_are_read_beyond_the_mean(tmp_path: Path) -> None:
+    facts = with_maps(make_facts(200, unlabelled=0))
+    maps = facts.maps
+    assert maps is not None
+    late = write_findings(facts, tmp_path).settle.late
+    found = read_late_maps(facts, late, lambda _: jpeg((40, 30)))
+    assert found is not None
+    assert set(found.of) == {item.index for item in late} & set(facts.index[maps.rows].tolist())
+    right = next(item for item in late if item.top == item.true_label and item.index in found.of)
+    before, final = found.of[right.index]
+    assert (before.label, final.label, final.layer) == (right.before, right.top, 6)
+    painted = np.asarray(Image.open(io.BytesIO(final.png)).convert("L"))
+    assert painted.shape == (72, 96)
+    # all glow in the middle; what is taken off leaves the place of the label
+    label = facts.labels.index(right.top)
+    row, col = divmod(int(painted.argmax()), painted.shape[1])
+    assert (row // 24, col // 24) == (label % 3, label % 4)
+    assert read_late_maps(facts, late, lambda _: b"torn") is None
 
 
 def test_a_job_without_maps_is_summarised_with_a_note(tmp_path: Path) -> None:

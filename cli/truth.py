@@ -1,0 +1,56 @@
+"""Which pictures are to be analysed, and where their true labels come from: folders, a table, or nowhere."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from cli.console import fail
+from cli.ending import USAGE
+from lensqueue_client import NewItem
+
+PICTURE_ENDS: Final = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+COLUMNS: Final = {"file", "label"}
+
+
+def read_items(folder: Path, truth: str) -> list[NewItem]:
+    """The pictures of a folder in their order; what is wrong with the table of their labels is said.
+
+    `truth` is `folders`, `none`, or the path of a CSV file.
+    """
+    if truth in {"folders", "none"}:
+        return list(_walk(folder, truth))
+    try:
+        with Path(truth).open(encoding="utf-8-sig", newline="") as file:
+            return list(_read_table(folder, truth, csv.DictReader(file)))
+    except (OSError, UnicodeError, csv.Error) as error:
+        fail(f"--truth {truth}: {error}", USAGE)
+
+
+def _walk(folder: Path, truth: str) -> Iterator[NewItem]:
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in PICTURE_ENDS or not path.is_file():
+            continue
+        place = path.relative_to(folder)
+        label = place.parts[-2] if truth == "folders" and len(place.parts) > 1 else None
+        yield NewItem(path, place.as_posix(), label)
+
+
+def _read_table(folder: Path, truth: str, table: "csv.DictReader[str]") -> Iterator[NewItem]:
+    if not set(table.fieldnames or ()) >= COLUMNS:
+        fail(f"--truth {truth}: it has no columns `file` and `label`", USAGE)
+    for row in table:
+        line = f"--truth {truth}, line {table.line_num}"
+        # what a row has too much stands under None, what it lacks is None
+        if None in row or None in row.values():
+            fail(
+                f"{line}: it has {'more' if None in row else 'fewer'} fields than the header;"
+                " quote a field that holds a comma",
+                USAGE,
+            )
+        if not row["file"]:
+            fail(f"{line}: it names no file", USAGE)
+        path = folder / row["file"]
+        if not path.is_file():
+            fail(f"{line}: there is no file {path}", USAGE)
+        yield NewItem(path, row.get("custom_id") or row["file"], row["label"] or None)
