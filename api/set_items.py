@@ -31,7 +31,9 @@ from api.schemas.image_sets import AddedItems, NamedSetItem, NewSetItems, SentSe
 from api.spool import Hold
 from api.uploads import Elsewhere, Refused, Upload, hash_pictures, store_readable
 from api.writing import writing
-from jobs import idempotency, image_sets, images
+from jobs import adding, idempotency, image_sets, images
+from jobs.adding import NewItem
+from jobs.copying import COPIED_AT_ONCE, copies_left, copy_some
 from jobs.errors import (
     IdempotencyKeySpentError,
     InvalidRequestError,
@@ -40,7 +42,6 @@ from jobs.errors import (
     TooManyInputsError,
 )
 from jobs.idempotency import Once, fingerprint_of
-from jobs.image_sets import COPIED_AT_ONCE, NewItem, copies_left, copy_some
 from jobs.images import Content, Kept
 from models.types import Made
 
@@ -123,14 +124,14 @@ async def add_to_set(
     The body is let go of once it is stored: what then waits for its turn holds none of it.
 
     Raises:
-        DomainError: as `jobs.image_sets.add_items`, before anything is stored; or the key is no good.
+        DomainError: as `jobs.adding.add_items`, before anything is stored; or the key is no good.
     """
     settings = services.settings
     custom_ids = [each.custom_id for each in incoming]
 
     def check(session: Session) -> AddedItems | None:
         try:
-            image_sets.check_addable(session, tenant, set_id, custom_ids, settings.max_set_items)
+            adding.check_addable(session, tenant, set_id, custom_ids, settings.max_set_items)
         except InvalidRequestError:
             # in this order: its twin may have just added them
             if once is None or idempotency.find_made(session, tenant, once) is None:
@@ -149,7 +150,7 @@ async def add_to_set(
     def add(session: Session) -> AddedItems:
         kept = images.keep(session, tenant, [each for each in found if isinstance(each, Content)])
         items = _items_of(incoming, found, kept)
-        done = image_sets.add_items(session, tenant, set_id, items, settings.max_set_items)
+        done = adding.add_items(session, tenant, set_id, items, settings.max_set_items)
         shown = schema.added(done, sum(isinstance(each, Refused) for each in found))
         if once is not None:
             idempotency.note(session, tenant, once, shown.model_dump())
@@ -172,7 +173,7 @@ async def add_to_set(
 
 
 async def copy_ahead(services: Services, tenant: str, set_id: uuid.UUID, *, begin: bool) -> None:
-    """Have a large version's items copied to the next one, as `jobs.image_sets.copy_some` does it.
+    """Have a large version's items copied to the next one, as `jobs.copying.copy_some` does it.
 
     In many transactions: others are not to wait for all of it. What a client does not wait for stays copied.
     """

@@ -14,10 +14,11 @@ import orjson
 from sqlalchemy import Integer, Text, Uuid, bindparam, select, text
 from sqlalchemy.orm import Session
 
-from jobs import image_sets, images
+from jobs import adding, image_sets, images
+from jobs.adding import NewItem
 from jobs.analysis_jobs import Wanted, store_job
+from jobs.copying import begin_version
 from jobs.errors import NoInputError, NotFoundError, VersionSealedError
-from jobs.image_sets import NewItem
 from jobs.images import Content
 from jobs.members import MemberError
 from jobs.sources import Stored
@@ -159,7 +160,7 @@ def submit_ingest(
     """
     if not sources:
         raise NoInputError("Give at least one source to add.")
-    version = image_sets.begin_version(session, tenant, set_id)
+    version = begin_version(session, tenant, set_id)
     files = [file for source in sources for file in (source.stored, source.beside) if file is not None]
     size_bytes = sum(file.size_bytes for file in files)
     wanted = Wanted(
@@ -202,7 +203,7 @@ def add_chunk(session: Session, target: Target, before: Progress, chunk: Chunk) 
     _hold_version(session, target)
     items = _items(session, target, chunk.found)
     if items:
-        image_sets.add_items(session, target.tenant, target.set_id, items, target.most_items)
+        adding.add_items(session, target.tenant, target.set_id, items, target.most_items)
     after = replace(
         chunk.after,
         added=before.added + sum(item.error is None for item in items),
@@ -234,7 +235,7 @@ def _items(session: Session, target: Target, found: Sequence[Found]) -> list[New
         session, target.tenant, [one.picture for one in found if isinstance(one.picture, uuid.UUID)]
     )
     names = [one.custom_id for one in found if one.custom_id is not None]
-    taken = image_sets.known_custom_ids(session, target.version_id, names)
+    taken = adding.known_custom_ids(session, target.version_id, names)
     items = []
     for one in found:
         item = _item(one, kept, held)

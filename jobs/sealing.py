@@ -13,8 +13,9 @@ from typing import Final
 from sqlalchemy import Uuid, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
+from jobs.copying import finish_copy
 from jobs.errors import EmptySetError, NotEndedError, NotFoundError
-from jobs.image_sets import finish_copy, set_of, versions_of
+from jobs.image_sets import set_of, versions_of
 from models.image_set import ImageSetVersion
 from models.job import Job
 from models.types import JobType

@@ -6,8 +6,8 @@ from typing import Any, BinaryIO
 
 import structlog
 
+from jobs.copying import copy_some
 from jobs.errors import DomainError, EmptySourceError
-from jobs.image_sets import copy_some
 from jobs.ingesting import OvertakenError, Phase, Progress, SourceForm, Target, add_chunk, read_progress
 from jobs.leases import Unit
 from jobs.s3 import connect, parse_prefix

@@ -14,7 +14,8 @@ from api.schemas.pages import cut
 from api.schemas.results import encode_token
 from api.schemas.submissions import MAX_CUSTOM_ID, ImageId
 from api.schemas.wire import GIVEN, Wire, storable
-from jobs.image_sets import Added, Changes
+from jobs.adding import Added
+from jobs.image_sets import Changes
 from jobs.shards import MAX_TRUE_LABELS
 from models.image_set import ImageSet, ImageSetItem, ImageSetVersion
 from models.types import ItemState

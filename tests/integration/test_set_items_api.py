@@ -291,7 +291,7 @@ def test_bodies_that_hold_no_items_are_refused(api: TestClient, set_id: str, pic
 def test_behind_a_large_version_items_are_added_to_its_copy(
     api: TestClient, set_id: str, picture: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("api.set_items", "jobs.image_sets"):
+    for module in ("api.set_items", "jobs.copying"):
         monkeypatch.setattr(f"{module}.COPIED_AT_ONCE", 2)
     image = upload(api, picture)
     named = [{"image_id": image, "custom_id": f"{number}"} for number in range(5)]
