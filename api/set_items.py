@@ -142,7 +142,7 @@ async def add_to_set(
     async with services.sessions() as reading:
         if known := await reading.run_sync(check):
             return known, False
-    await copy_ahead(services, tenant, set_id, begin=True)
+    await _copy_ahead(services, tenant, set_id)
     uploads = [each.upload for each in incoming]
     found = await store_readable(services.blobs, tenant, uploads, settings.max_image_bytes)
     hold.release()
@@ -172,17 +172,17 @@ async def add_to_set(
     return await in_turn(make)
 
 
-async def copy_ahead(services: Services, tenant: str, set_id: uuid.UUID, *, begin: bool) -> None:
+async def _copy_ahead(services: Services, tenant: str, set_id: uuid.UUID) -> None:
     """Have a large version's items copied to the next one, as `jobs.copying.copy_some` does it.
 
     In many transactions: others are not to wait for all of it. What a client does not wait for stays copied.
     """
     async with services.sessions() as reading:
-        left = await reading.run_sync(lambda session: copies_left(session, set_id, begin=begin))
+        left = await reading.run_sync(lambda session: copies_left(session, set_id, begin=True))
     done = left <= COPIED_AT_ONCE
     while not done:
         async with writing(services, services.slow, tenant) as session:
-            done = await session.run_sync(lambda held: copy_some(held, tenant, set_id, begin=begin))
+            done = await session.run_sync(lambda held: copy_some(held, tenant, set_id, begin=True))
 
 
 def _known(session: Session, tenant: str, set_id: uuid.UUID, once: Once) -> AddedItems:

@@ -7,7 +7,7 @@ from sqlalchemy import Uuid, bindparam, select, text
 from sqlalchemy.orm import Session
 
 from jobs.errors import NotFoundError
-from jobs.image_sets import set_of, versions_of
+from jobs.image_sets import begun_versions, set_of
 from models.image_set import ImageSetVersion
 
 COPIED_AT_ONCE: Final = 20_000
@@ -41,7 +41,7 @@ def begin_version(session: Session, tenant: str, set_id: uuid.UUID) -> ImageSetV
     """
     if session.scalar(set_of(tenant, set_id).with_for_update()) is None:
         raise NotFoundError
-    last = session.scalars(versions_of(set_id, limit=1).execution_options(populate_existing=True)).one()
+    last = session.scalars(begun_versions(set_id, limit=1).execution_options(populate_existing=True)).one()
     if last.sealed_at is None:
         return last
     version = ImageSetVersion(set_id=set_id, number=last.number + 1)
@@ -69,7 +69,7 @@ def copies_left(session: Session, set_id: uuid.UUID, *, begin: bool) -> int:
 
     With `begin`, those of the next version too, where the last one is sealed.
     """
-    versions = session.scalars(versions_of(set_id, limit=2)).all()
+    versions = session.scalars(begun_versions(set_id, limit=2)).all()
     if not versions or (versions[0].sealed_at is not None and not begin):
         return 0
     if versions[0].sealed_at is not None:

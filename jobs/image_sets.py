@@ -1,12 +1,16 @@
-"""Image sets and their versions: made, found, changed and deleted. Items come in by `jobs.adding`."""
+"""Image sets and their versions: made, found, changed and deleted. Items come in by `jobs.adding`.
+
+A version is there once it has an item more than the one before it. Until then it is a copy of that, or part
+of one, which somebody may never go on with: nobody finds it, and the one before is the last.
+"""
 
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from jobs.errors import NotFoundError
 from models.image_set import ImageSet, ImageSetItem, ImageSetVersion
@@ -58,6 +62,11 @@ def sets_page(tenant: str, *, before: uuid.UUID | None, limit: int) -> Select[Im
 
 def versions_of(set_id: uuid.UUID, limit: int) -> Select[ImageSetVersion]:
     """The newest versions of a set, the last one first."""
+    return begun_versions(set_id, limit).where(_is_there())
+
+
+def begun_versions(set_id: uuid.UUID, limit: int) -> Select[ImageSetVersion]:
+    """The same, also one that is no more than a copy so far: for whoever adds to it, or may seal it."""
     return (
         select(ImageSetVersion)
         .where(ImageSetVersion.set_id == set_id)
@@ -70,7 +79,7 @@ def last_versions(set_ids: Sequence[uuid.UUID]) -> Select[ImageSetVersion]:
     """The last version of each of some sets."""
     return (
         select(ImageSetVersion)
-        .where(ImageSetVersion.set_id.in_(set_ids))
+        .where(ImageSetVersion.set_id.in_(set_ids), _is_there())
         .ext(distinct_on(ImageSetVersion.set_id))
         .order_by(ImageSetVersion.set_id, ImageSetVersion.number.desc())
     )
@@ -131,5 +140,15 @@ def _alive_versions(tenant: str) -> Select[ImageSetVersion]:
     return (
         select(ImageSetVersion)
         .join(ImageSet, ImageSet.id == ImageSetVersion.set_id)
-        .where(ImageSet.tenant == tenant, ImageSet.deleted_at.is_(None))
+        .where(ImageSet.tenant == tenant, ImageSet.deleted_at.is_(None), _is_there())
     )
+
+
+def _is_there() -> ColumnElement[bool]:
+    former = aliased(ImageSetVersion)
+    copied = select(former.id).where(
+        former.set_id == ImageSetVersion.set_id,
+        former.number == ImageSetVersion.number - 1,
+        former.items >= ImageSetVersion.items,
+    )
+    return or_(ImageSetVersion.sealed_at.is_not(None), ~copied.exists())

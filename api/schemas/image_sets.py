@@ -126,7 +126,10 @@ class SentSetItems(Wire):
 
 
 class ImageSetVersionView(BaseModel):
-    """One list of items of a set; sealed, it never changes again."""
+    """One list of items of a set; sealed, it never changes again.
+
+    The next one is there from its first new item on, with all items of the one before.
+    """
 
     id: str
     set_id: str
@@ -149,7 +152,9 @@ class ImageSetView(BaseModel):
     licence: str
     notes: str
     created_at: datetime
-    last_version: ImageSetVersionView
+    last_version: ImageSetVersionView = Field(
+        description="The one of the highest number: open, or sealed where nothing was added since."
+    )
 
 
 class WholeImageSetView(ImageSetView):

@@ -161,13 +161,35 @@ def test_a_large_version_is_copied_in_parts_that_anybody_goes_on_with(
     assert (opened.items, opened.labelled, opened.image_bytes) == (6, 5, 60)
     with sessions.begin() as session:
         assert copying.copy_some(session, TENANT, set_id, begin=False)
-    # what was begun and not gone on with is sealed whole
-    seal_now(sessions, set_id)
+    again = seal_now(sessions, set_id)
+    assert (again.number, again.items) == (2, 6)
+    assert again.manifest_sha256 != sealed.manifest_sha256
+
+
+@pytest.mark.parametrize("copied", [2, 3])
+def test_a_version_is_there_from_its_first_new_item_on(
+    copied: int, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "COPIED_AT_ONCE", copied)
+    set_id = make_set(sessions)
+    (image,) = keep(sessions, ["a"])
+    add(sessions, set_id, [NewItem(image, name) for name in "abc"])
+    sealed = seal_now(sessions, set_id)
     with sessions.begin() as session:
         copying.copy_some(session, TENANT, set_id, begin=True)
-    again = seal_now(sessions, set_id)
-    assert (again.number, again.items) == (3, 6)
-    assert again.manifest_sha256 != sealed.manifest_sha256
+        begun = session.scalars(image_sets.begun_versions(set_id, limit=1)).one()
+    assert begun.items == copied
+    with sessions() as session:
+        queries = (image_sets.versions_of(set_id, limit=9), image_sets.last_versions([set_id]))
+        assert [session.scalars(each).one().id for each in queries] == [sealed.id] * 2
+        assert session.scalar(image_sets.version_of(TENANT, begun.id)) is None
+        assert session.scalar(image_sets.numbered_version(TENANT, set_id, 2)) is None
+        with pytest.raises(DuplicateCustomIdError):
+            adding.check_addable(session, TENANT, set_id, ["c"], MOST)
+    assert seal_now(sessions, set_id).id == sealed.id
+    assert add(sessions, set_id, [NewItem(image, "d")]).id == begun.id
+    assert [name for _, name, _ in items_of(sessions, begun.id)] == [*"abcd"]
+    assert seal_now(sessions, set_id).id == begun.id
 
 
 def test_several_true_labels_are_in_the_manifest_and_in_the_next_version(sessions: Sessions) -> None:

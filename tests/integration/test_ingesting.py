@@ -11,10 +11,12 @@ from sqlalchemy import text
 
 from jobs import image_sets, ingesting, leases, sealing, sources
 from jobs.blobs import BlobStore
+from jobs.cancel import cancel, drop_work
 from jobs.errors import NoInputError, NotEndedError, NotFoundError
 from jobs.ingesting import NewSource
 from jobs.leases import Holder
 from jobs.sources import Stored, remove_sources
+from models.image_set import ImageSetVersion
 from models.queue import ANALYSIS
 from tests.ingestions import ARCHIVE, MANIFEST, Ingest, Sessions, code_of, codes_of, items_of, keep, result_of
 from tests.ledger import TENANT, assert_settled, read, scalar
@@ -179,6 +181,33 @@ def test_a_set_is_not_sealed_under_an_ingestion_and_keeps_to_its_version(
     run_slice(analyst)
     assert result_of(sessions, late)["code"] == "version-sealed"
     assert len(items_of(sessions, set_id)) == 2
+
+
+def test_an_ingestion_makes_a_version_once_it_adds_something(
+    analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, ingest: Ingest
+) -> None:
+    def last() -> ImageSetVersion:
+        with sessions() as session:
+            return session.scalars(image_sets.versions_of(set_id, limit=1)).one()
+
+    ingest(zip_of(tiny_pngs(2)))
+    run_slice(analyst)
+    with sessions.begin() as session:
+        sealed = sealing.seal(session, TENANT, set_id)
+    cancelled = ingest(zip_of({"late.png": tiny_png(9)}))
+    with sessions() as session, pytest.raises(NotEndedError):
+        sealing.seal(session, TENANT, set_id)
+    assert (last().id, last().items) == (sealed.id, 2)
+    with sessions.begin() as session:
+        cancel(session, TENANT, cancelled)
+        drop_work(session, cancelled)
+        assert sealing.seal(session, TENANT, set_id).id == sealed.id
+    ingest(zip_of({}))
+    run_slice(analyst)
+    assert last().id == sealed.id
+    ingest(zip_of({"late.png": tiny_png(9)}))
+    run_slice(analyst)
+    assert (last().number, last().items) == (2, 3)
 
 
 def test_a_set_that_is_full_or_gone_takes_no_more(
