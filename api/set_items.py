@@ -128,10 +128,12 @@ async def add_to_set(
     """
     settings = services.settings
     custom_ids = [each.custom_id for each in incoming]
+    sources = [each.upload.source for each in incoming]
+    image_ids = [source if isinstance(source, uuid.UUID) else None for source in sources]
 
     def check(session: Session) -> AddedItems | None:
         try:
-            adding.check_addable(session, tenant, set_id, custom_ids, settings.max_set_items)
+            adding.check_addable(session, tenant, set_id, custom_ids, image_ids, settings.max_set_items)
         except InvalidRequestError:
             # in this order: its twin may have just added them
             if once is None or idempotency.find_made(session, tenant, once) is None:
@@ -142,10 +144,10 @@ async def add_to_set(
     async with services.sessions() as reading:
         if known := await reading.run_sync(check):
             return known, False
-    await _copy_ahead(services, tenant, set_id)
     uploads = [each.upload for each in incoming]
     found = await store_readable(services.blobs, tenant, uploads, settings.max_image_bytes)
     hold.release()
+    await _copy_ahead(services, tenant, set_id)
 
     def add(session: Session) -> AddedItems:
         kept = images.keep(session, tenant, [each for each in found if isinstance(each, Content)])

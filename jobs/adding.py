@@ -5,7 +5,7 @@ names them, see `jobs.images`.
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -76,13 +76,7 @@ def add_items(session: Session, tenant: str, set_id: uuid.UUID, items: Sequence[
     version = open_version(session, tenant, set_id)
     _check_room(version, len(items), most)
     held = images.hold(session, tenant, (item.image_id for item in items if item.image_id is not None))
-    unknown = [
-        f"/items/{place}/image_id"
-        for place, item in enumerate(items)
-        if item.image_id is not None and item.image_id not in held
-    ]
-    if unknown:
-        raise UnknownImageError(pointers=unknown[:POINTERS])
+    _refuse_unknown([item.image_id for item in items], held)
     first = version.items
     told = [_told(index, item, held) for index, item in enumerate(items, start=first)]
     values = {"version_id": version.id, "items": orjson.dumps(told).decode()}
@@ -97,17 +91,25 @@ def add_items(session: Session, tenant: str, set_id: uuid.UUID, items: Sequence[
 
 
 def check_addable(
-    session: Session, tenant: str, set_id: uuid.UUID, custom_ids: Sequence[str | None], most: int
+    session: Session,
+    tenant: str,
+    set_id: uuid.UUID,
+    custom_ids: Sequence[str | None],
+    image_ids: Sequence[uuid.UUID | None],
+    most: int,
 ) -> None:
-    """Refuse early what `add_items` would refuse later: before pictures are stored that nothing names.
+    """Refuse early what `add_items` would refuse later: before pictures are stored, or a version copied.
 
     Raises:
-        NotFoundError, DuplicateCustomIdError, TooManyItemsError: as there.
+        NotFoundError, UnknownImageError, DuplicateCustomIdError, TooManyItemsError: as there.
     """
     if session.scalar(set_of(tenant, set_id)) is None:
         raise NotFoundError
     last = session.scalars(versions_of(set_id, limit=1)).one()
     _check_room(last, len(custom_ids), most)
+    named = [image_id for image_id in image_ids if image_id is not None]
+    if named:
+        _refuse_unknown(image_ids, images.known_ids(session, tenant, named))
     taken = known_custom_ids(session, last.id, (name for name in custom_ids if name is not None))
     refused = {}
     for place, name in enumerate(custom_ids):
@@ -132,6 +134,17 @@ def _check_room(version: ImageSetVersion, more: int, most: int) -> None:
         raise TooManyItemsError(
             f"The set has {version.items} items, these are {more}, and a set takes {most}."
         )
+
+
+def _refuse_unknown(image_ids: Sequence[uuid.UUID | None], known: Container[uuid.UUID]) -> None:
+    """Refuse items by their places, if there are any whose ids name no image of the tenant."""
+    unknown = [
+        f"/items/{place}/image_id"
+        for place, image_id in enumerate(image_ids)
+        if image_id is not None and image_id not in known
+    ]
+    if unknown:
+        raise UnknownImageError(pointers=unknown[:POINTERS])
 
 
 def _refuse_known(refused: Mapping[int, str | None]) -> None:

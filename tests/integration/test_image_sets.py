@@ -185,7 +185,7 @@ def test_a_version_is_there_from_its_first_new_item_on(
         assert session.scalar(image_sets.version_of(TENANT, begun.id)) is None
         assert session.scalar(image_sets.numbered_version(TENANT, set_id, 2)) is None
         with pytest.raises(DuplicateCustomIdError):
-            adding.check_addable(session, TENANT, set_id, ["c"], MOST)
+            adding.check_addable(session, TENANT, set_id, ["c"], [None], MOST)
     assert seal_now(sessions, set_id).id == sealed.id
     assert add(sessions, set_id, [NewItem(image, "d")]).id == begun.id
     assert [name for _, name, _ in items_of(sessions, begun.id)] == [*"abcd"]
