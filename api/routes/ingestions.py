@@ -25,7 +25,7 @@ from jobs.idempotency import Once, fingerprint_of
 from jobs.image_sets import set_of
 from jobs.ingesting import NewSource, SourceForm, submit_ingest
 from jobs.s3 import parse_prefix
-from jobs.sources import keep_draft, remove_source
+from jobs.sources import Stored, keep_draft, remove_source
 from models.job import Job
 from models.types import Made
 
@@ -222,7 +222,19 @@ def _check_part(head: Head, arrivals: Arrivals) -> None:
 
 
 def _keep(services: Services, tenant: str, arrivals: Arrivals, options: IngestionOptions) -> NewSource:
-    stored = {name: keep_draft(services.blobs, tenant, draft) for name, draft in arrivals.drafts.items()}
+    """The source of what has come: all of its files are kept, or none is.
+
+    Raises:
+        BlobStoreFullError: the disk is full.
+    """
+    stored: dict[str, Stored] = {}
+    try:
+        for name, draft in arrivals.drafts.items():
+            stored[name] = keep_draft(services.blobs, tenant, draft)
+    except BaseException:
+        for each in stored.values():
+            remove_source(services.blobs, tenant, each.id)
+        raise
     form = SourceForm.MANIFEST if "manifest" in stored else SourceForm.ARCHIVE
     return NewSource(
         name=sanitised(arrivals.filenames[form.value]) or form.value,
