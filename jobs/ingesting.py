@@ -82,7 +82,8 @@ class Progress:
     """How far a source is: all before `place` is `added`, but what `failed`.
 
     `skipped` are members that are nobody's pictures, or that the manifest does not name. Of a prefix of S3,
-    `key` is the last before that place: objects may come and go.
+    `key` is the last before that place: objects may come and go. `first` is the index of its first item, if
+    it has one: none of its items lies before that.
     """
 
     phase: Phase
@@ -91,11 +92,17 @@ class Progress:
     added: int = 0
     failed: int = 0
     skipped: int = 0
+    first: int | None = None
 
     @property
     def counts(self) -> dict[str, int]:
         """What is told of it in the end."""
         return {"added": self.added, "failed": self.failed, "skipped": self.skipped}
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The counts, and from where on in the version its items are found."""
+        return {**self.counts, "first": self.first}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +209,15 @@ def add_chunk(session: Session, target: Target, before: Progress, chunk: Chunk) 
         raise OvertakenError
     _hold_version(session, target)
     items = _items(session, target, chunk.found)
+    first = before.first
     if items:
-        adding.add_items(session, target.tenant, target.set_id, items, target.most_items)
+        added = adding.add_items(session, target.tenant, target.set_id, items, target.most_items)
+        first = added.first if first is None else first
     after = replace(
         chunk.after,
         added=before.added + sum(item.error is None for item in items),
         failed=before.failed + sum(item.error is not None for item in items),
+        first=first,
     )
     told = {
         "job_id": target.job_id,

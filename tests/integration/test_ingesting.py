@@ -30,11 +30,11 @@ def test_an_archive_becomes_items_in_its_order(
     analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, ingest: Ingest, blobs: BlobStore
 ) -> None:
     files = {f"ring/{name}": data for name, data in tiny_pngs(450).items()}
-    for pack in (zip_of, tar_of, tar_gz_of):
+    for begins, pack in ((0, zip_of), (450, tar_of), (900, tar_gz_of)):
         renamed = {f"{pack.__name__}/{name}": data for name, data in files.items()}
         job_id = ingest(pack(renamed), folder_labels=True)
         assert run_slice(analyst) is False
-        assert result_of(sessions, job_id) == {"added": 450, "failed": 0, "skipped": 0}
+        assert result_of(sessions, job_id) == {"added": 450, "failed": 0, "skipped": 0, "first": begins}
         assert read(sessions, job_id).state == "succeeded"
         items = items_of(sessions, set_id)[-450:]
         assert [item.custom_id for item in items] == list(renamed)
@@ -64,7 +64,7 @@ def test_what_is_wrong_with_a_file_is_told_of_its_item(
     }
     job_id = ingest(zip_of([*files.items(), ("good.jpg", tiny_png(1))]))
     run_slice(analyst)
-    assert result_of(sessions, job_id) == {"added": 1, "failed": 6, "skipped": 1}
+    assert result_of(sessions, job_id) == {"added": 1, "failed": 6, "skipped": 1, "first": 0}
     items = items_of(sessions, set_id)
     named = codes_of(items)
     nameless = [item.error for item in items if item.custom_id is None and item.error is not None]
@@ -124,7 +124,7 @@ def test_a_manifest_names_pictures_that_are_kept(
     ]
     job_id = ingest(b"\n".join(map(orjson.dumps, lines)), MANIFEST)
     run_slice(analyst)
-    assert result_of(sessions, job_id) == {"added": 2, "failed": 5, "skipped": 0}
+    assert result_of(sessions, job_id) == {"added": 2, "failed": 5, "skipped": 0, "first": 2}
     items = items_of(sessions, set_id)[2:]
     assert [(item.custom_id, code_of(item)) for item in items] == [
         ("one", None),
@@ -154,7 +154,7 @@ def test_a_manifest_names_the_files_of_an_archive_beside_it(
     )
     job_id = ingest((manifest + "x\n").encode(), MANIFEST, archive)
     run_slice(analyst)
-    assert result_of(sessions, job_id) == {"added": 3, "failed": 3, "skipped": 1}
+    assert result_of(sessions, job_id) == {"added": 3, "failed": 3, "skipped": 1, "first": 0}
     found = [(item.custom_id, item.true_label, code_of(item)) for item in items_of(sessions, set_id)]
     assert found == [
         (None, None, "bad-line"),
@@ -259,5 +259,5 @@ def test_a_lying_header_costs_its_member_alone(
     lying = patched(zip_of(tiny_pngs(3)), 1, 24, "<L", 10)
     job_id = ingest(lying)
     run_slice(analyst)
-    assert result_of(sessions, job_id) == {"added": 2, "failed": 1, "skipped": 0}
+    assert result_of(sessions, job_id) == {"added": 2, "failed": 1, "skipped": 0, "first": 0}
     assert codes_of(items_of(sessions, set_id))["000001.png"] == "member-damaged"
