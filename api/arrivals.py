@@ -26,11 +26,13 @@ class Arrivals:
         """Have what is written from now on in a file of its own.
 
         Raises:
-            BlobStoreFullError, BlobStoreMissingError: as `Draft`.
+            BlobStoreFullError, BlobStoreMissingError: as `Draft.begin`.
         """
         await self.end()
-        self._last = await asyncio.to_thread(Draft, self._blobs)
-        self.drafts[name], self.filenames[name] = self._last, filename
+        # known before there is a file: who goes meanwhile leaves it to the thread, which then begins none
+        self._last = self.drafts[name] = Draft(self._blobs)
+        self.filenames[name] = filename
+        await asyncio.to_thread(self._last.begin)
 
     async def write(self, data: bytes) -> None:
         """Write behind what came before.

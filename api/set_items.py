@@ -31,7 +31,9 @@ from api.schemas.image_sets import AddedItems, NamedSetItem, NewSetItems, SentSe
 from api.spool import Hold
 from api.uploads import Elsewhere, Refused, Upload, hash_pictures, store_readable
 from api.writing import writing
-from jobs import idempotency, image_sets, images
+from jobs import adding, idempotency, image_sets, images
+from jobs.adding import NewItem
+from jobs.copying import COPIED_AT_ONCE, copies_left, copy_some
 from jobs.errors import (
     IdempotencyKeySpentError,
     InvalidRequestError,
@@ -40,7 +42,6 @@ from jobs.errors import (
     TooManyInputsError,
 )
 from jobs.idempotency import Once, fingerprint_of
-from jobs.image_sets import COPIED_AT_ONCE, NewItem, copies_left, copy_some
 from jobs.images import Content, Kept
 from models.types import Made
 
@@ -123,14 +124,16 @@ async def add_to_set(
     The body is let go of once it is stored: what then waits for its turn holds none of it.
 
     Raises:
-        DomainError: as `jobs.image_sets.add_items`, before anything is stored; or the key is no good.
+        DomainError: as `jobs.adding.add_items`, before anything is stored; or the key is no good.
     """
     settings = services.settings
     custom_ids = [each.custom_id for each in incoming]
+    sources = [each.upload.source for each in incoming]
+    image_ids = [source if isinstance(source, uuid.UUID) else None for source in sources]
 
     def check(session: Session) -> AddedItems | None:
         try:
-            image_sets.check_addable(session, tenant, set_id, custom_ids, settings.max_set_items)
+            adding.check_addable(session, tenant, set_id, custom_ids, image_ids, settings.max_set_items)
         except InvalidRequestError:
             # in this order: its twin may have just added them
             if once is None or idempotency.find_made(session, tenant, once) is None:
@@ -141,15 +144,15 @@ async def add_to_set(
     async with services.sessions() as reading:
         if known := await reading.run_sync(check):
             return known, False
-    await copy_ahead(services, tenant, set_id, begin=True)
     uploads = [each.upload for each in incoming]
     found = await store_readable(services.blobs, tenant, uploads, settings.max_image_bytes)
     hold.release()
+    await _copy_ahead(services, tenant, set_id)
 
     def add(session: Session) -> AddedItems:
         kept = images.keep(session, tenant, [each for each in found if isinstance(each, Content)])
         items = _items_of(incoming, found, kept)
-        done = image_sets.add_items(session, tenant, set_id, items, settings.max_set_items)
+        done = adding.add_items(session, tenant, set_id, items, settings.max_set_items)
         shown = schema.added(done, sum(isinstance(each, Refused) for each in found))
         if once is not None:
             idempotency.note(session, tenant, once, shown.model_dump())
@@ -171,17 +174,17 @@ async def add_to_set(
     return await in_turn(make)
 
 
-async def copy_ahead(services: Services, tenant: str, set_id: uuid.UUID, *, begin: bool) -> None:
-    """Have a large version's items copied to the next one, as `jobs.image_sets.copy_some` does it.
+async def _copy_ahead(services: Services, tenant: str, set_id: uuid.UUID) -> None:
+    """Have a large version's items copied to the next one, as `jobs.copying.copy_some` does it.
 
     In many transactions: others are not to wait for all of it. What a client does not wait for stays copied.
     """
     async with services.sessions() as reading:
-        left = await reading.run_sync(lambda session: copies_left(session, set_id, begin=begin))
+        left = await reading.run_sync(lambda session: copies_left(session, set_id, begin=True))
     done = left <= COPIED_AT_ONCE
     while not done:
         async with writing(services, services.slow, tenant) as session:
-            done = await session.run_sync(lambda held: copy_some(held, tenant, set_id, begin=begin))
+            done = await session.run_sync(lambda held: copy_some(held, tenant, set_id, begin=True))
 
 
 def _known(session: Session, tenant: str, set_id: uuid.UUID, once: Once) -> AddedItems:

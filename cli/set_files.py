@@ -1,6 +1,7 @@
 """`lensqueue sets ingest`: an archive, a manifest or a prefix of S3 that becomes items of a set."""
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -57,8 +58,6 @@ def ingest(
     if archive is None and manifest is None:
         raise CommandError("give an archive, a --manifest, or both", USAGE)
     with connected(context) as client:
-        # what comes after these is new
-        before = client.image_set(image_set).last_version.items
         if archive is not None and archive.startswith(PREFIX):
             if manifest is not None:
                 raise CommandError("a manifest names the files of an archive, not those of S3", USAGE)
@@ -82,21 +81,21 @@ def ingest(
                     idempotency_key=idempotency_key,
                 )
         if wait:
-            _finish(client, follow(client, job, "Ingest"), image_set, before, as_json=as_json)
+            _finish(client, follow(client, job, "Ingest"), image_set, as_json=as_json)
         elif as_json:
             print_json(job.raw)
         else:
             typer.echo(job.id)
 
 
-def _finish(client: Client, job: Job, image_set: str, before: int, *, as_json: bool) -> None:
+def _finish(client: Client, job: Job, image_set: str, *, as_json: bool) -> None:
     told = next(iter(client.results(job)), None)
     counts = {name: (told.raw if told else {}).get(name) or 0 for name in ("added", "failed", "skipped")}
     failed: list[SetItem] = []
-    if counts["failed"]:
+    if told and counts["failed"]:
         version = client.image_set(image_set).last_version
-        new = (item for item in client.set_items(version, failed=True) if item.index >= before)
-        failed = list(islice(new, min(counts["failed"], LOOKED_AT)))
+        items = client.set_items(version, failed=True)
+        failed = _own(items, told.raw.get("first") or 0, counts["failed"])
     error = told.error if told else None
     if as_json:
         print_json({**job.raw, **counts, "reasons": _reasons(failed)})
@@ -111,6 +110,11 @@ def _finish(client: Client, job: Job, image_set: str, before: int, *, as_json: b
             notes.print(error.message, markup=False, soft_wrap=True)
         _say_why(failed, counts["failed"])
     raise typer.Exit(exit_of(job) or (PARTIAL if counts["failed"] else 0))
+
+
+def _own(items: Iterable[SetItem], first: int, count: int) -> list[SetItem]:
+    """Of items that failed, those of a job by its first one: before that lie those of others."""
+    return list(islice((item for item in items if item.index >= first), min(count, LOOKED_AT)))
 
 
 def _reasons(failed: list[SetItem]) -> list[dict[str, Any]]:

@@ -24,13 +24,7 @@ class Draft:
     """A file that is being written, with its SHA-256; safe to be given up while a thread writes to it."""
 
     def __init__(self, blobs: BlobStore) -> None:
-        """Begin it, empty.
-
-        Raises:
-            BlobStoreFullError: the disk or its quota is full.
-            BlobStoreMissingError: the store is not there.
-        """
-        blobs.check()
+        """A draft that is nowhere yet."""
         self._blobs = blobs
         self._path = blobs.folder / DRAFTS / uuid.uuid4().hex
         self._hashed = hashlib.sha256()
@@ -38,9 +32,21 @@ class Draft:
         # its number may be another file's as soon as it is closed: a write that is under way ends first
         self._lock = threading.Lock()
         self._descriptor: int | None = None
+        self._given_up = False
         self.size_bytes = 0
-        with _refusing_if_full():
-            blobs.make_folder(self._path.parent)
+
+    def begin(self) -> None:
+        """Begin the file, empty; unless it was given up before that.
+
+        Raises:
+            BlobStoreFullError: the disk or its quota is full.
+            BlobStoreMissingError: the store is not there.
+        """
+        with self._lock, _refusing_if_full():
+            if self._given_up:
+                return
+            self._blobs.check()
+            self._blobs.make_folder(self._path.parent)
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     @property
@@ -84,6 +90,7 @@ class Draft:
     def give_up(self) -> None:
         """Leave nothing of it, unless it was kept."""
         with self._lock:
+            self._given_up = True
             if self._descriptor is not None:
                 self._close()
                 self._path.unlink(missing_ok=True)

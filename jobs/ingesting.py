@@ -14,10 +14,11 @@ import orjson
 from sqlalchemy import Integer, Text, Uuid, bindparam, select, text
 from sqlalchemy.orm import Session
 
-from jobs import image_sets, images
+from jobs import adding, image_sets, images
+from jobs.adding import NewItem
 from jobs.analysis_jobs import Wanted, store_job
+from jobs.copying import begin_version
 from jobs.errors import NoInputError, NotFoundError, VersionSealedError
-from jobs.image_sets import NewItem
 from jobs.images import Content
 from jobs.members import MemberError
 from jobs.sources import Stored
@@ -81,7 +82,8 @@ class Progress:
     """How far a source is: all before `place` is `added`, but what `failed`.
 
     `skipped` are members that are nobody's pictures, or that the manifest does not name. Of a prefix of S3,
-    `key` is the last before that place: objects may come and go.
+    `key` is the last before that place: objects may come and go. `first` is the index of its first item, if
+    it has one: none of its items lies before that.
     """
 
     phase: Phase
@@ -90,11 +92,17 @@ class Progress:
     added: int = 0
     failed: int = 0
     skipped: int = 0
+    first: int | None = None
 
     @property
     def counts(self) -> dict[str, int]:
         """What is told of it in the end."""
         return {"added": self.added, "failed": self.failed, "skipped": self.skipped}
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The counts, and from where on in the version its items are found."""
+        return {**self.counts, "first": self.first}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +167,7 @@ def submit_ingest(
     """
     if not sources:
         raise NoInputError("Give at least one source to add.")
-    version = image_sets.begin_version(session, tenant, set_id)
+    version = begin_version(session, tenant, set_id)
     files = [file for source in sources for file in (source.stored, source.beside) if file is not None]
     size_bytes = sum(file.size_bytes for file in files)
     wanted = Wanted(
@@ -201,12 +209,15 @@ def add_chunk(session: Session, target: Target, before: Progress, chunk: Chunk) 
         raise OvertakenError
     _hold_version(session, target)
     items = _items(session, target, chunk.found)
+    first = before.first
     if items:
-        image_sets.add_items(session, target.tenant, target.set_id, items, target.most_items)
+        added = adding.add_items(session, target.tenant, target.set_id, items, target.most_items)
+        first = added.first if first is None else first
     after = replace(
         chunk.after,
         added=before.added + sum(item.error is None for item in items),
         failed=before.failed + sum(item.error is not None for item in items),
+        first=first,
     )
     told = {
         "job_id": target.job_id,
@@ -234,7 +245,7 @@ def _items(session: Session, target: Target, found: Sequence[Found]) -> list[New
         session, target.tenant, [one.picture for one in found if isinstance(one.picture, uuid.UUID)]
     )
     names = [one.custom_id for one in found if one.custom_id is not None]
-    taken = image_sets.known_custom_ids(session, target.version_id, names)
+    taken = adding.known_custom_ids(session, target.version_id, names)
     items = []
     for one in found:
         item = _item(one, kept, held)

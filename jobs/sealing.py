@@ -14,7 +14,7 @@ from sqlalchemy import Uuid, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
 from jobs.errors import EmptySetError, NotEndedError, NotFoundError
-from jobs.image_sets import finish_copy, set_of, versions_of
+from jobs.image_sets import begun_versions, set_of, versions_of
 from models.image_set import ImageSetVersion
 from models.job import Job
 from models.types import JobType
@@ -45,7 +45,7 @@ added, the planner may sort all of it for every part.
 
 
 def seal(session: Session, tenant: str, set_id: uuid.UUID) -> ImageSetVersion:
-    """Seal the open version of a set; of a set whose last version is sealed, that one.
+    """Seal the open version of a set; where there is none with an item more than the last sealed one, that.
 
     What is in it is hashed before the set is held: nothing of it changes, and more only comes behind it. So
     others wait for the hash of what came meanwhile, not for that of millions.
@@ -57,20 +57,19 @@ def seal(session: Session, tenant: str, set_id: uuid.UUID) -> ImageSetVersion:
     """
     if session.scalar(set_of(tenant, set_id)) is None:
         raise NotFoundError
+    _check_ended(session, set_id)
     version = _last(session, set_id)
     if version.sealed_at is not None:
         return version
-    _check_ended(session, version)
     hashed, known = hashlib.sha256(), version.items
     for lines in manifest(session, version.id, 0, known):
         hashed.update(lines)
     if session.scalar(set_of(tenant, set_id).with_for_update()) is None:
         raise NotFoundError
+    _check_ended(session, set_id)
     hashed_id, version = version.id, _last(session, set_id)
     if version.sealed_at is not None:
         return version
-    _check_ended(session, version)
-    finish_copy(session, version)
     if version.items == version.failed:
         raise EmptySetError
     if version.id != hashed_id:
@@ -99,9 +98,11 @@ def _last(session: Session, set_id: uuid.UUID) -> ImageSetVersion:
     return session.scalars(versions_of(set_id, limit=1).execution_options(populate_existing=True)).one()
 
 
-def _check_ended(session: Session, version: ImageSetVersion) -> None:
+def _check_ended(session: Session, set_id: uuid.UUID) -> None:
+    # also of one that is no more than a copy so far
+    (version,) = session.scalars(begun_versions(set_id, limit=1).execution_options(populate_existing=True))
     adding = select(Job.id).where(
         Job.version_id == version.id, Job.type == JobType.INGEST, Job.ended_at.is_(None)
     )
-    if session.scalar(adding.limit(1)) is not None:
+    if version.sealed_at is None and session.scalar(adding.limit(1)) is not None:
         raise NotEndedError("Files are still being added to this set: seal it when those jobs are done.")

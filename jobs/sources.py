@@ -66,13 +66,17 @@ def put_source(blobs: BlobStore, tenant: str, pieces: Iterable[bytes]) -> Stored
 
 
 def keep_draft(blobs: BlobStore, tenant: str, draft: Draft) -> Stored:
-    """Keep what was written piece by piece as a source; durable when this returns.
+    """Keep what was written piece by piece as a source; durable when this returns, nowhere when it raises.
 
     Raises:
         BlobStoreFullError: the disk or its quota is full.
     """
     source_id = uuid.uuid4()
-    draft.keep(_path(blobs, tenant, source_id))
+    try:
+        draft.keep(_path(blobs, tenant, source_id))
+    except BaseException:
+        remove_source(blobs, tenant, source_id)
+        raise
     return Stored(source_id, draft.size_bytes)
 
 

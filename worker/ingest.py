@@ -6,8 +6,8 @@ from typing import Any, BinaryIO
 
 import structlog
 
+from jobs.copying import copy_some
 from jobs.errors import DomainError, EmptySourceError
-from jobs.image_sets import copy_some
 from jobs.ingesting import OvertakenError, Phase, Progress, SourceForm, Target, add_chunk, read_progress
 from jobs.leases import Unit
 from jobs.s3 import connect, parse_prefix
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 def ingest(analyst: Analyst, unit: Unit, passage: Passage) -> dict[str, Any]:
-    """Add what is left of a source to its set; returns how many items were added, failed and skipped in all.
+    """Add what is left of a source to its set; returns the counts in all, and where its items begin.
 
     Raises:
         DomainError: it is broken, or its set takes it no more; what was added before it was found stays.
@@ -47,7 +47,7 @@ def ingest(analyst: Analyst, unit: Unit, passage: Passage) -> dict[str, Any]:
             remove_source(analyst.blobs, unit.tenant, uuid.UUID(item[name]))
     if not any(progress.counts.values()):
         raise EmptySourceError
-    return progress.counts
+    return progress.payload
 
 
 def _copy(analyst: Analyst, target: Target, passage: Passage) -> None:

@@ -12,7 +12,7 @@ from api.once import IDEMPOTENCY_KEY, REPLAYED, in_turn, once_of
 from api.schemas import image_sets as schema
 from api.schemas.ids import parse_set_id
 from api.schemas.pages import decode_token
-from api.set_items import add_to_set, copy_ahead, once_of_items, read_items
+from api.set_items import add_to_set, once_of_items, read_items
 from api.spool import hold_of
 from api.writing import writing
 from jobs import image_sets, sealing
@@ -183,10 +183,9 @@ async def add_set_items(
 async def seal_image_set(set_id: str, caller: Submitter, services: ServicesDep) -> schema.ImageSetVersionView:
     """Seal the open version: from then on it is what it is, and its `manifest_sha256` says what that is.
 
-    Where there is none, the last version is answered. What is added later makes the next version.
+    Where nothing was added since, the last version is answered. What is added later makes the next version.
     """
     known = parse_set_id(set_id)
-    await copy_ahead(services, caller.tenant, known, begin=False)
     async with writing(services, services.slow, caller.tenant) as session:
         return schema.version(await session.run_sync(sealing.seal, caller.tenant, known))
 

@@ -25,7 +25,7 @@ from jobs.idempotency import Once, fingerprint_of
 from jobs.image_sets import set_of
 from jobs.ingesting import NewSource, SourceForm, submit_ingest
 from jobs.s3 import parse_prefix
-from jobs.sources import keep_draft, remove_source
+from jobs.sources import Stored, keep_draft, remove_source
 from models.job import Job
 from models.types import Made
 
@@ -96,7 +96,8 @@ async def ingest_files(
 
     An archive may be the body itself. A manifest names images by `image_id`, `sha256` or, in the archive sent
     beside it, by `file`, with `custom_id`, `true_label` and `split`. What is no picture is an item with its
-    error; a broken archive fails the job's item, and what was added before stays. The set cannot be sealed
+    error; a broken archive fails the job's item, and what was added before stays. The result says how many
+    were `added`, `failed` and `skipped`, and the index of the `first` item. The set cannot be sealed
     meanwhile. Files are stored as they come, and may be much larger than other bodies.
     """
     wanted, media_type, key = parse_set_id(set_id), bodies.media_type_of(request), key_of(request)
@@ -222,7 +223,19 @@ def _check_part(head: Head, arrivals: Arrivals) -> None:
 
 
 def _keep(services: Services, tenant: str, arrivals: Arrivals, options: IngestionOptions) -> NewSource:
-    stored = {name: keep_draft(services.blobs, tenant, draft) for name, draft in arrivals.drafts.items()}
+    """The source of what has come: all of its files are kept, or none is.
+
+    Raises:
+        BlobStoreFullError: the disk is full.
+    """
+    stored: dict[str, Stored] = {}
+    try:
+        for name, draft in arrivals.drafts.items():
+            stored[name] = keep_draft(services.blobs, tenant, draft)
+    except BaseException:
+        for each in stored.values():
+            remove_source(services.blobs, tenant, each.id)
+        raise
     form = SourceForm.MANIFEST if "manifest" in stored else SourceForm.ARCHIVE
     return NewSource(
         name=sanitised(arrivals.filenames[form.value]) or form.value,

@@ -14,7 +14,8 @@ from api.schemas.pages import cut
 from api.schemas.results import encode_token
 from api.schemas.submissions import MAX_CUSTOM_ID, ImageId
 from api.schemas.wire import GIVEN, Wire, storable
-from jobs.image_sets import Added, Changes
+from jobs.adding import Added
+from jobs.image_sets import Changes
 from jobs.shards import MAX_TRUE_LABELS
 from models.image_set import ImageSet, ImageSetItem, ImageSetVersion
 from models.types import ItemState
@@ -125,7 +126,10 @@ class SentSetItems(Wire):
 
 
 class ImageSetVersionView(BaseModel):
-    """One list of items of a set; sealed, it never changes again."""
+    """One list of items of a set; sealed, it never changes again.
+
+    The next one is there from its first new item on, with all items of the one before.
+    """
 
     id: str
     set_id: str
@@ -148,7 +152,9 @@ class ImageSetView(BaseModel):
     licence: str
     notes: str
     created_at: datetime
-    last_version: ImageSetVersionView
+    last_version: ImageSetVersionView = Field(
+        description="The one of the highest number: open, or sealed where nothing was added since."
+    )
 
 
 class WholeImageSetView(ImageSetView):

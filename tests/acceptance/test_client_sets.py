@@ -19,7 +19,7 @@ from lensqueue_client import (
 )
 from tests.acceptance.clients import PATHS, QUICK, Faulty
 from tests.acceptance.conftest import RunningService
-from tests.packed import tar_of
+from tests.packed import tar_of, zip_of
 
 
 @pytest.fixture
@@ -118,6 +118,14 @@ def test_a_folder_is_added_and_gone_on_with(client: Client, folder: Path) -> Non
     assert client.seal(made).items == 6
     assert client.add_folder(made, folder).added == 0
     assert client.image_set(made).last_version.number == 2, "nothing new makes no version"
+    archive = folder / "never.zip"
+    archive.write_bytes(zip_of({"a.png": b""}))
+    # nobody works here: while it waits, and when it never came to anything, the set has what it had
+    job = client.ingest(made, archive)
+    assert client.add_folder(made, folder).there == 6
+    client.cancel(job)
+    assert client.add_folder(made, folder).there == 6
+    assert client.seal(made).number == 2
 
 
 def test_what_the_service_refuses_is_told(client: Client, folder: Path) -> None:

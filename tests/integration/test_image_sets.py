@@ -9,7 +9,8 @@ import orjson
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobs import image_sets, images, sealing
+from jobs import adding, copying, image_sets, images, sealing
+from jobs.adding import NewItem
 from jobs.errors import (
     DuplicateCustomIdError,
     EmptySetError,
@@ -18,7 +19,6 @@ from jobs.errors import (
     TooManyItemsError,
     UnknownImageError,
 )
-from jobs.image_sets import NewItem
 from jobs.images import Content
 from jobs.sealing import manifest, seal
 from models.image_set import ImageSetVersion
@@ -43,7 +43,7 @@ def keep(sessions: Sessions, names: Sequence[str], tenant: str = TENANT) -> list
 
 def add(sessions: Sessions, set_id: uuid.UUID, items: Sequence[NewItem], most: int = MOST) -> ImageSetVersion:
     with sessions.begin() as session:
-        return image_sets.add_items(session, TENANT, set_id, items, most).version
+        return adding.add_items(session, TENANT, set_id, items, most).version
 
 
 def seal_now(sessions: Sessions, set_id: uuid.UUID) -> ImageSetVersion:
@@ -142,7 +142,7 @@ def test_what_is_added_while_a_version_is_hashed_is_in_the_hash(
 def test_a_large_version_is_copied_in_parts_that_anybody_goes_on_with(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_sets, "COPIED_AT_ONCE", 2)
+    monkeypatch.setattr(copying, "COPIED_AT_ONCE", 2)
     set_id = make_set(sessions)
     (image,) = keep(sessions, ["a"])
     names = [f"{number}" for number in range(5)]
@@ -150,24 +150,46 @@ def test_a_large_version_is_copied_in_parts_that_anybody_goes_on_with(
     sealed = seal_now(sessions, set_id)
     with sessions.begin() as session:
         # what seals begins no version
-        assert image_sets.copy_some(session, TENANT, set_id, begin=False)
-        assert image_sets.copies_left(session, set_id, begin=True) == 5
-        assert not image_sets.copy_some(session, TENANT, set_id, begin=True)
+        assert copying.copy_some(session, TENANT, set_id, begin=False)
+        assert copying.copies_left(session, set_id, begin=True) == 5
+        assert not copying.copy_some(session, TENANT, set_id, begin=True)
     with sessions.begin() as session:
-        assert image_sets.copies_left(session, set_id, begin=False) == 3
-        assert not image_sets.copy_some(session, TENANT, set_id, begin=False)
+        assert copying.copies_left(session, set_id, begin=False) == 3
+        assert not copying.copy_some(session, TENANT, set_id, begin=False)
     opened = add(sessions, set_id, [NewItem(image, "5")])
     assert [name for _, name, _ in items_of(sessions, opened.id)] == [*names, "5"]
     assert (opened.items, opened.labelled, opened.image_bytes) == (6, 5, 60)
     with sessions.begin() as session:
-        assert image_sets.copy_some(session, TENANT, set_id, begin=False)
-    # what was begun and not gone on with is sealed whole
-    seal_now(sessions, set_id)
-    with sessions.begin() as session:
-        image_sets.copy_some(session, TENANT, set_id, begin=True)
+        assert copying.copy_some(session, TENANT, set_id, begin=False)
     again = seal_now(sessions, set_id)
-    assert (again.number, again.items) == (3, 6)
+    assert (again.number, again.items) == (2, 6)
     assert again.manifest_sha256 != sealed.manifest_sha256
+
+
+@pytest.mark.parametrize("copied", [2, 3])
+def test_a_version_is_there_from_its_first_new_item_on(
+    copied: int, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "COPIED_AT_ONCE", copied)
+    set_id = make_set(sessions)
+    (image,) = keep(sessions, ["a"])
+    add(sessions, set_id, [NewItem(image, name) for name in "abc"])
+    sealed = seal_now(sessions, set_id)
+    with sessions.begin() as session:
+        copying.copy_some(session, TENANT, set_id, begin=True)
+        begun = session.scalars(image_sets.begun_versions(set_id, limit=1)).one()
+    assert begun.items == copied
+    with sessions() as session:
+        queries = (image_sets.versions_of(set_id, limit=9), image_sets.last_versions([set_id]))
+        assert [session.scalars(each).one().id for each in queries] == [sealed.id] * 2
+        assert session.scalar(image_sets.version_of(TENANT, begun.id)) is None
+        assert session.scalar(image_sets.numbered_version(TENANT, set_id, 2)) is None
+        with pytest.raises(DuplicateCustomIdError):
+            adding.check_addable(session, TENANT, set_id, ["c"], [None], MOST)
+    assert seal_now(sessions, set_id).id == sealed.id
+    assert add(sessions, set_id, [NewItem(image, "d")]).id == begun.id
+    assert [name for _, name, _ in items_of(sessions, begun.id)] == [*"abcd"]
+    assert seal_now(sessions, set_id).id == begun.id
 
 
 def test_several_true_labels_are_in_the_manifest_and_in_the_next_version(sessions: Sessions) -> None:

@@ -11,10 +11,12 @@ from sqlalchemy import text
 
 from jobs import image_sets, ingesting, leases, sealing, sources
 from jobs.blobs import BlobStore
+from jobs.cancel import cancel, drop_work
 from jobs.errors import NoInputError, NotEndedError, NotFoundError
 from jobs.ingesting import NewSource
 from jobs.leases import Holder
 from jobs.sources import Stored, remove_sources
+from models.image_set import ImageSetVersion
 from models.queue import ANALYSIS
 from tests.ingestions import ARCHIVE, MANIFEST, Ingest, Sessions, code_of, codes_of, items_of, keep, result_of
 from tests.ledger import TENANT, assert_settled, read, scalar
@@ -28,11 +30,11 @@ def test_an_archive_becomes_items_in_its_order(
     analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, ingest: Ingest, blobs: BlobStore
 ) -> None:
     files = {f"ring/{name}": data for name, data in tiny_pngs(450).items()}
-    for pack in (zip_of, tar_of, tar_gz_of):
+    for begins, pack in ((0, zip_of), (450, tar_of), (900, tar_gz_of)):
         renamed = {f"{pack.__name__}/{name}": data for name, data in files.items()}
         job_id = ingest(pack(renamed), folder_labels=True)
         assert run_slice(analyst) is False
-        assert result_of(sessions, job_id) == {"added": 450, "failed": 0, "skipped": 0}
+        assert result_of(sessions, job_id) == {"added": 450, "failed": 0, "skipped": 0, "first": begins}
         assert read(sessions, job_id).state == "succeeded"
         items = items_of(sessions, set_id)[-450:]
         assert [item.custom_id for item in items] == list(renamed)
@@ -62,7 +64,7 @@ def test_what_is_wrong_with_a_file_is_told_of_its_item(
     }
     job_id = ingest(zip_of([*files.items(), ("good.jpg", tiny_png(1))]))
     run_slice(analyst)
-    assert result_of(sessions, job_id) == {"added": 1, "failed": 6, "skipped": 1}
+    assert result_of(sessions, job_id) == {"added": 1, "failed": 6, "skipped": 1, "first": 0}
     items = items_of(sessions, set_id)
     named = codes_of(items)
     nameless = [item.error for item in items if item.custom_id is None and item.error is not None]
@@ -122,7 +124,7 @@ def test_a_manifest_names_pictures_that_are_kept(
     ]
     job_id = ingest(b"\n".join(map(orjson.dumps, lines)), MANIFEST)
     run_slice(analyst)
-    assert result_of(sessions, job_id) == {"added": 2, "failed": 5, "skipped": 0}
+    assert result_of(sessions, job_id) == {"added": 2, "failed": 5, "skipped": 0, "first": 2}
     items = items_of(sessions, set_id)[2:]
     assert [(item.custom_id, code_of(item)) for item in items] == [
         ("one", None),
@@ -152,7 +154,7 @@ def test_a_manifest_names_the_files_of_an_archive_beside_it(
     )
     job_id = ingest((manifest + "x\n").encode(), MANIFEST, archive)
     run_slice(analyst)
-    assert result_of(sessions, job_id) == {"added": 3, "failed": 3, "skipped": 1}
+    assert result_of(sessions, job_id) == {"added": 3, "failed": 3, "skipped": 1, "first": 0}
     found = [(item.custom_id, item.true_label, code_of(item)) for item in items_of(sessions, set_id)]
     assert found == [
         (None, None, "bad-line"),
@@ -179,6 +181,33 @@ def test_a_set_is_not_sealed_under_an_ingestion_and_keeps_to_its_version(
     run_slice(analyst)
     assert result_of(sessions, late)["code"] == "version-sealed"
     assert len(items_of(sessions, set_id)) == 2
+
+
+def test_an_ingestion_makes_a_version_once_it_adds_something(
+    analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, ingest: Ingest
+) -> None:
+    def last() -> ImageSetVersion:
+        with sessions() as session:
+            return session.scalars(image_sets.versions_of(set_id, limit=1)).one()
+
+    ingest(zip_of(tiny_pngs(2)))
+    run_slice(analyst)
+    with sessions.begin() as session:
+        sealed = sealing.seal(session, TENANT, set_id)
+    cancelled = ingest(zip_of({"late.png": tiny_png(9)}))
+    with sessions() as session, pytest.raises(NotEndedError):
+        sealing.seal(session, TENANT, set_id)
+    assert (last().id, last().items) == (sealed.id, 2)
+    with sessions.begin() as session:
+        cancel(session, TENANT, cancelled)
+        drop_work(session, cancelled)
+        assert sealing.seal(session, TENANT, set_id).id == sealed.id
+    ingest(zip_of({}))
+    run_slice(analyst)
+    assert last().id == sealed.id
+    ingest(zip_of({"late.png": tiny_png(9)}))
+    run_slice(analyst)
+    assert (last().number, last().items) == (2, 3)
 
 
 def test_a_set_that_is_full_or_gone_takes_no_more(
@@ -230,5 +259,5 @@ def test_a_lying_header_costs_its_member_alone(
     lying = patched(zip_of(tiny_pngs(3)), 1, 24, "<L", 10)
     job_id = ingest(lying)
     run_slice(analyst)
-    assert result_of(sessions, job_id) == {"added": 2, "failed": 1, "skipped": 0}
+    assert result_of(sessions, job_id) == {"added": 2, "failed": 1, "skipped": 0, "first": 0}
     assert codes_of(items_of(sessions, set_id))["000001.png"] == "member-damaged"

@@ -47,11 +47,11 @@ def test_work_that_is_left_after_every_chunk_comes_to_the_same(
     jobs.append(ingest(b"\n".join(map(orjson.dumps, [*files, *lines])), MANIFEST, tar_gz_of(shard)))
     run_slice(analyst)
     assert [result_of(sessions, job_id) for job_id in jobs] == [
-        {"added": 10, "failed": 0, "skipped": 0},
+        {"added": 10, "failed": 0, "skipped": 0, "first": 0},
         # named as those of the first
-        {"added": 0, "failed": 10, "skipped": 0},
-        {"added": 0, "failed": 10, "skipped": 0},
-        {"added": 10, "failed": 6, "skipped": 10},
+        {"added": 0, "failed": 10, "skipped": 0, "first": 10},
+        {"added": 0, "failed": 10, "skipped": 0, "first": 20},
+        {"added": 10, "failed": 6, "skipped": 10, "first": 30},
     ]
     items = items_of(sessions, set_id)
     assert len(items) == 46
@@ -87,14 +87,14 @@ def test_what_was_added_in_full_is_not_read_again(
     analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, ingest: Ingest
 ) -> None:
     job_id = ingest(zip_of(tiny_pngs(3)))
-    whole = {"phase": "done", "place": 0, "key": "", "added": 3, "failed": 0, "skipped": 0}
+    whole = {"phase": "done", "place": 0, "key": "", "added": 3, "failed": 0, "skipped": 0, "first": 0}
     with sessions.begin() as session:
         progress = text(
             "UPDATE job_inputs SET items = jsonb_set(items, '{0,progress}', CAST(:told AS jsonb))"
         )
         session.execute(progress, {"told": orjson.dumps(whole).decode()})
     run_slice(analyst)
-    assert result_of(sessions, job_id) == {"added": 3, "failed": 0, "skipped": 0}
+    assert result_of(sessions, job_id) == {"added": 3, "failed": 0, "skipped": 0, "first": 0}
     assert items_of(sessions, set_id) == []
 
 
@@ -130,7 +130,7 @@ def test_what_failed_of_an_ingestion_is_tried_again_alone(
         with pytest.raises(NotEndedError):
             sealing.seal(session, TENANT, set_id)
     run_slice(analyst)
-    assert result_of(sessions, again.id) == {"added": 1, "failed": 0, "skipped": 0}
+    assert result_of(sessions, again.id) == {"added": 1, "failed": 0, "skipped": 0, "first": 1}
     assert [item.custom_id for item in items_of(sessions, set_id)] == ["000000.png", "late.png"]
     assert_settled(sessions)
 

@@ -123,6 +123,27 @@ def test_what_is_refused_leaves_nothing(
     assert files_of(blobs.folder) == []
 
 
+def test_of_an_archive_and_a_manifest_both_are_kept_or_none(
+    api: TestClient, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_id, sync = make(api), os.fsync
+    both: dict[str, Any] = {"archive": ("a.zip", archive()), "manifest": ("a.csv", b"file\na.png\n")}
+    # the first file, its folder, the second file, its folder
+    for failing in range(1, 5):
+        synced: list[int] = []
+
+        def full(descriptor: int, synced: list[int] = synced, failing: int = failing) -> None:
+            synced.append(descriptor)
+            if len(synced) == failing:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            sync(descriptor)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fsync", full)
+            assert_problem(ingest(api, set_id, **both), 503, "blob-store-full")
+        assert (len(synced), files_of(blobs.folder)) == (failing, [])
+
+
 def test_what_the_disk_has_no_room_for_is_refused_before_it_comes(
     api: TestClient, settings: ApiSettings, key: str
 ) -> None:

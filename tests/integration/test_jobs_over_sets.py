@@ -20,10 +20,10 @@ from api.schemas.ids import parse_job_id, version_id
 from engine.catalog import DEMO_MODEL
 from engine.lens import Lens
 from engine.siglip import SiglipEngine
-from jobs import image_sets, images
+from jobs import adding, copying, image_sets, images
+from jobs.adding import NewItem
 from jobs.blobs import BlobStore
 from jobs.errors import UnknownImageSetError
-from jobs.image_sets import NewItem
 from jobs.images import Content
 from jobs.sealing import seal
 from jobs.tables import read_tables, read_thumbnails, tables_of, told_of
@@ -83,7 +83,7 @@ def sealed(
         if several:
             items[0] = replace(items[0], true_label=None, true_labels=tuple(several))
         set_id = image_sets.create_set(session, tenant, "shapes").id
-        image_sets.add_items(session, tenant, set_id, items, 1_000)
+        adding.add_items(session, tenant, set_id, items, 1_000)
         return seal(session, tenant, set_id).id
 
 
@@ -286,7 +286,7 @@ def test_a_version_that_is_open_or_of_others_is_refused(
 ) -> None:
     with sessions.begin() as session:
         set_id = image_sets.create_set(session, TENANT, "open").id
-        opened = image_sets.open_version(session, TENANT, set_id).id
+        opened = copying.open_version(session, TENANT, set_id).id
     assert_problem(submit(api, opened), 409, "not-sealed")
     for unknown in (sealed(sessions, blobs, FILES[:1], tenant="others"), uuid.uuid4()):
         assert_problem(submit(api, unknown), 422, "unknown-image-set-version")

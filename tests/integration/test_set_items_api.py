@@ -9,6 +9,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.settings import ApiSettings
+from jobs.blobs import BlobStore
+from jobs.errors import BlobStoreFullError
 from jobs.keys import create_key
 from tests.integration.test_bad_requests import assert_problem
 from tests.ledger import scalar
@@ -291,7 +293,7 @@ def test_bodies_that_hold_no_items_are_refused(api: TestClient, set_id: str, pic
 def test_behind_a_large_version_items_are_added_to_its_copy(
     api: TestClient, set_id: str, picture: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("api.set_items", "jobs.image_sets"):
+    for module in ("api.set_items", "jobs.copying"):
         monkeypatch.setattr(f"{module}.COPIED_AT_ONCE", 2)
     image = upload(api, picture)
     named = [{"image_id": image, "custom_id": f"{number}"} for number in range(5)]
@@ -305,6 +307,25 @@ def test_behind_a_large_version_items_are_added_to_its_copy(
     assert names == ["0", "1", "2", "3", "4", "late"]
     # sealed again, nothing is begun
     assert seal(api, set_id)["id"] == second["id"]
+
+
+def test_what_is_refused_behind_a_large_version_begins_none(
+    api: TestClient, set_id: str, picture: bytes, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("api.set_items", "jobs.copying"):
+        monkeypatch.setattr(f"{module}.COPIED_AT_ONCE", 2)
+    add(api, set_id, *[{"image_id": upload(api, picture)}] * 3)
+    sealed = seal(api, set_id)
+    assert_problem(add(api, set_id, {"image_id": f"img_{'0' * 32}"}), 422, "unknown-image")
+    with monkeypatch.context() as patch:
+        patch.setattr(BlobStore, "put", _full)
+        assert_problem(send(api, set_id, ("a.jpg", OTHER)), 503, "blob-store-full")
+    assert scalar(sessions, "SELECT count(*) FROM image_set_versions") == 1
+    assert seal(api, set_id) == sealed
+
+
+def _full(*_: object) -> str:
+    raise BlobStoreFullError
 
 
 def test_items_come_in_pages(api: TestClient, set_id: str, picture: bytes) -> None:

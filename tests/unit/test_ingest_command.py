@@ -2,13 +2,18 @@
 
 import pytest
 
-from cli.set_files import _reasons, _say_why
+from cli.set_files import _own, _reasons, _say_why
 from lensqueue_client import ItemError, SetItem
 
 
 def failed(index: int, code: str, name: str | None) -> SetItem:
     error = ItemError(code, f"{name}: {code}, it says.", retryable=False)
     return SetItem(index, "failed", custom_id=name, error=error)
+
+
+def test_what_failed_before_an_ingestion_is_not_told_of_it() -> None:
+    items = [failed(index, "not-an-image", None) for index in (1, 4, 6, 8)]
+    assert [item.index for item in _own(items, first=4, count=2)] == [4, 6]
 
 
 def test_reasons_are_told_by_how_many_they_befell_with_the_first_of_each(
