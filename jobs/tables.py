@@ -80,12 +80,7 @@ def read_table(blobs: BlobStore, name: ObjectName) -> pa.Table:
         NumbersMissingError: there is none, or it is damaged.
         BlobStoreMissingError: the store is not there.
     """
-    try:
-        # an empty file cannot be mapped, and one that ends early cannot be read
-        return pa.ipc.open_file(pa.memory_map(str(path_of(blobs, name)))).read_all()
-    except (FileNotFoundError, pa.ArrowException):
-        blobs.check()
-        raise NumbersMissingError from None
+    return _read(blobs, path_of(blobs, name))
 
 
 def told_of(table: pa.Table) -> dict[str, Any]:
@@ -114,7 +109,8 @@ def read_thumbnails(tables: Iterable[pa.Table], wanted: Iterable[int]) -> dict[i
     asked = pa.array(sorted(set(wanted)), pa.int32())
     found: dict[int, bytes] = {}
     for table in tables:
-        rows = table.filter(pc.is_in(table["index"], asked)).select(["index", "thumbnail"])
+        # what is not selected first is filtered too
+        rows = table.select(["index", "thumbnail"]).filter(pc.is_in(table["index"], asked))
         found.update(
             (row["index"], row["thumbnail"]) for row in rows.to_pylist() if row["thumbnail"] is not None
         )
@@ -131,7 +127,16 @@ def read_tables(
         BlobStoreMissingError: the store is not there.
     """
     for token in tokens:
-        name = ObjectName(tenant, job_id, token)
-        if path_of(blobs, name).exists():
-            yield read_table(blobs, name)
+        path = path_of(blobs, ObjectName(tenant, job_id, token))
+        if path.exists():
+            yield _read(blobs, path)
     blobs.check()
+
+
+def _read(blobs: BlobStore, path: Path) -> pa.Table:
+    try:
+        # an empty file cannot be mapped, and one that ends early cannot be read
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (FileNotFoundError, pa.ArrowException):
+        blobs.check()
+        raise NumbersMissingError from None

@@ -1,7 +1,8 @@
 """A job over an image set as it stands when it has ended, with made-up numbers: its rows, and its tables.
 
-Rows are stored by SQL, tables by `jobs.tables`, one a claim of 128 items, as workers store them. Of the items
-one in 200 is no picture, one in 100 has the bytes of the one before, one in 100 looks like the one before.
+Rows are stored by SQL, tables by `jobs.tables`, one a claim of 128 items, with the columns that a summary
+reads. Of the items one in 200 is no picture, one in 100 has the bytes of the one before, one in 100 looks
+like the one before.
 """
 
 import uuid
@@ -23,6 +24,7 @@ from jobs.tables import PICTURED, SAMPLED, is_sampled, put_table
 from models.image_set import ImageSetVersion
 from models.job import Job
 from models.types import JobState, JobType
+from worker.label_maps import METHOD, most_mapped
 
 CLAIM_ITEMS: Final = 128
 BROKEN, COPY, ALIKE = 200, 100, 100
@@ -63,15 +65,22 @@ class Shape:
     layers: int
     labels: int
     width: int
+    side: int
+    """Of the grid of patches."""
 
 
-SHAPES: Final = {"demo": Shape(7, 30, 128), "base-224": Shape(13, 30, 768)}
+SHAPES: Final = {"demo": Shape(7, 30, 128, 10), "base-224": Shape(13, 30, 768, 14)}
 
 
 def simulate(sessions: sessionmaker[Session], blobs: BlobStore, tenant: str, shape: Shape, items: int) -> Job:
     """The ended job."""
     labels = [f"a photo of label {number}" for number in range(shape.labels)]
-    told = {"layers": list(range(shape.layers)), "labels": labels, "width": shape.width}
+    told = {
+        "layers": list(range(shape.layers)),
+        "labels": labels,
+        "width": shape.width,
+        "maps": {"grid": [shape.side, shape.side], "layer": shape.layers - 1, "method": METHOD},
+    }
     with sessions.begin() as session:
         version = _store_version(session, tenant, labels, items)
         broken = len(range(7, items, BROKEN))
@@ -105,7 +114,7 @@ def simulate(sessions: sessionmaker[Session], blobs: BlobStore, tenant: str, sha
     with sessions.begin() as session:
         session.execute(text("ANALYZE image_set_items, results, attempts"))
     for token, columns in zip(tokens, _tables(shape, items), strict=True):
-        put_table(blobs, ObjectName(tenant, job.id, token), columns, told)
+        put_table(blobs, ObjectName(tenant, job.id, token), pa.table(columns), told)
     with sessions() as session:
         return session.get_one(Job, job.id)
 
@@ -166,6 +175,14 @@ def _maker(shape: Shape) -> Callable[[NDArray[np.int32], int], dict[str, Any]]:
         _repeat(index, vector, phash, cosine)
         taken = np.array([is_sampled(each, items, SAMPLED) for each in index.tolist()])
         pictured = [THUMBNAIL if is_sampled(each, items, PICTURED) else None for each in index.tolist()]
+        most = most_mapped(shape.labels, (shape.side, shape.side))
+        size = shape.labels * shape.side**2
+        maps = [
+            chance.standard_normal(size, np.float32).astype(np.float16)
+            if is_sampled(each, items, most)
+            else None
+            for each in index.tolist()
+        ]
         layer_vectors = chance.standard_normal((int(taken.sum()), shape.layers * shape.width), np.float32)
         return {
             "index": pa.array(index),
@@ -177,6 +194,7 @@ def _maker(shape: Shape) -> Callable[[NDArray[np.int32], int], dict[str, Any]]:
             "cosine": _listed(cosine.reshape(n, -1)),
             "logit": _listed(20 * cosine[:, -1]),
             "layer_vectors": _sparse(layer_vectors, taken),
+            "label_maps": pa.array(maps, pa.list_(pa.float16())),
         }
 
     return make
