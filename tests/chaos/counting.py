@@ -21,11 +21,14 @@ PLUG: Final = f"{__name__}:CountingEngine"
 
 
 class CountingEngine(SiglipEngine):
-    """A SiglipEngine whose lens leaves a line for each picture, unless it is to draw its map."""
+    """A SiglipEngine whose lens leaves a line for each picture of a set.
+
+    Of those the embeddings of all layers are asked for, and not of a picture whose map is to be drawn.
+    """
 
     def lens(self, images: Sequence[torch.Tensor], *rest: Any, **options: Any) -> Lens:  # type: ignore[override]
         """As it is; the lines are written before, so that what a killed process began counts too."""
-        if "patch" in options["outputs"]:
+        if "embeddings" not in options["outputs"]:
             return super().lens(images, *rest, **options)
         lines = [hashlib.sha256(image.numpy().tobytes()).hexdigest() + "\n" for image in images]
         with Path(os.environ["LENSQUEUE_CHAOS_COUNTED"]).open("a", encoding="ascii") as file:
