@@ -106,7 +106,10 @@ async def ingest_files(
         if await session.scalar(set_of(caller.tenant, wanted)) is None:
             raise NotFoundError
     if media_type not in ARCHIVES and (folder_labels is not None or name is not None):
-        raise InvalidRequestError("`folder_labels` and `name` in the query are of an archive sent as it is.")
+        raise InvalidRequestError(
+            "`folder_labels` and `name` in the query are of an archive sent as it is.",
+            pointer="/folder_labels",
+        )
     if media_type == "application/json":
         asked = await bodies.read_small(request, PrefixIngestion)
         prefix = parse_prefix(asked.prefix, services.settings.s3_allowed)

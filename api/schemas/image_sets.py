@@ -59,6 +59,7 @@ TrueLabels = Annotated[
         min_length=1,
         max_length=MAX_TRUE_LABELS,
         description="In the place of `true_label` where several may be true at once; each once.",
+        json_schema_extra={"uniqueItems": True},
     ),
     AfterValidator(distinct),
 ]

@@ -34,6 +34,7 @@ OF_SHAPES = {"invalid-request", "malformed-body"}
 BEYOND_SCHEMAS = (
     "",  # fields that need each other
     "/images",  # none beside a rescore
+    "/folder_labels",  # in the query beside an archive that is sent as it is, and beside no other
     "/items",  # of files of a set: as many as these are
     "/input(/images|/texts)?",  # nor beside texts, or in two places; and no texts for a lens
     "/options/(outputs|layers|patch_layers|activation_layers|activation_tokens)",  # what the model has
