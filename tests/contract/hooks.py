@@ -36,6 +36,7 @@ BEYOND_SCHEMAS = (
     "/images",  # none beside a rescore
     "/folder_labels",  # in the query beside an archive that is sent as it is, and beside no other
     "/items",  # of files of a set: as many as these are
+    "/items/[0-9]+",  # one true label, or several
     "/input(/images|/texts)?",  # nor beside texts, or in two places; and no texts for a lens
     "/options/(outputs|layers|patch_layers|activation_layers|activation_tokens)",  # what the model has
     "/priority",  # by the number of items
