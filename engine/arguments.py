@@ -1,5 +1,6 @@
 """Arguments of the engine's methods, checked before torch can stumble over them."""
 
+import platform
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from types import TracebackType
@@ -13,6 +14,15 @@ from engine.errors import InvalidArgumentError, OutOfMemoryError
 from engine.plan import OUTPUTS, PATCH_METHODS, TOKEN_OUTPUTS
 
 _BATCHED_HIDDEN_AXES: Final = 3
+
+
+def device_name(device: torch.device) -> str:
+    """What the vendor calls it."""
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

@@ -1,6 +1,5 @@
 """SiglipEngine: one SigLIP checkpoint, its embeddings and its logit lens."""
 
-import platform
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from functools import partial
@@ -22,6 +21,7 @@ from engine.arguments import (
     check_outputs,
     check_pixel_values,
     choose_device,
+    device_name,
     memory_errors,
 )
 from engine.catalog import DEFAULT_MODEL, DEFAULT_TEMPLATE, Catalog
@@ -107,7 +107,7 @@ class SiglipEngine:
             "runtime_drift": started.drift,
             "runtime_fallback": started.fallback,
             "device": str(self.device),
-            "device_name": _device_name(self.device),
+            "device_name": device_name(self.device),
             "attention": loaded.model.config._attn_implementation,  # noqa: SLF001 - its only name
             # of every runtime's head and texts, and of the blocks of those in torch
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
@@ -395,11 +395,3 @@ def _guarded(parts: Iterator[Tensor], handed: Handed) -> Iterator[Tensor]:
         if part is None:
             return
         yield part
-
-
-def _device_name(device: torch.device) -> str:
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )

@@ -19,7 +19,7 @@ from typing import Any, Final
 import psutil
 
 from benchmarks.bench import Bench
-from benchmarks.bulk.service import open_client, start_service, wait_for
+from benchmarks.bulk.driving import open_client, start_service, wait_for
 from engine.catalog import DEMO_MODEL
 from lensqueue_client import Job, NewItem
 

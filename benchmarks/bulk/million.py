@@ -56,6 +56,7 @@ def make_summary(sessions: Any, blobs: BlobStore, job: Job) -> dict[str, Any]:
 
 def write_exports(sessions: Any, blobs: BlobStore, job: Job) -> dict[str, Any]:
     """Each file of rows, beyond what the arrays take that they are written from."""
+    # here, as above: what importing them takes is measured with the rest
     from analysis.sets.exports import write_embeddings, write_errors, write_items, write_layers  # noqa: PLC0415
     from analysis.sets.items import item_columns  # noqa: PLC0415
     from analysis.sets.reading import read_facts  # noqa: PLC0415

@@ -28,6 +28,8 @@ from worker.label_maps import METHOD, most_mapped
 
 CLAIM_ITEMS: Final = 128
 BROKEN, COPY, ALIKE = 200, 100, 100
+BROKEN_AT: Final = 7
+ALIKE_AT: Final = ALIKE // 2
 THUMBNAIL: Final = bytes(3_000)
 CENTRES: Final = 5
 
@@ -36,12 +38,12 @@ ITEMS = text("""
         version_id, index, custom_id, image_id, sha256, image_bytes, true_label, error
     )
     SELECT :version_id, n, 'folder/picture-' || n || '.jpg',
-           CASE WHEN n % :broken <> 7 THEN CAST(:image_id AS uuid) END,
-           CASE WHEN n % :broken <> 7
+           CASE WHEN n % :broken <> :broken_at THEN CAST(:image_id AS uuid) END,
+           CASE WHEN n % :broken <> :broken_at
                 THEN encode(sha256(CAST(CAST(n - CAST(n % :copy = 1 AS int) AS text) AS bytea)), 'hex') END,
            100000,
            (CAST(:labels AS text[]))[1 + n % :of_labels],
-           CASE WHEN n % :broken = 7
+           CASE WHEN n % :broken = :broken_at
                 THEN CAST('{"code": "image-truncated", "message": "It ends early.", "retryable": false}'
                           AS jsonb) END
     FROM generate_series(0, :items - 1) AS n
@@ -83,7 +85,7 @@ def simulate(sessions: sessionmaker[Session], blobs: BlobStore, tenant: str, sha
     }
     with sessions.begin() as session:
         version = _store_version(session, tenant, labels, items)
-        broken = len(range(7, items, BROKEN))
+        broken = len(range(BROKEN_AT, items, BROKEN))
         job = Job(
             tenant=tenant,
             type=JobType.LOGIT_LENS,
@@ -135,6 +137,7 @@ def _store_version(session: Session, tenant: str, labels: list[str], items: int)
             "of_labels": len(labels),
             "items": items,
             "broken": BROKEN,
+            "broken_at": BROKEN_AT,
             "copy": COPY,
         },
     )
@@ -143,7 +146,7 @@ def _store_version(session: Session, tenant: str, labels: list[str], items: int)
         .where(ImageSetVersion.id == version.id)
         .values(
             items=items,
-            failed=len(range(7, items, BROKEN)),
+            failed=len(range(BROKEN_AT, items, BROKEN)),
             labelled=items,
             manifest_sha256="0" * 64,
             sealed_at=func.now(),
@@ -157,7 +160,7 @@ def _tables(shape: Shape, items: int) -> Iterator[dict[str, Any]]:
     make = _maker(shape)
     for first in range(0, items, CLAIM_ITEMS):
         index = np.arange(first, min(first + CLAIM_ITEMS, items), dtype=np.int32)
-        yield make(index[index % BROKEN != 7], items)  # noqa: PLR2004 - those without a picture
+        yield make(index[index % BROKEN != BROKEN_AT], items)
 
 
 def _maker(shape: Shape) -> Callable[[NDArray[np.int32], int], dict[str, Any]]:
@@ -207,7 +210,7 @@ def _repeat(
     cosine: NDArray[np.float32],
 ) -> None:
     """Have some items the numbers of those before them, or nearly."""
-    for place in np.flatnonzero((index % COPY == 1) | (index % ALIKE == 50)).tolist():  # noqa: PLR2004 - half way
+    for place in np.flatnonzero((index % COPY == 1) | (index % ALIKE == ALIKE_AT)).tolist():
         if place and index[place] == index[place - 1] + 1:
             vector[place], phash[place] = vector[place - 1], phash[place - 1]
             cosine[place] = cosine[place - 1]

@@ -19,14 +19,18 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import psutil
+import torch
 
 from benchmarks.bench import Bench
-from benchmarks.bulk.service import fill_set, open_client, seconds_of, start_service, wait_for
+from benchmarks.bulk.driving import fill_set, open_client, seconds_of, start_service, wait_for
 from benchmarks.random_checkpoint import saved, sizes_of
 from jobs.admission import MAX_UNIT_ITEMS
 from lensqueue_client import Client, NewItem
 from tests.scenery import scenery
+from worker.decoding_process import Picture
+from worker.engines import make_engine
 from worker.feeding import Pending
+from worker.runtime import open_decoders
 from worker.settings import WorkerSettings
 
 MODEL: Final = "google/siglip-base-patch16-224"
@@ -123,12 +127,6 @@ def _run_service(bench: Bench, client: Client, made: Round, scratch: Path, numbe
 
 def _open_bare(bench: Bench, env: dict[str, str]) -> tuple[Callable[[Round], Taken], Callable[[], None]]:
     """What runs the bare engine over pictures and tells how long that took, and what ends its decoders."""
-    import torch  # noqa: PLC0415 - for this part alone
-
-    from worker.decoding_process import Picture  # noqa: PLC0415
-    from worker.engines import make_engine  # noqa: PLC0415
-    from worker.runtime import open_decoders  # noqa: PLC0415
-
     settings = WorkerSettings(
         database_url=bench.env["LENSQUEUE_DATABASE_URL"],
         model=MODEL,
