@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from api import errors, openapi
 from api.backlog import Backlog
 from api.courier import delivering
+from api.dashboard.app import PATH as DASHBOARD
+from api.dashboard.app import create_dashboard
 from api.deps import Services
 from api.exports.allowance import Allowance
 from api.exports.exporter import Exporter
@@ -85,7 +87,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         engine = autocommit_engine(settings.database_url)
         reading = async_sessionmaker(engine, expire_on_commit=False)
         egress = Egress(settings.egress_rules())
-        app.state.services = Services(
+        dashboard.state.services = app.state.services = Services(
             settings=settings,
             sessions=sessions,
             engine=engine,
@@ -180,6 +182,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     of_tenants = (api_keys, usage, webhooks)
     for routes in (health, docs, *of_images, *of_jobs, models, queues, workers, *of_tenants):
         app.include_router(routes.router)
+    dashboard = create_dashboard()
+    app.mount(DASHBOARD, dashboard)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 

@@ -158,7 +158,7 @@ class RateLimits:
         """
         if not len(self._strangers) or key_sha256 in self._known:
             return
-        item, network = _per_minute(self._bad_keys_per_minute), _network(address)
+        item, network = _per_minute(self._bad_keys_per_minute), network_of(address)
         if not self._addresses.test(item, network):
             ends = self._addresses.get_window_stats(item, network).reset_time
             raise RateLimitedError(
@@ -169,7 +169,7 @@ class RateLimits:
         """A key was looked up and is none, or none any more."""
         self._known.pop(key_sha256, None)
         if self._bad_keys_per_minute:
-            self._addresses.hit(_per_minute(self._bad_keys_per_minute), _network(address))
+            self._addresses.hit(_per_minute(self._bad_keys_per_minute), network_of(address))
 
     def note_good_key(self, key_sha256: str) -> None:
         """A key was looked up and is good."""
@@ -187,7 +187,8 @@ def _per_minute(limit: int) -> RateLimitItem:
     return RateLimitItemPerMinute(limit)
 
 
-def _network(address: str | None) -> str:
+def network_of(address: str | None) -> str:
+    """What counts as one client: an IPv4 address, or an IPv6 network."""
     try:
         parsed = ipaddress.ip_address(address or "")
     except ValueError:

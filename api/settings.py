@@ -109,6 +109,10 @@ class ApiSettings(ServiceSettings):
     egress_allowed: Annotated[list[str], AfterValidator(_allowances)] = Field(default_factory=list)
     """Hosts and networks that URLs of clients may lead to beside public addresses, as JSON:
     `["127.0.0.1:9000", "10.0.0.0/8", "hooks.internal:*"]`; without a port, 80 and 443."""
+    admin_session_hours: int = Field(12, ge=1, le=24 * 30)
+    """So long somebody who signed in to the dashboard stays signed in."""
+    history_days: int = Field(30, ge=1)
+    """The charts of the dashboard show so many days."""
 
     def limits(self) -> Limits:
         """How large one inline job may be."""

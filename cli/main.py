@@ -27,6 +27,7 @@ class Commands(EndingGroup):
         "worker": (SERVICE, "cli.processes:worker"),
         "migrate": (SERVICE, "cli.processes:migrate"),
         "keys": (SERVICE, "cli.keys:app"),
+        "admin": (SERVICE, "cli.admin:app"),
         "doctor": (SERVICE, "cli.doctor:doctor"),
     }
 

@@ -399,6 +399,42 @@ class LastAdminKeyError(DomainError):
     code = "last-admin-key"
 
 
+class AccountExistsError(DomainError):
+    """There is an account of this email address: give that one another password, or take another address."""
+
+    code = "account-exists"
+
+
+class LastAdminError(DomainError):
+    """This is the last account that can manage accounts: make another admin first."""
+
+    code = "last-admin"
+
+
+class SignInRefusedError(DomainError):
+    """This email address and password do not belong together, or the account was disabled."""
+
+    code = "sign-in-refused"
+
+
+class SignedOutError(DomainError):
+    """Nobody is signed in here, or not any more: sign in first."""
+
+    code = "signed-out"
+
+
+class RoleForbidsError(DomainError):
+    """Your account's role does not allow this: ask whoever manages accounts."""
+
+    code = "role-forbids"
+
+
+class ForeignOriginError(DomainError):
+    """This came from no page of the dashboard: only its own forms are heard."""
+
+    code = "foreign-origin"
+
+
 class UrlRefusedError(InvalidRequestError):
     """Requests go to public addresses only, by http or https, on ports 80 and 443."""
 

@@ -1,8 +1,11 @@
 """Every table in one place, for what must know them all: migrations and checks."""
 
+from models.account import Account, AccountSession
 from models.api_key import ApiKey, KeyUsage
+from models.audit import AuditEntry
 from models.base import Base
 from models.cached_result import CachedResult
+from models.history import ItemMinute, JobMinute
 from models.idempotency_key import IdempotencyKey
 from models.image import Image
 from models.image_set import ImageSet, ImageSetItem, ImageSetVersion
@@ -17,8 +20,11 @@ from models.work import Attempt, Lease, Work
 from models.worker import Worker
 
 __all__ = [
+    "Account",
+    "AccountSession",
     "ApiKey",
     "Attempt",
+    "AuditEntry",
     "Base",
     "CachedResult",
     "Flow",
@@ -27,10 +33,12 @@ __all__ = [
     "ImageSet",
     "ImageSetItem",
     "ImageSetVersion",
+    "ItemMinute",
     "Job",
     "JobAction",
     "JobEvent",
     "JobInput",
+    "JobMinute",
     "KeyUsage",
     "Lease",
     "Queue",

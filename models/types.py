@@ -96,6 +96,17 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+class Role(StrEnum):
+    """What an account of the dashboard may do: look; act on jobs, queues and workers; manage keys and people.
+
+    Each may what the ones before it may, and only with what its tenant has.
+    """
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
 class Made(StrEnum):
     """What a request with an Idempotency-Key made."""
 

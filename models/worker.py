@@ -3,6 +3,7 @@
 import uuid
 from typing import Any
 
+from sqlalchemy import BigInteger
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -27,5 +28,13 @@ class Worker(Base):
     """Code and message of a worker that could not load its checkpoint."""
     seconds_per_gflop: Mapped[float | None]
     """Measured, of the last minutes: by it large jobs are cut into units of about a second."""
+    batch_fill: Mapped[float | None]
+    """Measured likewise: of the places that its batches have, the share that was taken."""
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Of its device, or of its own process where that is a CPU: what is taken."""
+    memory_limit_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """And what there is."""
+    finished: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """Items that it has finished since it was started."""
     started_at: Mapped[CreatedAt]
     seen_at: Mapped[CreatedAt]

@@ -1,0 +1,55 @@
+"""Forms of pages: small, and read whole."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import Request
+
+from jobs.errors import InvalidRequestError
+
+MAX_FIELDS: Final = 100
+MAX_FIELD_CHARACTERS: Final = 100_000
+MAX_FORM_BYTES: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a form says, by the names of its fields."""
+
+    fields: dict[str, list[str]]
+
+    def text(self, name: str, *, required: bool = True) -> str:
+        """What stands in a field, without blanks around it.
+
+        Raises:
+            InvalidRequestError: nothing does, and something must.
+        """
+        value = next(iter(self.fields.get(name, ())), "").strip()
+        if required and not value:
+            raise InvalidRequestError(f"Fill in: {name.replace('_', ' ')}.", pointer=f"/{name}")
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        """What stands in all fields of a name."""
+        return [value for value in self.fields.get(name, ()) if value.strip()]
+
+    def secret(self, name: str) -> str:
+        """What stands in a field, as it is."""
+        return next(iter(self.fields.get(name, ())), "")
+
+
+async def read_form(request: Request) -> Form:
+    """The fields of a form that brings no files.
+
+    Raises:
+        InvalidRequestError: it is larger than any form here is.
+    """
+    if int(request.headers.get("Content-Length", "0") or 0) > MAX_FORM_BYTES:
+        raise InvalidRequestError("The form is too large.")
+    async with request.form(max_files=0, max_fields=MAX_FIELDS) as sent:
+        fields: dict[str, list[str]] = {}
+        for name, value in sent.multi_items():
+            if not isinstance(value, str) or len(value) > MAX_FIELD_CHARACTERS or "\0" in value:
+                raise InvalidRequestError("This field is too long, or no text.", pointer=f"/{name[:100]}")
+            fields.setdefault(name, []).append(value)
+    return Form(fields)
