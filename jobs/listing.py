@@ -35,8 +35,8 @@ class JobFilter:
     created_before: datetime | None = None
 
 
-def jobs_page(tenant: str, wanted: JobFilter, *, before: uuid.UUID | None, limit: int) -> Select[Job]:
-    """A tenant's jobs older than `before`, newest first: one more than `limit`, to tell what follows.
+def jobs_page(tenant: str | None, wanted: JobFilter, *, before: uuid.UUID | None, limit: int) -> Select[Job]:
+    """A tenant's jobs, or those of all (None), older than `before`, newest first: one more than `limit`, to tell what follows.
 
     Without their options and provenance, which may weigh more than all the rest.
     """
@@ -50,7 +50,7 @@ def jobs_page(tenant: str, wanted: JobFilter, *, before: uuid.UUID | None, limit
 
 
 def job_ids(
-    tenant: str,
+    tenant: str | None,
     wanted: JobFilter,
     *,
     before: uuid.UUID | None = None,
@@ -58,11 +58,13 @@ def job_ids(
     ended_by: datetime | None = None,
     limit: int,
 ) -> Select[uuid.UUID]:
-    """The ids of a tenant's jobs, newest first: older than `before`, no newer than `up_to`.
+    """The ids of the jobs of a tenant, or of all, newest first: older than `before`, no newer than `up_to`.
 
     With `ended_by`, only those that had ended by then.
     """
-    told = [Job.tenant == tenant, Job.deleted_at.is_(None), *_told(wanted)]
+    told = [Job.deleted_at.is_(None), *_told(wanted)]
+    if tenant is not None:
+        told.append(Job.tenant == tenant)
     if before is not None:
         told.append(Job.id < before)
     if up_to is not None:

@@ -42,6 +42,8 @@ def ago(moment: datetime | None) -> str:
     if moment is None:
         return "never"
     seconds = (datetime.now(UTC) - moment).total_seconds()
+    if abs(seconds) < 1:
+        return "just now"
     return f"{span(abs(seconds))} ago" if seconds >= 0 else f"in {span(-seconds)}"
 
 

@@ -1,0 +1,23 @@
+"""Finding what a page is about: what its visitor may see, or nothing."""
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.dashboard.visitor import Visitor
+from api.schemas.ids import parse_job_id
+from jobs.deletion import existing
+from jobs.errors import NotFoundError
+from models.job import Job
+
+
+async def find_job(session: AsyncSession, visitor: Visitor, wire_id: str) -> Job:
+    """The job of this id, with its options; verbs are then asked for it by its own tenant.
+
+    Raises:
+        NotFoundError: there is none, or it is a tenant's whom the visitor does not see.
+        JobDeletedError: it was deleted.
+    """
+    job = await session.scalar(select(Job).where(Job.id == parse_job_id(wire_id)))
+    if job is None or not visitor.sees(job.tenant):
+        raise NotFoundError
+    return existing(job)
