@@ -36,7 +36,7 @@ class JobFilter:
 
 
 def jobs_page(tenant: str | None, wanted: JobFilter, *, before: uuid.UUID | None, limit: int) -> Select[Job]:
-    """A tenant's jobs, or those of all (None), older than `before`, newest first: one more than `limit`, to tell what follows.
+    """Jobs of a tenant, or of all (None), older than `before`, newest first: one more than `limit`.
 
     Without their options and provenance, which may weigh more than all the rest.
     """
