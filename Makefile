@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: make demo, make test.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-bulk up test test-full test-chaos test-contract bench bench-bulk bench-cuda check clean
+.PHONY: help demo demo-bulk up test test-full test-chaos test-contract test-browser bench bench-bulk bench-cuda bench-dashboard check clean
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
@@ -36,6 +36,9 @@ test-chaos: .venv/ready-to-develop ## Kill, freeze and lie to the processes of a
 test-contract: .venv/ready-to-develop .contract/ready ## Hold the running API against its document: Spectral, Redocly, Schemathesis, a generated client
 	@$(BIN)/python -m pytest tests/contract -m contract --durations=5
 
+test-browser: .venv/ready-to-browse ## Use the dashboard in a real browser, and hold its pages to WCAG by axe-core; needs Chromium
+	@$(BIN)/python -m pytest tests/browser -m browser --durations=5
+
 bench: .venv/ready-to-develop ## Measure the engine against transformers, its outputs, pixels and memory; takes an hour
 	@$(BIN)/python -m benchmarks.forward --out benchmarks/results/forward.json
 	@$(BIN)/python -m benchmarks.pixels --out benchmarks/results/pixels.json
@@ -63,6 +66,9 @@ check: .venv/ready-to-develop ## Lint, formatting, types, import floors, the API
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	@$(BIN)/hadolint deploy/Dockerfile
 
+bench-dashboard: .venv/ready-to-develop ## Measure the dashboard's pages over a million jobs; takes ten minutes
+	@$(BIN)/python -m benchmarks.dashboard --out benchmarks/results/dashboard.json
+
 clean: ## Remove the environment and everything that was kept
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	@rm -rf .venv .contract .lensqueue .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
@@ -77,4 +83,8 @@ clean: ## Remove the environment and everything that was kept
 
 .venv/ready-to-develop: .venv/ready-to-run
 	@deploy/install ml embedded analysis dev
+	@touch $@
+
+.venv/ready-to-browse: .venv/ready-to-develop
+	@deploy/install ml embedded analysis dev browser
 	@touch $@

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,9 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+# what drives browsers is installed by `make test-browser`
+collect_ignore = [] if find_spec("playwright") else ["browser"]
 
 SAMPLES = Path(__file__).resolve().parents[1] / "demo" / "samples" / "images"
 
