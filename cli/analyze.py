@@ -1,7 +1,7 @@
 """`lensqueue analyze`: from a folder of pictures to a report, Parquet files and heatmaps, in one command."""
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -35,6 +35,7 @@ OUTLYING: Final = 1.5
 """From this score on an image is an outlier to the report."""
 OUTLIERS: Final = 2
 REPORT: Final = "report.html"
+HEATMAP_FOLDER: Final = "heatmaps"
 SOMETIMES: Final = ("label_maps.parquet",)
 """Files that not every summary has."""
 
@@ -75,7 +76,8 @@ def analyze(
     Runs the whole service meanwhile. Stopped, and run again with the same arguments, it goes on where it was.
     """
     check_models([model])
-    wanted = _choose(folder, labels, truth, template)
+    # what an earlier analysis drew is no picture of this one
+    wanted = _choose(folder, labels, truth, template, (out, out / HEATMAP_FOLDER, state))
     try:
         kept = claim_state(state)
     except EmbeddedError as error:
@@ -87,7 +89,8 @@ def analyze(
         fail(error.message)
     console.print(f"Report: {out / REPORT}", soft_wrap=True)
     console.print(
-        "Beside it: summary.json, heatmaps/, and items, layers and embeddings as Parquet", soft_wrap=True
+        f"Beside it: summary.json, {HEATMAP_FOLDER}/, and items, layers and embeddings as Parquet",
+        soft_wrap=True,
     )
     if failed:
         raise typer.Exit(PARTIAL)
@@ -114,7 +117,7 @@ def run(client: Client, wanted: Wanted, progress: Progress) -> int:
         client.fetch_file(summary, name, out / name)
     _drop_stale(out, item.raw["files"])
     told = orjson.loads((out / "summary.json").read_bytes())
-    _draw_heatmaps(client, wanted, model, job, told, out / "heatmaps")
+    _draw_heatmaps(client, wanted, model, job, told, out / HEATMAP_FOLDER)
     _say(told)
     return int(told["counts"]["failed"])
 
@@ -148,10 +151,12 @@ def _submit(client: Client, wanted: Wanted, version: str, model: str) -> str:
     return job.id
 
 
-def _choose(folder: Path, labels: str | None, truth: str, template: str | None) -> Wanted:
+def _choose(
+    folder: Path, labels: str | None, truth: str, template: str | None, ours: Sequence[Path]
+) -> Wanted:
     if not folder.is_dir():
         fail(f"{folder} is not a folder", USAGE)
-    items = read_items(folder, truth)
+    items = read_items(folder, truth, ours)
     if not items:
         fail(f"{folder} holds no pictures", USAGE)
     known = dict.fromkeys(item.true_label for item in items if item.true_label)
