@@ -1,5 +1,6 @@
 """`lensqueue analyze`: from a folder of pictures to a report, Parquet files and heatmaps, in one command."""
 
+import os
 import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from cli.up import check_models
 from embedded.errors import EmbeddedError
 from embedded.folders import claim_state
 from engine.catalog import DEMO_MODEL
+from jobs.members import plain
 from lensqueue_client import Client, Job, LensqueueError, NewItem
 from lensqueue_client.errors import counted
 from lensqueue_client.items import item_of
@@ -138,7 +140,8 @@ def _content(item: NewItem) -> tuple[str, int, int]:
     """What tells a picture from another one in its place: to read them all would take too long."""
     path = Path(str(item.picture))
     told = path.stat()
-    return str(path), told.st_size, told.st_mtime_ns
+    # its bytes: a path need be no text
+    return os.fsencode(path).hex(), told.st_size, told.st_mtime_ns
 
 
 def _submit(client: Client, wanted: Wanted, version: str, model: str) -> str:
@@ -163,7 +166,7 @@ def _choose(
     if labels is None and not known:
         fail('say what may be in the pictures: --labels "a cat,a dog", or --labels @file', USAGE)
     names = tuple(sorted(known)) if labels is None else read_labels(labels, USAGE)
-    return Wanted(folder.resolve().name, items, names, template)
+    return Wanted(plain(folder.resolve().name), items, names, template)
 
 
 def _make_version(client: Client, wanted: Wanted, progress: Progress) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 from cli.console import fail
 from cli.ending import USAGE
-from jobs.members import is_litter
+from jobs.members import is_litter, plain
 from lensqueue_client import NewItem
 
 PICTURE_ENDS: Final = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
@@ -38,7 +38,8 @@ def _walk(folder: Path, truth: str, ours: Sequence[Path]) -> Iterator[NewItem]:
         if is_litter(place.as_posix()) or any(place.is_relative_to(each) for each in inner):
             continue
         label = place.parts[-2] if truth == "folders" and len(place.parts) > 1 else None
-        yield NewItem(path, place.as_posix(), label)
+        # a name on disk is bytes, and need be no text that could be sent
+        yield NewItem(path, plain(place.as_posix()), label and plain(label))
 
 
 def _inside(folder: Path, ours: Sequence[Path]) -> list[Path]:
