@@ -164,6 +164,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "last-admin-key": HTTPStatus.CONFLICT,
     "embeddings-not-kept": HTTPStatus.CONFLICT,
     "nothing-to-retry": HTTPStatus.CONFLICT,
+    "already-retried": HTTPStatus.CONFLICT,
     "count-differs": HTTPStatus.CONFLICT,
     "worker-not-online": HTTPStatus.CONFLICT,
     "too-many-actions": HTTPStatus.TOO_MANY_REQUESTS,
