@@ -251,8 +251,8 @@ class Warned(Part):
       `label-maps-few`;
     - of what was cut short: `auroc-sampled`, `outliers-sampled`, `outliers-equal`, `candidates-sampled`,
       `duplicates-cut`;
-    - of the other side: `comparison-left-out`, `class-mix-changed`, `drift-none` (the same images),
-      `drift-no-spread`.
+    - of the other side: `comparison-left-out`, `comparison-multi-label`, `class-mix-changed`, `drift-none`
+      (the same images), `drift-no-spread`.
     """
 
     code: str = Field(description="One of the above.")

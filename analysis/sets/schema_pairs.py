@@ -45,7 +45,7 @@ class Comparison(Part):
     )
     left_out: Count = Field(
         description="Labelled images that only one of the jobs has, whose truths differ, or whose truth the"
-        " other job has no label for."
+        " other job has no label for; all of them where several labels may be true of an image."
     )
     method: Literal["paired-bootstrap", "paired-cluster-bootstrap"] = Field(
         description="Of the intervals: images are drawn, or groups of near-duplicates where there are any."
