@@ -23,7 +23,7 @@ from analysis.sets.strange import read_strange
 from analysis.sets.true_labels import tell_truths
 from jobs.blobs import BlobStore
 from jobs.errors import NothingToSummariseError, UnknownImageSetError
-from jobs.set_tables import Source, read_sources, sources_of
+from jobs.set_tables import Source, check_kept, read_sources, sources_of
 from jobs.tables import told_of
 from models.image_set import ImageSetItem
 from models.job import Job, Result
@@ -49,6 +49,7 @@ def read_facts(
     Raises:
         NothingToSummariseError: nothing of the job succeeded, or it left no tables.
         UnknownImageSetError: the set was deleted, also while it was read.
+        ResultsExpiredError: results of the job, or of a retry of it, were removed while they were read.
         NumbersMissingError, BlobStoreMissingError: its tables are gone.
     """
     version_id = uuid.UUID(job.options["version"]["id"])
@@ -97,6 +98,7 @@ def read_facts(
         # the first items of a deleted set go first: while these are there, all that was read was whole
         if session.get(ImageSetItem, (version_id, 0)) is None:
             raise UnknownImageSetError
+        check_kept(session, sources)
     return facts
 
 
