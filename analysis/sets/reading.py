@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from analysis.sets.facts import DroppedItems, FailedItem, Origin, SetFacts
-from analysis.sets.map_reading import read_maps
+from analysis.sets.map_reading import MapReader
 from analysis.sets.places import Places, read_places
 from analysis.sets.strange import read_strange
 from analysis.sets.true_labels import tell_truths
@@ -69,7 +69,8 @@ def read_facts(
         raise UnknownImageSetError
     failed, retried = _read_outcomes(sessions, sources, held.index, places)
     asked = next(source.places for source in sources if source.job_id == job.id)
-    arrays = _gather(tables, held, told, scratch)
+    maps = MapReader(held.index, scratch)
+    arrays = _gather(tables, held, told, scratch, maps)
     facts = SetFacts(
         origin=Origin(
             job_id=f"job_{job.id.hex}",
@@ -89,7 +90,7 @@ def read_facts(
         retried=retried,
         dropped=_dropped(asked, held.index, failed, places),
         seed=seed,
-        maps=read_maps(tables, held.index, len(labels), scratch),
+        maps=maps.taken(len(labels)),
         truths=None,
         **arrays,
     )
@@ -124,8 +125,13 @@ def _look(tables: Tables) -> tuple[Held, dict[str, Any]]:
     return Held(np.unique(np.concatenate(found)), np.unique(np.concatenate(sampled))), told
 
 
-def _gather(tables: Tables, held: Held, told: dict[str, Any], scratch: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of SetFacts that are read from tables, in the order of the index."""
+def _gather(
+    tables: Tables, held: Held, told: dict[str, Any], scratch: Path, maps: MapReader
+) -> dict[str, NDArray[Any]]:
+    """The arrays of SetFacts that are read from tables, in the order of the index; `maps` takes its own.
+
+    In one pass: a million items have tens of thousands of tables to be opened.
+    """
     items, layers, labels, width = len(held.index), len(told["layers"]), len(told["labels"]), told["width"]
     cosine = _mapped(scratch / "cosine", (items, layers, labels))
     logit = _mapped(scratch / "logit", (items, labels))
@@ -139,6 +145,7 @@ def _gather(tables: Tables, held: Held, told: dict[str, Any], scratch: Path) -> 
         logit[rows] = _values(table, "logit").reshape(len(rows), labels)
         vectors[rows] = _values(table, "vector").reshape(len(rows), width)
         perceptual[rows] = table["phash"].to_numpy()
+        maps.take(table)
         taken = table["layer_vectors"].is_valid()
         places = np.searchsorted(held.sampled, index[taken.to_numpy()])
         kept = table["layer_vectors"].filter(taken)
