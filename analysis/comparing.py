@@ -40,7 +40,7 @@ def write_comparison(
     Raises:
         IncomparableError: the two are of different versions or labels.
         NothingToSummariseError: nothing of one succeeded.
-        NumbersMissingError: results of one were removed.
+        ResultsExpiredError, NumbersMissingError: results of one were removed.
         BlobStoreFullError: the disk or its quota is full.
     """
     sources = Sources(sessions, blobs, step)

@@ -37,7 +37,7 @@ def write_drift(
     Raises:
         IncomparableError: the two are of models with different weights.
         NothingToSummariseError: nothing of one succeeded.
-        NumbersMissingError: results of one were removed.
+        ResultsExpiredError, NumbersMissingError: results of one were removed.
         BlobStoreFullError: the disk or its quota is full.
     """
     sources = Sources(sessions, blobs, step)

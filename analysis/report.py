@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from analysis import wording
 from analysis.bars import draw_settling, draw_truth
 from analysis.curves import shared_range
 from analysis.facts import LensReport, asked_labels, read
+from analysis.pages import environment
 from analysis.plates import make_plate
 from analysis.tallies import tally
 from engine.catalog import DEMO_MODEL
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
 LABELS_SHOWN = 12
 
 
@@ -65,22 +65,16 @@ def render_report(report: LensReport) -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return environment(
+        {
+            "signed": wording.signed,
+            "probability": wording.probability,
+            "percent": wording.percent,
+            "shorten": wording.shorten,
+            "span": wording.span,
+            "moment": _moment,
+        }
     )
-    environment.filters |= {
-        "signed": wording.signed,
-        "probability": wording.probability,
-        "percent": wording.percent,
-        "shorten": wording.shorten,
-        "span": wording.span,
-        "moment": _moment,
-    }
-    return environment
 
 
 def _even_cosine(provenance: Mapping[str, Any]) -> float | None:

@@ -20,8 +20,6 @@ from analysis.two_jobs import Sources
 from jobs.blobs import BlobStore
 from jobs.files import keep_files, made_file
 from jobs.objects import ObjectName
-from jobs.set_tables import read_sources, sources_of
-from jobs.tables import read_thumbnails
 from models.image_set import ImageSet, ImageSetVersion
 from models.job import Job
 
@@ -57,7 +55,7 @@ def summarise(
 
     Raises:
         NothingToSummariseError: nothing of the job succeeded.
-        BlobMissingError: results of the job were removed.
+        ResultsExpiredError, NumbersMissingError: results of the job were removed.
         BlobStoreFullError: the disk or its quota is full.
         IncomparableError: the job cannot be set beside another one.
     """
@@ -72,7 +70,7 @@ def summarise(
             for place, each in enumerate((beside.other, beside.reference))
         )
         summary = write_findings(facts, made, step, BesideFacts(other, beside.same_truth, reference))
-        _write_report(sessions, blobs, job, facts, summary, made / REPORT, step)
+        _write_report(sources, job, facts, summary, made / REPORT)
         hashed = {export.name: export.sha256 for export in summary.exports}
         files = [
             made_file(made / each, type_, hashed.get(each))
@@ -83,21 +81,11 @@ def summarise(
         return {"files": keep_files(blobs, name, files), "headline": _headline(summary)}
 
 
-def _write_report(
-    sessions: sessionmaker[Session],
-    blobs: BlobStore,
-    job: Job,
-    facts: SetFacts,
-    summary: Summary,
-    target: Path,
-    step: Callable[[], None],
-) -> None:
-    with sessions() as session:
-        sources = sources_of(session, job)
+def _write_report(sources: Sources, job: Job, facts: SetFacts, summary: Summary, target: Path) -> None:
+    with sources.sessions() as session:
         version = session.get(ImageSetVersion, job.version_id)
         image_set = version and session.get(ImageSet, version.set_id)
-    thumbnails = read_thumbnails(read_sources(blobs, job.tenant, sources), wanted_items(summary))
-    step()
+    thumbnails = sources.thumbnails(job, wanted_items(summary))
     title = image_set.name if image_set else "Image set"
     beside = supplement_of(facts, summary, target.parent, thumbnails.get)
     write_set_report(target, summary, thumbnails.get, beside, title=title)

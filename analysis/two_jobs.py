@@ -14,7 +14,7 @@ from analysis.sets.schema_part import Part
 from jobs.blobs import BlobStore
 from jobs.files import keep_files, made_file
 from jobs.objects import ObjectName
-from jobs.set_tables import read_sources, sources_of
+from jobs.set_tables import check_kept, read_sources, sources_of
 from jobs.tables import read_thumbnails
 from models.image_set import ImageSet, ImageSetVersion
 from models.job import Job
@@ -35,17 +35,23 @@ class Sources:
 
         Raises:
             NothingToSummariseError: nothing of the job succeeded.
-            NumbersMissingError: results of the job were removed.
+            ResultsExpiredError, NumbersMissingError: results of the job were removed.
         """
         scratch.mkdir()
         return read_facts(self.sessions, self.blobs, job, scratch, self.step, seed)
 
     def thumbnails(self, job: Job, indexes: Iterable[int]) -> Mapping[int, bytes]:
-        """Thumbnails of items of a job, by index, as far as they were kept."""
+        """Thumbnails of items of a job, by index, as far as they were kept.
+
+        Raises:
+            ResultsExpiredError: results of the job, or of a retry of it, were removed meanwhile.
+        """
         with self.sessions() as session:
             sources = sources_of(session, job)
         found = read_thumbnails(read_sources(self.blobs, job.tenant, sources), indexes)
         self.step()
+        with self.sessions() as session:
+            check_kept(session, sources)
         return found
 
     def title(self, version_id: uuid.UUID | None) -> str:

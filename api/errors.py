@@ -170,6 +170,7 @@ STATUS: Mapping[str, HTTPStatus] = {
     "foreign-origin": HTTPStatus.FORBIDDEN,
     "embeddings-not-kept": HTTPStatus.CONFLICT,
     "nothing-to-retry": HTTPStatus.CONFLICT,
+    "already-retried": HTTPStatus.CONFLICT,
     "count-differs": HTTPStatus.CONFLICT,
     "worker-not-online": HTTPStatus.CONFLICT,
     "too-many-actions": HTTPStatus.TOO_MANY_REQUESTS,

@@ -9,7 +9,7 @@ from api.once import in_turn
 from api.submissions import Accepted, find_known, reservation_name, settle
 from api.writing import writing
 from jobs import idempotency, retry
-from jobs.errors import QueueFullError, QuotaExceededError
+from jobs.errors import AlreadyRetriedError, QueueFullError, QuotaExceededError
 from jobs.idempotency import Once
 from jobs.outlook import outlook_of
 from jobs.retry import Retry, RetryScope
@@ -29,8 +29,8 @@ async def retry_job(
         return known
     try:
         wanted, admission = await _admit(services, caller, job_id, scope, reservation_name(once))
-    except (QueueFullError, QuotaExceededError):
-        # perhaps there is no room because its twin has just taken it
+    except (AlreadyRetriedError, QueueFullError, QuotaExceededError):
+        # perhaps it was its twin that has just taken the room, or tried it again
         if known := await find_known(services, caller.tenant, once):
             return known
         raise

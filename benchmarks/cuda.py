@@ -16,6 +16,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -164,7 +165,7 @@ def measure_lens(
     labels = engine.embed_labels(LABELS)
     runs: Runs = {"bare": lambda: engine.embed_images(listed, batch_size=batch)}
     for name, options in OUTPUTS.items():
-        runs[name] = lambda options=options: engine.lens(listed, labels, batch_size=batch, **options)
+        runs[name] = partial(engine.lens, listed, labels, batch_size=batch, **options)
     seconds = measure_in_turn(runs, rounds, clock_of(engine.device))
     found: dict[str, Any] = {"batch": batch}
     for name, taken in seconds.items():

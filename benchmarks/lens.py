@@ -14,6 +14,7 @@ use_one_core()
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,7 +43,7 @@ def main() -> None:
     labels = engine.embed_labels(LABELS)
     runs: Runs = {"bare": lambda: engine.embed_images([picture])}
     for name, options in OUTPUTS.items():
-        runs[name] = lambda options=options: engine.lens([picture], labels, **options)
+        runs[name] = partial(engine.lens, [picture], labels, **options)
     seconds = measure_in_turn(runs, arguments.pairs)
     found = {
         name: ratio_of(seconds["bare"], taken).describe() for name, taken in seconds.items() if name != "bare"

@@ -40,7 +40,7 @@ def load(**_: Any) -> None:
     _held["sessions"] = sync_sessions(os.environ["LENSQUEUE_DATABASE_URL"])
 
 
-@app.task(name="benchmark.item", ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
+@app.task(name="benchmark.item", ignore_result=True)
 def run_item() -> None:
     """Claim one unit, compute it, complete it."""
     sessions: sessionmaker[Session] = _held["sessions"]

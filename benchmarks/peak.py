@@ -39,7 +39,8 @@ def measure_peak() -> dict[str, float] | None:
 def _rate(kernel: "ctypes._NamedFuncPointer") -> float:
     kernel.restype, kernel.argtypes = ctypes.c_double, [ctypes.c_long]
     # the best of three: a core that was busy elsewhere can only be slower
-    return round(max(kernel(ROUNDS) for _ in range(3)) / 1e9, 1)
+    fastest: float = max(kernel(ROUNDS) for _ in range(3))
+    return round(fastest / 1e9, 1)
 
 
 def _has_instructions() -> bool:

@@ -1,7 +1,8 @@
 """`lensqueue analyze`: from a folder of pictures to a report, Parquet files and heatmaps, in one command."""
 
+import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -22,6 +23,7 @@ from cli.up import check_models
 from embedded.errors import EmbeddedError
 from embedded.folders import claim_state
 from engine.catalog import DEMO_MODEL
+from jobs.members import plain
 from lensqueue_client import Client, Job, LensqueueError, NewItem
 from lensqueue_client.errors import counted
 from lensqueue_client.items import item_of
@@ -35,6 +37,7 @@ OUTLYING: Final = 1.5
 """From this score on an image is an outlier to the report."""
 OUTLIERS: Final = 2
 REPORT: Final = "report.html"
+HEATMAP_FOLDER: Final = "heatmaps"
 SOMETIMES: Final = ("label_maps.parquet",)
 """Files that not every summary has."""
 
@@ -75,7 +78,8 @@ def analyze(
     Runs the whole service meanwhile. Stopped, and run again with the same arguments, it goes on where it was.
     """
     check_models([model])
-    wanted = _choose(folder, labels, truth, template)
+    # what an earlier analysis drew is no picture of this one
+    wanted = _choose(folder, labels, truth, template, (out, out / HEATMAP_FOLDER, state))
     try:
         kept = claim_state(state)
     except EmbeddedError as error:
@@ -87,7 +91,8 @@ def analyze(
         fail(error.message)
     console.print(f"Report: {out / REPORT}", soft_wrap=True)
     console.print(
-        "Beside it: summary.json, heatmaps/, and items, layers and embeddings as Parquet", soft_wrap=True
+        f"Beside it: summary.json, {HEATMAP_FOLDER}/, and items, layers and embeddings as Parquet",
+        soft_wrap=True,
     )
     if failed:
         raise typer.Exit(PARTIAL)
@@ -114,7 +119,7 @@ def run(client: Client, wanted: Wanted, progress: Progress) -> int:
         client.fetch_file(summary, name, out / name)
     _drop_stale(out, item.raw["files"])
     told = orjson.loads((out / "summary.json").read_bytes())
-    _draw_heatmaps(client, wanted, model, job, told, out / "heatmaps")
+    _draw_heatmaps(client, wanted, model, job, told, out / HEATMAP_FOLDER)
     _say(told)
     return int(told["counts"]["failed"])
 
@@ -135,7 +140,8 @@ def _content(item: NewItem) -> tuple[str, int, int]:
     """What tells a picture from another one in its place: to read them all would take too long."""
     path = Path(str(item.picture))
     told = path.stat()
-    return str(path), told.st_size, told.st_mtime_ns
+    # its bytes: a path need be no text
+    return os.fsencode(path).hex(), told.st_size, told.st_mtime_ns
 
 
 def _submit(client: Client, wanted: Wanted, version: str, model: str) -> str:
@@ -148,17 +154,19 @@ def _submit(client: Client, wanted: Wanted, version: str, model: str) -> str:
     return job.id
 
 
-def _choose(folder: Path, labels: str | None, truth: str, template: str | None) -> Wanted:
+def _choose(
+    folder: Path, labels: str | None, truth: str, template: str | None, ours: Sequence[Path]
+) -> Wanted:
     if not folder.is_dir():
         fail(f"{folder} is not a folder", USAGE)
-    items = read_items(folder, truth)
+    items = read_items(folder, truth, ours)
     if not items:
         fail(f"{folder} holds no pictures", USAGE)
     known = dict.fromkeys(item.true_label for item in items if item.true_label)
     if labels is None and not known:
         fail('say what may be in the pictures: --labels "a cat,a dog", or --labels @file', USAGE)
     names = tuple(sorted(known)) if labels is None else read_labels(labels, USAGE)
-    return Wanted(folder.resolve().name, items, names, template)
+    return Wanted(plain(folder.resolve().name), items, names, template)
 
 
 def _make_version(client: Client, wanted: Wanted, progress: Progress) -> str:

@@ -279,6 +279,12 @@ class NothingToRetryError(DomainError):
     code = "nothing-to-retry"
 
 
+class AlreadyRetriedError(DomainError):
+    """This was tried again before, and only the last try knows how far it came: retry the newest one."""
+
+    code = "already-retried"
+
+
 class AlreadyEndedError(DomainError):
     """The job has ended already."""
 

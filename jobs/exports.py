@@ -16,10 +16,9 @@ from sqlalchemy import (
     literal,
     select,
     text,
-    true,
 )
 
-from models.job import Job, Result
+from models.job import Result
 from models.types import ItemState
 
 LABEL_NAMES = text("""
@@ -65,12 +64,3 @@ def values(
 def longest_custom_id(job_id: uuid.UUID) -> Select[int | None]:
     """The length in characters of the longest custom_id among the results so far."""
     return select(func.max(func.char_length(Result.item["custom_id"].astext))).where(Result.job_id == job_id)
-
-
-def is_kept(job_id: uuid.UUID) -> Select[bool]:
-    """Whether the results of a job are there and to stay for now; no row when the job is gone."""
-    return select(
-        Job.results_removed_at.is_(None)
-        & Job.deleted_at.is_(None)
-        & func.coalesce(Job.expires_at > func.now(), true())
-    ).where(Job.id == job_id)

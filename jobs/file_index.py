@@ -46,16 +46,16 @@ class FileIndex:
     def __exit__(self, *_: object) -> None:
         self._database.close()
 
-    def lines_of(self, file: str) -> list[Line]:
-        """The lines that name a file, in their order."""
+    def lines_of(self, file: str, after: int) -> Iterator[Line]:
+        """The lines behind a number that name a file, in their order; all of them may name one."""
         rows = self._database.execute(
-            f"SELECT {COLUMNS} FROM lines WHERE file = ? ORDER BY number",  # noqa: S608 - a constant
-            (file,),
+            f"SELECT {COLUMNS} FROM lines WHERE file = ? AND number > ? ORDER BY number",  # noqa: S608 - a constant
+            (file, after),
         )
-        return [_line(row) for row in rows]
+        return map(_line, rows)
 
     def meet(self, file: str) -> bool:
-        """Remember that the archive has a file; False when it was met before."""
+        """Remember that the archive has a file; False when it was met before, or no line names it."""
         met = self._database.execute("UPDATE lines SET met = 1 WHERE file = ? AND met = 0", (file,))
         return met.rowcount > 0
 

@@ -45,8 +45,15 @@ class Columns:
     """
 
     def __init__(self, table: pa.Table) -> None:
+        """Read the indexes.
+
+        Raises:
+            NumbersMissingError: it is damaged.
+        """
         self.table = table
         self.told = told_of(table)
+        if "index" not in self:
+            raise NumbersMissingError
         self._index: Numbers = table["index"].to_numpy()
         self._read: dict[str, Numbers] = {}
 
@@ -115,7 +122,7 @@ class Tables:
         """The table that a lease left of a job.
 
         Raises:
-            NumbersMissingError: it was removed.
+            NumbersMissingError: it was removed, or is damaged.
             BlobStoreMissingError: the store is not there.
         """
         name = (job_id, token)

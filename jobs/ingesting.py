@@ -81,13 +81,15 @@ class NewSource:
 class Progress:
     """How far a source is: all before `place` is `added`, but what `failed`.
 
-    `skipped` are members that are nobody's pictures, or that the manifest does not name. Of a prefix of S3,
-    `key` is the last before that place: objects may come and go. `first` is the index of its first item, if
+    Of the member at that place, the lines of a manifest that name it are added up to `line`. `skipped` are
+    members that are nobody's pictures, or that the manifest does not name. Of a prefix of S3, `key` is the
+    last before that place: objects may come and go. `first` is the index of its first item, if
     it has one: none of its items lies before that.
     """
 
     phase: Phase
     place: int = 0
+    line: int = 0
     key: str = ""
     added: int = 0
     failed: int = 0

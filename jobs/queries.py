@@ -17,6 +17,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    true,
 )
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import defer
@@ -38,6 +39,18 @@ def _seen(seconds: int) -> ColumnElement[bool]:
     return Worker.seen_at > func.now() - timedelta(seconds=seconds)
 
 
+def results_kept() -> ColumnElement[bool]:
+    """Whether the results of a job are there and to stay for now, by the database's clock.
+
+    They go in slices: whoever reads them once their time is over may read half of them.
+    """
+    return (
+        Job.results_removed_at.is_(None)
+        & Job.deleted_at.is_(None)
+        & func.coalesce(Job.expires_at > func.now(), true())
+    )
+
+
 # What every poll and submit asks is built once: to build a statement and to find it in the cache of compiled
 # ones takes several times as long as to execute it.
 _JOB_OF = (
@@ -50,6 +63,11 @@ _WORKERS_ONLINE = (
 )
 _ANY_MODELS_WORKERS_ONLINE = _WORKERS_ONLINE.where(Worker.model != ANALYSIS)
 _MODELS_WORKERS_ONLINE = _WORKERS_ONLINE.where(Worker.model == bindparam("model"))
+
+
+def is_kept(job_id: uuid.UUID) -> Select[bool]:
+    """Whether the results of a job are kept, see `results_kept`; no row when the job is gone."""
+    return select(results_kept()).where(Job.id == job_id)
 
 
 def job_of(tenant: str, job_id: uuid.UUID) -> Select[Job]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, overload
 
-from sqlalchemy import Integer, Uuid, bindparam, func, select, text
+from sqlalchemy import Integer, Select, Uuid, bindparam, exists, func, select, text
 from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
@@ -18,7 +18,7 @@ from jobs import endpoints, queries
 from jobs.admission import Quota, admit
 from jobs.analysis_jobs import admit_again
 from jobs.deletion import existing
-from jobs.errors import NotEndedError, NothingToRetryError, ResultsExpiredError
+from jobs.errors import AlreadyRetriedError, NotEndedError, NothingToRetryError, ResultsExpiredError
 from jobs.submission import ImageItem, Item, Submission, Terms, TextItem
 from jobs.units import Admission, store_work
 from models.job import Job, JobInput
@@ -122,11 +122,17 @@ def find_retry(
         NotFoundError, JobDeletedError: the tenant has no such job, or has it no more.
         NotEndedError: it has not ended.
         NothingToRetryError: all of its items succeeded.
+        AlreadyRetriedError: it is an ingestion, and another one has gone on where it was.
         ResultsExpiredError: it is no longer known which of them did.
     """
-    job = existing(session.scalar(queries.whole_job_of(tenant, job_id).with_for_update(read=True)))
+    known = queries.whole_job_of(tenant, job_id)
+    # held alone: of two who try an ingestion again, the later one has to see the other's job
+    alone = session.scalar(known.with_only_columns(Job.type)) == JobType.INGEST
+    job = existing(session.scalar(known.with_for_update(read=not alone, key_share=alone)))
     if job.ended_at is None:
         raise NotEndedError
+    if alone and session.scalar(_is_retried(job)):
+        raise AlreadyRetriedError
     items = job.total
     if scope is RetryScope.FAILED_ITEMS:
         items = job.failed + job.dropped
@@ -153,6 +159,11 @@ def find_retry(
         webhook_endpoint_id=_endpoint_left(session, job),
     )
     return Retry(job, submission, scope, job.input_bytes * items // job.total)
+
+
+def _is_retried(job: Job) -> Select[bool]:
+    """Whether a job over a version was tried again, also when that try was deleted."""
+    return select(exists().where(Job.version_id == job.version_id, Job.retry_of == job.id))
 
 
 def _options(job: Job, scope: RetryScope) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from jobs import queries
 from jobs.errors import (
     IncomparableError,
     JobDeletedError,
@@ -25,20 +26,20 @@ WEIGHTS: Final = ("revision", "weights_sha256")
 """Of a job's provenance what tells one model's embeddings from those of another."""
 
 
-def check_summarisable(job: Job, pointer: str | None = None) -> uuid.UUID:
+def check_summarisable(session: Session, job: Job, pointer: str | None = None) -> uuid.UUID:
     """The version of a job that says something of a whole set; `pointer` is where the request names it.
 
     Raises:
         NotOverSetError: it is no lens over an image set.
         NotEndedError: it still runs.
-        ResultsExpiredError: its results were removed.
+        ResultsExpiredError: its results were removed, or are about to be.
         NothingToSummariseError: nothing of it succeeded.
     """
     if job.type != JobType.LOGIT_LENS or job.version_id is None:
         raise NotOverSetError(pointer=pointer)
     if job.ended_at is None:
         raise NotEndedError("That job has not ended yet: ask again when it is done.", pointer=pointer)
-    if job.results_removed_at is not None:
+    if not session.scalar(queries.is_kept(job.id)):
         raise ResultsExpiredError(pointer=pointer)
     if job.succeeded == 0:
         raise NothingToSummariseError(pointer=pointer)
@@ -73,7 +74,7 @@ def _check(session: Session, tenant: str, job: Job | None, pointer: str) -> None
         raise UnknownJobError(pointer=pointer)
     if job.deleted_at is not None:
         raise JobDeletedError(pointer=pointer)
-    version_id = check_summarisable(job, pointer)
+    version_id = check_summarisable(session, job, pointer)
     if session.scalar(version_of(tenant, version_id)) is None:
         raise ResultsExpiredError("The image set that job is over was deleted.", pointer=pointer)
 

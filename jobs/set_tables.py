@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from sqlalchemy import Select, Uuid, bindparam, select, text
 from sqlalchemy.orm import Session
 
+from jobs import queries
 from jobs.blobs import BlobStore
+from jobs.errors import ResultsExpiredError
 from jobs.tables import read_tables, tables_of
 from models.job import Job
 
@@ -49,15 +51,36 @@ class Source:
 def sources_of(session: Session, job: Job) -> list[Source]:
     """A job over a version and the retries of it whose results are kept, oldest first.
 
-    Not those that other weights computed: their numbers say nothing beside the job's.
+    Not those that other weights computed: their numbers say nothing beside the job's. After they were read,
+    `check_kept` says whether that was all of them.
+
+    Raises:
+        ResultsExpiredError: results of one go at this moment.
     """
     sources = [_source(session, job)]
     before = [job.id]
     while before:
-        retries = session.scalars(_retries_of(job, before)).all()
-        sources += [_source(session, each) for each in retries if _is_kept(each) and _is_like(each, job)]
-        before = [each.id for each in retries]
+        retries = session.execute(_retries_of(job, before)).all()
+        sources += [_source(session, each) for each, is_kept in retries if is_kept and _is_like(each, job)]
+        before = [each.id for each, _ in retries]
+    # the places of a deleted job's items are gone with it
+    check_kept(session, sources)
     return sorted(sources, key=lambda source: source.job_id)
+
+
+def check_kept(session: Session, sources: Sequence[Source]) -> None:
+    """See that what was read of them before the transaction was begun is all that they have.
+
+    A table that is not there is taken for one of a claim in which nothing succeeded.
+
+    Raises:
+        ResultsExpiredError: results of one were removed since it was found, or are about to be.
+    """
+    named = Job.id.in_([source.job_id for source in sources])
+    kept = set(session.scalars(select(Job.id).where(named, queries.results_kept())))
+    for source in sources:
+        if source.job_id not in kept:
+            raise ResultsExpiredError(f"The results of job_{source.job_id.hex} were removed meanwhile.")
 
 
 def read_sources(blobs: BlobStore, tenant: str, sources: Sequence[Source]) -> Iterator[pa.Table]:
@@ -84,14 +107,10 @@ def _source(session: Session, job: Job) -> Source:
     return Source(job.id, tokens, places)
 
 
-def _retries_of(job: Job, before: Sequence[uuid.UUID]) -> Select[Job]:
-    return select(Job).where(
+def _retries_of(job: Job, before: Sequence[uuid.UUID]) -> Select[Job, bool]:
+    return select(Job, queries.results_kept()).where(
         Job.tenant == job.tenant, Job.version_id == job.version_id, Job.retry_of.in_(before)
     )
-
-
-def _is_kept(job: Job) -> bool:
-    return job.deleted_at is None and job.results_removed_at is None
 
 
 def _is_like(retry: Job, job: Job) -> bool:

@@ -56,13 +56,13 @@ def submit_summary(
         NotFoundError, JobDeletedError: the tenant has no such job, or has it no more.
         NotOverSetError: it is no lens over an image set.
         NotEndedError: it still runs.
-        ResultsExpiredError: its results were removed.
+        ResultsExpiredError: its results were removed, or are about to be.
         NothingToSummariseError: nothing of it succeeded.
         DomainError: likewise of a job beside it, see `jobs.set_jobs`, where the request names that.
     """
     # held: its results cannot be removed before this is committed
     job = existing(session.scalar(queries.whole_job_of(tenant, of).with_for_update(read=True)))
-    version_id = check_summarisable(job)
+    version_id = check_summarisable(session, job)
     others, told = _hold_beside(session, job, beside)
     wanted = Wanted(
         type=JobType.SUMMARY,

@@ -23,6 +23,7 @@ the places of labels whose logits mean nothing, and `maps`: null, or the `grid` 
 their `layer` and `method`.
 """
 
+import errno
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -84,8 +85,15 @@ def read_table(blobs: BlobStore, name: ObjectName) -> pa.Table:
 
 
 def told_of(table: pa.Table) -> dict[str, Any]:
-    """What the metadata of a table says."""
-    told: dict[str, Any] = orjson.loads(table.schema.metadata[TOLD])
+    """What the metadata of a table says.
+
+    Raises:
+        NumbersMissingError: it is damaged.
+    """
+    try:
+        told: dict[str, Any] = orjson.loads(table.schema.metadata[TOLD])
+    except (KeyError, TypeError, orjson.JSONDecodeError):
+        raise NumbersMissingError from None
     return told
 
 
@@ -136,7 +144,13 @@ def read_tables(
 def _read(blobs: BlobStore, path: Path) -> pa.Table:
     try:
         # an empty file cannot be mapped, and one that ends early cannot be read
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (FileNotFoundError, pa.ArrowException):
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        # that it is mapped says nothing of where its columns begin and end
+        table.validate()
+    except (OSError, pa.ArrowException) as error:
+        # of damage pyarrow raises either, without a number; what has one is no fault of the table
+        if getattr(error, "errno", None) not in {None, errno.ENOENT}:
+            raise
         blobs.check()
         raise NumbersMissingError from None
+    return table

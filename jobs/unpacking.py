@@ -53,7 +53,8 @@ class Reading:
 class Step:
     """What was found, if it was anything, and from where its phase goes on behind it.
 
-    `place` is None where it cannot: what follows belongs together with it.
+    `place` is None where it cannot: what follows belongs together with it. `line` is the last that is done of
+    those that name the member at that place.
     """
 
     phase: Phase
@@ -61,6 +62,7 @@ class Step:
     found: Found | None = None
     skipped: bool = False
     key: str = ""
+    line: int = 0
 
 
 def chunks_of(reading: Reading, progress: Progress) -> Iterator[Chunk]:
@@ -80,7 +82,7 @@ def chunks_of(reading: Reading, progress: Progress) -> Iterator[Chunk]:
                 yield chunk
             raise
         if step is None:
-            yield Chunk(replace(chunk.after, phase=Phase.DONE, place=0), chunk.found)
+            yield Chunk(replace(chunk.after, phase=Phase.DONE, place=0, line=0), chunk.found)
             return
         if step.found is not None:
             waiting.append(step.found)
@@ -90,7 +92,9 @@ def chunks_of(reading: Reading, progress: Progress) -> Iterator[Chunk]:
             continue
         chunk.found += waiting
         waiting.clear()
-        chunk.after = replace(chunk.after, phase=step.phase, place=step.place, key=step.key, skipped=skipped)
+        chunk.after = replace(
+            chunk.after, phase=step.phase, place=step.place, line=step.line, key=step.key, skipped=skipped
+        )
         if len(chunk.found) >= CHUNK_ITEMS or time.monotonic() - began > CHUNK_SECONDS:
             yield chunk
             chunk, began = Chunk(chunk.after), time.monotonic()
@@ -152,16 +156,16 @@ def _beside_steps(
 ) -> Iterator[Step]:
     with FileIndex(_lines(reading, manifest)) as index:
         yield (
-            Step(Phase.MEMBERS, progress.place)
+            Step(Phase.MEMBERS, progress.place, line=progress.line)
             if progress.phase is Phase.MEMBERS
             else Step(Phase.MISSING, progress.place)
         )
         for member in _members(reading, beside):
             name = _name(member.name)
-            lines = index.lines_of(name)
             first = index.meet(name)
             if progress.phase is Phase.MEMBERS and member.place >= progress.place:
-                yield from _member_steps(reading, member, lines, first=first)
+                done = progress.line if member.place == progress.place else 0
+                yield from _member_steps(reading, member, index.lines_of(name, done), first=first)
         after = progress.place if progress.phase is Phase.MISSING else 0
         yield Step(Phase.MISSING, after)
         for line in index.missing(after):
@@ -173,8 +177,9 @@ def _beside_steps(
             yield Step(Phase.MISSING, line.number, _found_by(line, missing))
 
 
-def _member_steps(reading: Reading, member: Member, lines: list[Line], *, first: bool) -> Iterator[Step]:
-    if not lines:
+def _member_steps(reading: Reading, member: Member, lines: Iterator[Line], *, first: bool) -> Iterator[Step]:
+    line = next(lines, None)
+    if line is None:
         yield Step(Phase.MEMBERS, member.place + 1, skipped=True)
         return
     if not first:
@@ -182,9 +187,13 @@ def _member_steps(reading: Reading, member: Member, lines: list[Line], *, first:
         yield Step(Phase.MEMBERS, member.place + 1, Found(quoted(member.name), twice))
         return
     picture = _picture(reading, member)
-    for number, line in enumerate(lines, start=1):
-        place = member.place + 1 if number == len(lines) else None
-        yield Step(Phase.MEMBERS, place, _found_by(line, picture))
+    while line is not None:
+        reading.step()
+        following = next(lines, None)
+        # a line at a time: all of a manifest may name one member
+        place, done = (member.place + 1, 0) if following is None else (member.place, line.number)
+        yield Step(Phase.MEMBERS, place, _found_by(line, picture), line=done)
+        line = following
 
 
 def _members(reading: Reading, file: BinaryIO) -> Iterator[Member]:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobs.blobs import BlobStore
 from jobs.errors import NothingToSummariseError, UnknownImageSetError
-from jobs.set_tables import read_sources, sources_of
+from jobs.set_tables import check_kept, read_sources, sources_of
 from models.image_set import ImageSetVersion
 from models.job import Job
 from models.set_vector import INDEXED_WIDTHS, SetIndex, SetVector
@@ -48,6 +48,7 @@ def index_job(
     Raises:
         NothingToSummariseError: nothing of the job succeeded, or it left no tables.
         UnknownImageSetError: the version was deleted.
+        ResultsExpiredError: results of the job, or of a retry of it, were removed meanwhile.
         NumbersMissingError, BlobStoreMissingError: its tables are gone.
     """
     version_id = uuid.UUID(job.options["version"]["id"])
@@ -65,6 +66,7 @@ def index_job(
     if not begun:
         raise NothingToSummariseError
     with sessions.begin() as session:
+        check_kept(session, sources)
         count = end_index(session, version_id, job.model)
     log.info("vectors.indexed", job_id=str(job.id), version_id=str(version_id), vectors=count)
     return count

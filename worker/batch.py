@@ -69,9 +69,15 @@ def take(runtime: Runtime, *, beside: bool = False, single: bool = False) -> Hel
         return None
     if claim is None:
         return None
-    reuse = find_reuse(runtime, claim)
-    decodings = begin_decoding(runtime, claim, urgent=claim.is_of_singles, known=reuse.found)
-    return Held(claim, runtime.heartbeat.hold(claim.token), decodings, reuse)
+    # before anything else, for that may take longer than a lease lasts
+    grip = runtime.heartbeat.hold(claim.token)
+    try:
+        reuse = find_reuse(runtime, claim)
+        decodings = begin_decoding(runtime, claim, urgent=claim.is_of_singles, known=reuse.found)
+    except Exception:
+        runtime.heartbeat.let_go(grip)
+        raise
+    return Held(claim, grip, decodings, reuse)
 
 
 def run(runtime: Runtime, held: Held, between: Callable[[], None] | None = None) -> None:

@@ -3,6 +3,7 @@
 import uuid
 from typing import Any
 
+from jobs import queries
 from jobs.errors import ResultsExpiredError
 from jobs.leases import Unit
 from jobs.objects import ObjectName
@@ -50,11 +51,11 @@ def readable_job(analyst: Analyst, named: str) -> Job:
     """A job over a set whose results, and whose set, are still there.
 
     Raises:
-        ResultsExpiredError: one of them was removed meanwhile.
+        ResultsExpiredError: one of them was removed meanwhile, or is about to be.
     """
     with analyst.sessions() as session:
         job = session.get(Job, uuid.UUID(named))
-        if job is None or job.results_removed_at is not None or job.deleted_at is not None:
+        if job is None or not session.scalar(queries.is_kept(job.id)):
             raise ResultsExpiredError(f"The results of job_{uuid.UUID(named).hex} were removed meanwhile.")
         if session.get(ImageSetVersion, job.version_id) is None:
             raise ResultsExpiredError(f"The image set that job_{job.id.hex} is over was deleted meanwhile.")

@@ -16,7 +16,7 @@ import structlog
 
 from engine.errors import EngineError
 from engine.version import ENGINE_VERSION
-from jobs.errors import NumbersMissingError
+from jobs.errors import BlobStoreMissingError, NumbersMissingError
 from jobs.filling import TABLE, Columns, Tables
 from jobs.leases import Claim, ItemResult, Unit
 from jobs.result_cache import Known, cache_id, find_known
@@ -84,30 +84,30 @@ class Reuse:
 
 
 def find_reuse(runtime: Runtime, claim: Claim) -> Reuse:
-    """What earlier jobs have of a claim's pictures; nothing when the database does not answer."""
+    """What earlier jobs have of a claim's pictures; nothing where that cannot be told.
+
+    Raises:
+        BlobStoreMissingError: the store is not there.
+    """
     first = claim.units[0]
     key = key_of(runtime, first)
     if key is None or not first.options.get("use_cache", True):
         return Reuse(key)
     found: dict[Content, Reused] = {}
     samples = _samples(runtime, first)
-    for unit in claim.units:
-        alike: dict[str, list[int]] = {}
-        for item in unit.items:
-            if "sha256" in item:
-                alike.setdefault(item["sha256"], []).append(int(item["index"]))
-        ids = {cache_id(unit.tenant, key, sha256): sha256 for sha256 in alike}
-        try:
-            with runtime.sessions() as session:
-                known = find_known(session, unit.tenant, ids)
-        except DATABASE_LOST as error:
-            log.warning("reuse.not_found", error=str(error))
-            return Reuse(key)
-        tables = Tables(runtime.blobs, unit.tenant)
-        for id_, one in known.items():
-            reused = _read(tables, one)
-            if reused is not None and _suffices(reused, samples, unit, alike[ids[id_]]):
-                found[unit.job_id, ids[id_]] = reused
+    try:
+        for unit in claim.units:
+            runtime.heartbeat.step()
+            found |= _find(runtime, unit, key, samples)
+    except BlobStoreMissingError:
+        raise
+    except DATABASE_LOST as error:
+        log.warning("reuse.not_found", error=str(error))
+        return Reuse(key)
+    except Exception:
+        # whatever is wrong with what was kept, the pictures can be computed
+        log.exception("reuse.failed")
+        return Reuse(key)
     if found:
         log.info("reuse.found", pictures=len(found))
     return Reuse(key, found, samples)
@@ -178,6 +178,23 @@ def _told(items: Sequence[tuple[Unit, dict[str, Any], Reused]]) -> dict[str, Any
     told = [one.columns.told for _, _, one in items]
     # where no item of a table is sampled, it tells of no maps
     return next((each for each in told if each.get("maps")), told[0])
+
+
+def _find(runtime: Runtime, unit: Unit, key: bytes, samples: Mapping[str, int]) -> dict[Content, Reused]:
+    alike: dict[str, list[int]] = {}
+    for item in unit.items:
+        if "sha256" in item:
+            alike.setdefault(item["sha256"], []).append(int(item["index"]))
+    ids = {cache_id(unit.tenant, key, sha256): sha256 for sha256 in alike}
+    with runtime.sessions() as session:
+        known = find_known(session, unit.tenant, ids)
+    tables = Tables(runtime.blobs, unit.tenant)
+    found: dict[Content, Reused] = {}
+    for id_, one in known.items():
+        reused = _read(tables, one)
+        if reused is not None and _suffices(reused, samples, unit, alike[ids[id_]]):
+            found[unit.job_id, ids[id_]] = reused
+    return found
 
 
 def _read(tables: Tables, known: Known) -> Reused | None:

@@ -3,33 +3,27 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
-from analysis.report import TEMPLATES
+from analysis import pages
 from analysis.set_report import figures
 from analysis.wording import shorten
 
 
 def environment() -> Environment:
-    """Templates that escape what they are given, and refuse to leave out what they are not."""
-    made = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    """That of every page, with the figures of sets."""
+    return pages.environment(
+        {
+            "per_cent": figures.per_cent,
+            "whole": figures.whole,
+            "points": figures.points,
+            "count": figures.count,
+            "decimal": figures.decimal,
+            "p_value": figures.p_value,
+            "size": figures.size,
+            "shorten": shorten,
+        }
     )
-    made.filters |= {
-        "per_cent": figures.per_cent,
-        "whole": figures.whole,
-        "points": figures.points,
-        "count": figures.count,
-        "decimal": figures.decimal,
-        "p_value": figures.p_value,
-        "size": figures.size,
-        "shorten": shorten,
-    }
-    return made
 
 
 def flat(model: Mapping[str, Any]) -> list[tuple[str, str]]:

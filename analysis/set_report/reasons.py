@@ -55,7 +55,8 @@ def why_no_comparison(summary: Summary) -> str:
     """Why nothing is said of another job."""
     if summary.comparison is None:
         return "No other job was named to compare with."
-    return "No labelled image has results of both jobs and the same truth in both."
+    nothing = "No labelled image has results of both jobs and the same truth in both."
+    return _why(summary, ("comparison-multi-label",), nothing)
 
 
 def why_no_candidates(summary: Summary) -> str:

@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 
 from analysis.sets.accuracy import depth
 from analysis.sets.facts import UNLABELLED, SetFacts
-from analysis.sets.images import Draw, Images, generator, pick_images
+from analysis.sets.images import Draw, Images, generator, pick_images, told_images
 from analysis.sets.notes import Notes
 from analysis.sets.resampling import RESAMPLES, percentiles, resample_means
 from analysis.sets.schema_pairs import Comparison, PairedLayer
@@ -73,7 +73,7 @@ def pair(
     `same_truth` names for each label of `other` the label of `facts` that means the same; not needed where
     both jobs have the same names. A version calls a truth by one name, so it is enough that one of the jobs
     knows it. Images are left out whose truths differ, which only one job has, or whose truth is none that
-    `other` has a label for.
+    `other` has a label for; and all of a version where several labels may be true of one.
 
     Raises:
         IncomparableError: the versions differ, or the names do and nothing says which mean the same.
@@ -81,7 +81,13 @@ def pair(
     translation = _translation(facts, other, same_truth)
     scores, seen = read_scores(other, pick_images(other), notes)
     mine, theirs, truth, left_out = _match(facts, studied.images, other, seen, translation)
-    if left_out:
+    if facts.truths is not None and left_out:
+        notes.say(
+            "comparison-multi-label",
+            f"Several labels may be true of an image: who is right about {left_out:,} labelled ones is not "
+            "judged.",
+        )
+    elif left_out:
         notes.say("comparison-left-out", f"{left_out:,} labelled images cannot be judged alike by both jobs.")
     places = match_layers(facts.layers, other.layers)
     return Pairs(
@@ -154,8 +160,9 @@ def _match(
     differ = (true != UNLABELLED) & (translated != UNLABELLED) & (true != translated)
     # what the other has no label for it cannot have right
     alike = (truth != UNLABELLED) & ~differ & np.isin(truth, translation)
-    labelled = int(((true != UNLABELLED) | (others != UNLABELLED)).sum())
-    missing = len(images.labelled) - int((true != UNLABELLED).sum())
+    # where several labels may be true of an image, none is judged, and all are left out
+    labelled = int((facts.known[mine] | other.known[theirs]).sum())
+    missing = len(told_images(facts, images)) - int(facts.known[mine].sum())
     return mine[alike], theirs[alike], truth[alike].astype(np.int32), labelled + missing - int(alike.sum())
 
 

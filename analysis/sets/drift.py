@@ -88,7 +88,7 @@ def measure_drift(facts: SetFacts, reference: SetFacts, notes: Notes) -> Drift |
     mmd2 = float(unbiased_mmd2(kernel, union.before[:, None], union.after[:, None])[0])
     order = _orders(len(kernel), PERMUTATIONS, chance)
     permuted = unbiased_mmd2(kernel, union.before[order], union.after[order])
-    mix = _class_mix(facts, now, reference, then)
+    mix = _class_mix(facts, now, reference, then, notes)
     if mix and mix.changed:
         notes.say(
             "class-mix-changed",
@@ -247,8 +247,17 @@ def _classify(union: Union, seed: int) -> ClassifierDrift | None:
     return ClassifierDrift(auroc=float(roc_auc_score(version, told)), folds=FOLDS)
 
 
-def _class_mix(facts: SetFacts, now: Images, reference: SetFacts, then: Images) -> ClassMix | None:
-    names = sorted({*facts.labels, *reference.labels})
+def _class_mix(
+    facts: SetFacts, now: Images, reference: SetFacts, then: Images, notes: Notes
+) -> ClassMix | None:
+    """Shares of the classes that both jobs have a label for: of others one job alone knows the images."""
+    names = sorted({*facts.labels} & {*reference.labels})
+    if len(names) < 2 and len(now.labelled) and len(then.labelled):  # noqa: PLR2004 - one alone has all
+        notes.say(
+            "class-mix-none",
+            "Shares of classes are not compared: the jobs have fewer than two labels in common.",
+        )
+        return None
     counts = np.array([_by_name(reference, then, names), _by_name(facts, now, names)])
     if not counts.sum(axis=1).all():
         return None

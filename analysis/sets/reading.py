@@ -17,13 +17,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from analysis.sets.facts import DroppedItems, FailedItem, Origin, SetFacts
-from analysis.sets.map_reading import read_maps
+from analysis.sets.map_reading import MapReader
 from analysis.sets.places import Places, read_places
 from analysis.sets.strange import read_strange
 from analysis.sets.true_labels import tell_truths
 from jobs.blobs import BlobStore
 from jobs.errors import NothingToSummariseError, UnknownImageSetError
-from jobs.set_tables import Source, read_sources, sources_of
+from jobs.set_tables import Source, check_kept, read_sources, sources_of
 from jobs.tables import told_of
 from models.image_set import ImageSetItem
 from models.job import Job, Result
@@ -49,6 +49,7 @@ def read_facts(
     Raises:
         NothingToSummariseError: nothing of the job succeeded, or it left no tables.
         UnknownImageSetError: the set was deleted, also while it was read.
+        ResultsExpiredError: results of the job, or of a retry of it, were removed while they were read.
         NumbersMissingError, BlobStoreMissingError: its tables are gone.
     """
     version_id = uuid.UUID(job.options["version"]["id"])
@@ -68,7 +69,8 @@ def read_facts(
         raise UnknownImageSetError
     failed, retried = _read_outcomes(sessions, sources, held.index, places)
     asked = next(source.places for source in sources if source.job_id == job.id)
-    arrays = _gather(tables, held, told, scratch)
+    maps = MapReader(held.index, scratch)
+    arrays = _gather(tables, held, told, scratch, maps)
     facts = SetFacts(
         origin=Origin(
             job_id=f"job_{job.id.hex}",
@@ -88,7 +90,7 @@ def read_facts(
         retried=retried,
         dropped=_dropped(asked, held.index, failed, places),
         seed=seed,
-        maps=read_maps(tables, held.index, len(labels), scratch),
+        maps=maps.taken(len(labels)),
         truths=None,
         **arrays,
     )
@@ -97,6 +99,7 @@ def read_facts(
         # the first items of a deleted set go first: while these are there, all that was read was whole
         if session.get(ImageSetItem, (version_id, 0)) is None:
             raise UnknownImageSetError
+        check_kept(session, sources)
     return facts
 
 
@@ -122,8 +125,13 @@ def _look(tables: Tables) -> tuple[Held, dict[str, Any]]:
     return Held(np.unique(np.concatenate(found)), np.unique(np.concatenate(sampled))), told
 
 
-def _gather(tables: Tables, held: Held, told: dict[str, Any], scratch: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of SetFacts that are read from tables, in the order of the index."""
+def _gather(
+    tables: Tables, held: Held, told: dict[str, Any], scratch: Path, maps: MapReader
+) -> dict[str, NDArray[Any]]:
+    """The arrays of SetFacts that are read from tables, in the order of the index; `maps` takes its own.
+
+    In one pass: a million items have tens of thousands of tables to be opened.
+    """
     items, layers, labels, width = len(held.index), len(told["layers"]), len(told["labels"]), told["width"]
     cosine = _mapped(scratch / "cosine", (items, layers, labels))
     logit = _mapped(scratch / "logit", (items, labels))
@@ -137,6 +145,7 @@ def _gather(tables: Tables, held: Held, told: dict[str, Any], scratch: Path) -> 
         logit[rows] = _values(table, "logit").reshape(len(rows), labels)
         vectors[rows] = _values(table, "vector").reshape(len(rows), width)
         perceptual[rows] = table["phash"].to_numpy()
+        maps.take(table)
         taken = table["layer_vectors"].is_valid()
         places = np.searchsorted(held.sampled, index[taken.to_numpy()])
         kept = table["layer_vectors"].filter(taken)

@@ -247,11 +247,12 @@ class Warned(Part):
     - of the scores: `one-label`, `scores-constant`, `labels-concentrated` (one label tops most images);
     - of what is missing: `control-none`, `control-left-out` (images alone with their true label),
       `auroc-none`, `outliers-too-few`, `candidates-none`, `candidates-small-classes`, `confusion-too-large`,
-      `drift-too-few`, `label-maps-none`, `label-maps-few`;
+      `drift-too-few`, `class-mix-none` (fewer than two labels in common), `label-maps-none`,
+      `label-maps-few`;
     - of what was cut short: `auroc-sampled`, `outliers-sampled`, `outliers-equal`, `candidates-sampled`,
       `duplicates-cut`;
-    - of the other side: `comparison-left-out`, `class-mix-changed`, `drift-none` (the same images),
-      `drift-no-spread`.
+    - of the other side: `comparison-left-out`, `comparison-multi-label`, `class-mix-changed`, `drift-none`
+      (the same images), `drift-no-spread`.
     """
 
     code: str = Field(description="One of the above.")

@@ -45,7 +45,7 @@ class Comparison(Part):
     )
     left_out: Count = Field(
         description="Labelled images that only one of the jobs has, whose truths differ, or whose truth the"
-        " other job has no label for."
+        " other job has no label for; all of them where several labels may be true of an image."
     )
     method: Literal["paired-bootstrap", "paired-cluster-bootstrap"] = Field(
         description="Of the intervals: images are drawn, or groups of near-duplicates where there are any."
@@ -95,7 +95,10 @@ class ClassShare(Part):
 
 
 class ClassMix(Part):
-    """Whether the versions hold different shares of classes: drift may then be that alone."""
+    """Whether the versions hold different shares of classes: drift may then be that alone.
+
+    Of the classes that both jobs have a label for.
+    """
 
     total_variation: Share = Field(description="Half the sum of the differences of shares.")
     p: Share = Field(description="Chi-squared test that they do not depend on what came, went and stayed.")
@@ -147,7 +150,7 @@ class Drift(Part):
     permuted: Histogram = Field(description="Squared MMD of those permutations.")
     same_set: SameSet | None = Field(description="Null with fewer than 4 images in the reference.")
     classifier: ClassifierDrift | None = Field(description="Null with fewer than 10 images on a side.")
-    class_mix: ClassMix | None = Field(description="Null unless both versions have true labels.")
+    class_mix: ClassMix | None = Field(description="Null without two true labels that both jobs know.")
     came: list[Unlike] = Field(
         description="Images that only this version holds, whose like its reference has least of, by "
         "`witness`, highest first; at most 24 of those measured."

@@ -16,7 +16,7 @@ from api.exports.allowance import Allowance, Taken
 from api.exports.formats import Format
 from api.exports.reading import Export
 from api.turns import Turns
-from jobs import exports
+from jobs import queries
 from jobs.blobs import BlobStore
 from jobs.copies import CopyName, remove_copies, trim_copies, use_copy
 from jobs.errors import ResultsExpiredError
@@ -138,7 +138,7 @@ class Exporter:
         pieces = made.write(Export(self._sessions, self._blobs, job))
         spans = put_object(self._blobs, name, self._until_closed(pieces))
         with self._sessions() as session:
-            kept = session.scalar(exports.is_kept(job.id))
+            kept = session.scalar(queries.is_kept(job.id))
         if not kept:
             # its time was over while it was written: whoever removes its objects did not see this one
             remove_copies(self._blobs, name.tenant, name.job_id)

@@ -33,7 +33,10 @@ BODY: dict[str, Any] = {
     responses={
         202: {"description": "The new job is stored and queued. `Location` names it."},
         404: {"description": "There is no such job."},
-        409: {"description": "It has not ended (`not-ended`), or all of it succeeded (`nothing-to-retry`)."},
+        409: {
+            "description": "It has not ended (`not-ended`), all of it succeeded (`nothing-to-retry`), or it"
+            " is an ingestion that was tried again before (`already-retried`): retry the newest of its tries."
+        },
         410: {
             "description": "It was deleted (`job-deleted`), or its results were removed, so that nobody knows"
             " which of its items failed (`results-expired`)."

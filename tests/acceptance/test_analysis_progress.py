@@ -1,11 +1,12 @@
 """What `lensqueue analyze` remembers in its folder, beside a service that may have forgotten it."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from cli.analysis_progress import Progress, forget_lost
-from cli.analyze import Wanted, _progress
+from cli.analyze import Wanted, _choose, _make_version, _progress
 from lensqueue_client import Client, NewItem
 from tests.acceptance.clients import PATHS
 
@@ -49,3 +50,14 @@ def test_a_picture_that_changed_in_its_place_is_another_one(tmp_path: Path) -> N
     _progress(out, wanted, "a model", 0).once("set", lambda: "ims_1")
     picture.write_bytes(PATHS[1].read_bytes())
     assert _progress(out, wanted, "a model", 0).made() == {}
+
+
+def test_names_that_are_no_text_are_escaped(sync_client: Client, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    picture = folder / os.fsdecode(b"ring\xff") / os.fsdecode(b"a\x80.jpg")
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(PATHS[0].read_bytes())
+    wanted = _choose(folder, None, "folders", None, ())
+    version = _make_version(sync_client, wanted, _progress(tmp_path / "out", wanted, "a model", 0))
+    (item,) = sync_client.set_items(version)
+    assert (item.custom_id, item.true_label, item.error) == (r"ring\xdcff/a\xdc80.jpg", r"ring\xdcff", None)

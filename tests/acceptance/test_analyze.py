@@ -10,6 +10,7 @@ import pandas as pd
 
 from cli.analyze import _drop_stale, _worth_a_look
 from cli.ending import PARTIAL, USAGE
+from cli.truth import read_items
 from tests.commands import run_here
 from tests.conftest import SAMPLES
 
@@ -100,6 +101,19 @@ def test_what_cannot_be_analysed_is_said(tmp_path: Path) -> None:
         done = run_here("analyze", str(folder), "-o", str(out), "--state", str(state), *options)
         assert done.returncode == USAGE, done.stdout + done.stderr
         assert said in done.stdout + done.stderr
+
+
+def test_what_was_written_by_an_analysis_or_unasked_is_none_of_its_pictures(tmp_path: Path) -> None:
+    folder = tmp_path / "shapes"
+    out, state = folder / "found", folder / "state"
+    for path in (out / "heatmaps" / "item-0.png", state / "a.png", folder / "ring" / "._a.jpg"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"picture")
+    done = run_here("analyze", str(folder), "-o", str(out), "--state", str(state))
+    assert (done.returncode, "holds no pictures" in done.stderr) == (USAGE, True), done.stderr
+    (folder / "ring" / "a.jpg").write_bytes(b"picture")
+    # a folder that holds all of them is no reason to take none
+    assert [item.custom_id for item in read_items(folder, "none", (tmp_path, out, state))] == ["ring/a.jpg"]
 
 
 def test_heatmaps_are_of_doubtful_late_and_outlying_pictures_in_turn() -> None:

@@ -3,21 +3,25 @@
 import errno
 import os
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from engine.catalog import Catalog
 from jobs import ingesting, retry, sealing, sources, unpacking
 from jobs.admission import Quota
 from jobs.blobs import BlobStore
 from jobs.cancel import cancel
-from jobs.errors import BlobStoreMissingError, NotEndedError
+from jobs.errors import AlreadyRetriedError, BlobStoreMissingError, NotEndedError
 from jobs.ingesting import NewSource, OvertakenError, Progress, Target
-from jobs.retry import RetryScope
+from jobs.retry import Retry, RetryScope
 from jobs.sources import Stored
+from jobs.units import Admission
 from models.job import Job
+from tests.faults import cancel_job, in_thread
 from tests.ingestions import ARCHIVE, MANIFEST, Ingest, Sessions, items_of, keep, result_of
 from tests.ledger import TENANT, assert_settled, read, scalar
 from tests.packed import tar_gz_of, tar_of, zip_of
@@ -30,6 +34,24 @@ def left_at_every_chunk(analyst: Analyst, monkeypatch: pytest.MonkeyPatch, size:
     """Chunks of a size, and an analyst that leaves its work after each."""
     monkeypatch.setattr(unpacking, "CHUNK_ITEMS", size)
     monkeypatch.setattr(Analyst, "is_to_pause", lambda *_: True)
+
+
+def try_again(sessions: Sessions, job_id: uuid.UUID, scope: RetryScope = RetryScope.FAILED_ITEMS) -> Job:
+    with sessions.begin() as session:
+        found = find_again(session, job_id, scope)
+    with sessions.begin() as session:
+        return store_again(session, found)
+
+
+def find_again(
+    session: Session, job_id: uuid.UUID, scope: RetryScope = RetryScope.FAILED_ITEMS
+) -> tuple[Retry, Admission]:
+    wanted = retry.find_retry(session, TENANT, job_id, scope, None)
+    return wanted, retry.admit_retry(session, wanted, Catalog(), Quota(), reserve_as="")
+
+
+def store_again(session: Session, found: tuple[Retry, Admission]) -> Job:
+    return retry.store_retry(session, *found)
 
 
 def test_work_that_is_left_after_every_chunk_comes_to_the_same(
@@ -122,17 +144,43 @@ def test_what_failed_of_an_ingestion_is_tried_again_alone(
         job_id = ingesting.submit_ingest(session, TENANT, set_id, both).id
     run_slice(analyst)
     hidden.rename(path)
-    with sessions.begin() as session:
-        wanted = retry.find_retry(session, TENANT, job_id, RetryScope.FAILED_ITEMS, None)
-        admission = retry.admit_retry(session, wanted, Catalog(), Quota(), reserve_as="")
-    with sessions.begin() as session:
-        again = retry.store_retry(session, wanted, admission)
-        with pytest.raises(NotEndedError):
-            sealing.seal(session, TENANT, set_id)
+    again = try_again(sessions, job_id)
+    with sessions() as session, pytest.raises(NotEndedError):
+        sealing.seal(session, TENANT, set_id)
     run_slice(analyst)
     assert result_of(sessions, again.id) == {"added": 1, "failed": 0, "skipped": 0, "first": 1}
     assert [item.custom_id for item in items_of(sessions, set_id)] == ["000000.png", "late.png"]
     assert_settled(sessions)
+
+
+def test_of_an_ingestion_only_the_newest_try_goes_on(
+    analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, ingest: Ingest
+) -> None:
+    first = ingest(zip_of(tiny_pngs(3)))
+    cancel_job(sessions, first)
+    second = try_again(sessions, first).id
+    cancel_job(sessions, second)
+    third = try_again(sessions, second).id
+    run_slice(analyst)
+    for earlier in (first, second):
+        for scope in RetryScope:
+            with pytest.raises(AlreadyRetriedError):
+                try_again(sessions, earlier, scope)
+    run_slice(analyst)
+    assert result_of(sessions, third) == {"added": 3, "failed": 0, "skipped": 0, "first": 0}
+    assert [item.error for item in items_of(sessions, set_id)] == [None] * 3
+
+
+def test_of_two_who_try_an_ingestion_again_at_once_one_does(sessions: Sessions, ingest: Ingest) -> None:
+    job_id = ingest(zip_of(tiny_pngs(1)))
+    cancel_job(sessions, job_id)
+    with ThreadPoolExecutor(1) as pool:
+        with sessions.begin() as session:
+            store_again(session, find_again(session, job_id))
+            other = in_thread(pool, sessions, lambda: try_again(sessions, job_id))
+        with pytest.raises(AlreadyRetriedError):
+            other.result()
+    assert scalar(sessions, "SELECT count(*) FROM jobs") == 2
 
 
 def test_a_cancelled_ingestion_stops_at_its_next_step(

@@ -222,8 +222,14 @@ def test_what_cannot_be_set_side_by_side_is_refused_where_it_is_named(
     assert drift(api, job, elsewhere).status_code == 202
     change(sessions, "UPDATE jobs SET provenance = NULL WHERE id = :id", id=parse_job_id(elsewhere["id"]))
     assert_problem(drift(api, job, elsewhere), 422, "incomparable")
-    change(sessions, "UPDATE jobs SET results_removed_at = now() WHERE id = :id", id=parse_job_id(job["id"]))
-    assert_problem(compare(api, job, alike), 410, "results-expired")
+    # past their time, although they are still there; and gone
+    for gone in (
+        "UPDATE jobs SET expires_at = now() WHERE id = :id",
+        "UPDATE jobs SET results_removed_at = now() WHERE id = :id",
+    ):
+        change(sessions, gone, id=parse_job_id(job["id"]))
+        assert_problem(compare(api, job, alike), 410, "results-expired")
+        change(sessions, "UPDATE jobs SET expires_at = NULL")
     change(sessions, "UPDATE jobs SET deleted_at = now() WHERE id = :id", id=parse_job_id(alike["id"]))
     assert_problem(compare(api, other, alike), 410, "job-deleted")
 

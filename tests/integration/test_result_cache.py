@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.app import create_app
@@ -180,6 +181,31 @@ def test_what_expired_or_lost_its_table_is_computed_anew(
     assert computed == 2
     assert bench.api.delete(f"/v1/jobs/{job['id']}").status_code in {200, 202, 204}
     assert bench.run(version)[1] == 2
+
+
+def test_what_cannot_be_looked_up_is_computed_anew(
+    bench: Bench, sessions: Sessions, blobs: BlobStore
+) -> None:
+    version = sealed(sessions, blobs, FILES[:2])
+    bench.run(version)
+    change(sessions, """UPDATE results SET payload = payload || '{"table": "no token"}'""")
+    assert bench.run(version)[1] == 2
+    assert_settled(sessions)
+
+
+def test_a_claim_is_held_while_its_pictures_are_looked_up(
+    bench: Bench, sessions: Sessions, blobs: BlobStore
+) -> None:
+    held: list[int] = []
+
+    def look(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM cached_results" in statement:
+            held.append(len(bench.runtime.heartbeat._grips))
+
+    event.listen(sessions.kw["bind"], "before_cursor_execute", look)
+    bench.run(sealed(sessions, blobs, FILES[:2]))
+    event.remove(sessions.kw["bind"], "before_cursor_execute", look)
+    assert held == [1]
 
 
 def test_whichever_job_goes_first_its_pictures_are_found_in_the_other(

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,21 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
+from analysis.sets.reading import read_facts
 from analysis.sets.schema import Summary
-from api.schemas.ids import parse_job_id, version_id
+from analysis.two_jobs import Sources
+from api.schemas.ids import job_id, parse_job_id, version_id
 from engine.catalog import DEMO_MODEL
 from engine.siglip import SiglipEngine
 from jobs import indexing
 from jobs.blobs import BlobStore
+from jobs.errors import ResultsExpiredError
+from jobs.set_tables import sources_of
+from jobs.vectors import index_job
 from tests.faults import change
 from tests.integration.test_bad_requests import assert_problem
-from tests.integration.test_jobs_over_sets import BROKEN, FILES, sealed, submit, work
-from tests.ledger import TENANT, assert_settled, read
+from tests.integration.test_jobs_over_sets import BROKEN, FILES, results, sealed, submit, work
+from tests.ledger import TENANT, assert_settled, read, scalar
 from tests.runtimes import runtime_of
 from worker.analyst import run_slice
 from worker.analyst_runtime import Analyst
@@ -113,6 +119,9 @@ def test_what_cannot_be_summarised_is_refused(
     assert_problem(summarise(api, texts), 409, "not-over-set")
     assert_problem(summarise(api, waiting, seed=-1), 422, "invalid-request")
     assert_problem(api.post(f"/v1/jobs/job_{'0' * 32}/summaries"), 404, "not-found")
+    change(sessions, "UPDATE jobs SET expires_at = now()")
+    assert_problem(summarise(api, waiting), 410, "results-expired")
+    change(sessions, "UPDATE jobs SET expires_at = NULL")
     change(sessions, "UPDATE jobs SET succeeded = 0, failed = 1 WHERE version_id IS NOT NULL")
     assert_problem(summarise(api, waiting), 409, "nothing-to-summarise")
 
@@ -157,6 +166,43 @@ def test_what_a_retry_computed_counts_in_the_place_of_what_failed(
             assert items["index"].tolist() == [1, 3]
             assert items["custom_id"].tolist() == ["broken-1", f"3-{FILES[2].name}"]
         assert items.set_index("index")["error_code"].to_dict()[1] == BROKEN["code"]
+    # of a retry whose results are about to go nothing counts
+    change(sessions, "UPDATE jobs SET expires_at = now() WHERE retry_of IS NOT NULL")
+    with sessions() as session:
+        (source,) = sources_of(session, read(sessions, parse_job_id(job["id"])))
+    assert job_id(source.job_id) == job["id"]
+
+
+def test_results_that_go_while_they_are_read_are_not_taken_for_all_there_were(
+    api: TestClient,
+    runtime: Runtime,
+    analyst: Analyst,
+    sessions: Sessions,
+    blobs: BlobStore,
+    tmp_path: Path,
+) -> None:
+    wire = submit(api, sealed(sessions, blobs, FILES[:2])).json()
+    work(runtime)
+    job = read(sessions, parse_job_id(wire["id"]))
+
+    def expire() -> None:
+        change(sessions, "UPDATE jobs SET expires_at = now() WHERE id = :id", id=job.id)
+
+    for reading in (
+        lambda: read_facts(sessions, blobs, job, tmp_path, expire),
+        lambda: Sources(sessions, blobs, expire).thumbnails(job, [0]),
+        lambda: index_job(sessions, blobs, job, expire),
+    ):
+        change(sessions, "UPDATE jobs SET expires_at = NULL")
+        with pytest.raises(ResultsExpiredError, match=wire["id"]):
+            reading()
+    assert scalar(sessions, "SELECT indexed_at FROM set_indexes") is None
+    # and those that are past their time when an analyst comes to them
+    change(sessions, "UPDATE jobs SET expires_at = NULL")
+    shown = summarise(api, wire).json()
+    expire()
+    assert not run_slice(analyst)
+    assert results(api, shown)[0]["error"]["code"] == "results-expired"
 
 
 def test_a_large_set_is_made_searchable_by_a_job_that_follows_its_summary(

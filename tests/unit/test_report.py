@@ -13,7 +13,8 @@ from PIL import Image
 from analysis.curves import LABEL_GAP_PX, draw_curves, place, shared_range, shown_labels
 from analysis.facts import LensPicture, LensReport, read
 from analysis.overlays import photo_url
-from analysis.report import TEMPLATES, render_report, write_report
+from analysis.pages import TEMPLATES
+from analysis.report import render_report, write_report
 from analysis.tallies import tally, wilson
 from analysis.wording import EN_DASH, MINUS, probability, settling, shorten, signed
 from tests.reports import HOSTILE, LABELS, LAYERS, ROOT, Page, failed, job, jpeg, picture, report, text_of

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.report import TEMPLATES
+from analysis.pages import TEMPLATES
 from analysis.set_report.page import render_set_report
 from analysis.sets.schema import Summary
 from analysis.wording import EN_DASH, MINUS

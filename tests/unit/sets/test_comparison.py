@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, chi2
 
 from analysis.sets.comparison import compare, match_layers, mcnemar_p
-from analysis.sets.facts import UNLABELLED, SetFacts
+from analysis.sets.facts import UNLABELLED, SetFacts, Truths
 from analysis.sets.notes import Notes
 from analysis.sets.schema_pairs import Comparison
 from analysis.sets.summary import study
@@ -167,6 +167,20 @@ def test_without_a_common_truth_there_is_nothing_to_compare() -> None:
     facts = make_facts(50, unlabelled=1)
     told = compared(facts, second_job(facts))
     assert (told.n, told.tested, told.layers) == (0, 0, [])
+
+
+def test_where_several_labels_may_be_true_every_labelled_image_is_left_out_and_it_is_said() -> None:
+    facts = make_facts(50)
+    known = facts.true_label != UNLABELLED
+    several = dataclasses.replace(
+        facts,
+        true_label=np.full_like(facts.true_label, UNLABELLED),
+        truths=Truths(np.concatenate([[0], np.cumsum(known)]), facts.true_label[known]),
+    )
+    notes = Notes()
+    told = compared(several, second_job(several), notes)
+    assert (told.n, told.left_out, told.layers) == (0, int(known.sum()), [])
+    assert [each.code for each in notes.said] == ["comparison-multi-label"]
 
 
 def test_jobs_over_different_versions_are_refused() -> None:

@@ -128,6 +128,41 @@ def test_another_mix_of_classes_is_warned_of() -> None:
     assert changes == sorted(changes, reverse=True)
 
 
+def without(facts: SetFacts, label: int) -> SetFacts:
+    """As a job finds them that was not asked for the label."""
+    left = np.delete(np.arange(len(facts.labels)), label)
+    places = np.append(np.where(np.arange(len(facts.labels)) == label, UNLABELLED, 0), UNLABELLED)
+    places[left] = np.arange(len(left))
+    return dataclasses.replace(
+        facts,
+        labels=tuple(facts.labels[place] for place in left),
+        true_label=places[facts.true_label].astype(np.int32),
+        cosine=facts.cosine[:, :, left],
+        logit=facts.logit[:, left],
+    )
+
+
+def test_a_label_that_one_job_alone_has_changes_no_mix() -> None:
+    reference, facts, notes = make_facts(400, seed=1), make_facts(400, seed=2), Notes()
+    mix = drifted(without(facts, 1), reference, notes).class_mix
+    assert mix is not None
+    assert {each.label for each in mix.shares} == {*facts.labels} - {facts.labels[1]}
+    held = [each.true_label[~np.isin(each.true_label, [UNLABELLED, 1])] for each in (reference, facts)]
+    counts = np.array([np.bincount(each, minlength=5) for each in held])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    assert mix.total_variation == pytest.approx(np.abs(shares[0] - shares[1]).sum() / 2)
+    assert mix.p == pytest.approx(chi2_contingency(counts[:, [0, 2, 3, 4]]).pvalue)
+    assert not mix.changed
+    assert not notes.said
+
+
+def test_jobs_of_one_label_in_common_have_no_mix_and_it_is_said() -> None:
+    facts, notes = make_facts(60), Notes()
+    renamed = dataclasses.replace(facts, labels=(facts.labels[0], "b", "c", "d", "e"))
+    assert drifted(facts, renamed, notes).class_mix is None
+    assert [each.code for each in notes.said] == ["drift-none", "class-mix-none"]
+
+
 def test_the_same_version_has_not_drifted_from_itself() -> None:
     facts, notes = make_facts(2500), Notes()
     told = drifted(facts, facts, notes)

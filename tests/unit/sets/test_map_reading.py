@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from analysis.sets.map_reading import read_maps
+from analysis.sets.map_reading import MapReader
 from jobs.tables import TOLD
 
 
@@ -19,8 +19,10 @@ def table(values: dict[int, float]) -> pa.Table:
 
 
 def test_of_an_item_in_two_tables_the_newest_map_counts(tmp_path: Path) -> None:
-    tables = [table({3: 0.25, 5: 0.5}), table({5: 0.75})]
-    maps = read_maps(lambda: iter(tables), np.array([3, 5]), 1, tmp_path)
+    reader = MapReader(np.array([3, 5]), tmp_path)
+    for each in (table({3: 0.25, 5: 0.5}), table({5: 0.75})):
+        reader.take(each)
+    maps = reader.taken(1)
     assert maps is not None
     rows, first = np.unique(maps.rows, return_index=True)
     assert rows.tolist() == [0, 1]
