@@ -6,7 +6,7 @@ Each page is read by the primary key of its table, or by an index of the failure
 import uuid
 from typing import Any, Final
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import Integer, Select, Uuid, bindparam, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import array
 
 from jobs.maps import KINDS
@@ -17,6 +17,19 @@ from models.worker import Worker
 
 TEXT_SHOWN: Final = 120
 RETRIES_SHOWN: Final = 20
+
+OPTIONS: Final = text("""
+    SELECT options - 'labels' AS options, coalesce(jsonb_array_length(options -> 'labels'), 0) AS labels,
+           ARRAY(
+               SELECT coalesce(label ->> 'name', label #>> '{}')
+               FROM jsonb_array_elements(options -> 'labels') WITH ORDINALITY AS given (label, place)
+               ORDER BY place
+               LIMIT :limit
+           ) AS names
+    FROM jobs
+    WHERE id = :job_id
+""").bindparams(bindparam("job_id", type_=Uuid()), bindparam("limit", type_=Integer()))
+"""A job's options but for its labels, how many these are, and the names of the first."""
 
 
 def items_page(

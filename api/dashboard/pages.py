@@ -14,7 +14,7 @@ FOLDER: Final = Path(__file__).resolve().parent / "templates"
 UNKNOWN: Final = "\N{EN DASH}"
 TOLD: Final = {
     "job-cancelled": "The job is being cancelled.",
-    "job-retried": "The failed items are tried again, as this new job.",
+    "job-retried": "It is tried again, as this new job.",
     "job-deleted": "The job and its results are deleted.",
     "job-submitted": "The job is accepted.",
     "action-accepted": "It is being done in the background; this page shows how far it is.",

@@ -1,7 +1,8 @@
 // The viewer of a logit lens: a layer and a label, and all that goes with them. Without it, links do the same.
-addEventListener("DOMContentLoaded", async () => {
-  const lens = document.querySelector("[data-lens]");
+const start = async () => {
+  const lens = document.querySelector("[data-lens]:not([data-started])");
   if (!lens) return;
+  lens.dataset.started = "";
   const all = (what) => lens.querySelectorAll(what);
   const one = (what) => lens.querySelector(what);
   const answer = await fetch(`${lens.dataset.lens}/result.json`, { headers: { Accept: "application/json" } });
@@ -170,4 +171,7 @@ addEventListener("DOMContentLoaded", async () => {
   addEventListener("themechange", drawCurve);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCurve);
   new ResizeObserver(() => { if (plot && curve.clientWidth && plot.width !== curve.clientWidth) plot.setSize({ width: curve.clientWidth, height: 260 }); }).observe(curve);
-});
+};
+addEventListener("DOMContentLoaded", start);
+// a page that waited for the result has it now
+addEventListener("htmx:afterSettle", start);

@@ -1,6 +1,7 @@
 """One job: how far it is, every try at it, its items, and what can be done with it."""
 
 import secrets
+import uuid
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from api import cancellation
 from api.dashboard.forms import read_form
-from api.dashboard.lookup import find_job
+from api.dashboard.lookup import find_bare_job
 from api.dashboard.pages import go, page
 from api.dashboard.visitor import Acting, Looking, Visitor
 from api.deps import ServicesDep
@@ -50,6 +51,7 @@ TYPES: Final = {
     "drift": "Drift",
     "index": "Index",
 }
+TOLD_APART: Final = {"job_id", "from_job"}
 SCOPES: Final = {
     RetryScope.FAILED_ITEMS: "Those that failed or were dropped",
     RetryScope.ALL: "All of them",
@@ -102,7 +104,7 @@ async def cancel_job(request: Request, wire_id: WireId, visitor: Acting, service
     """Drop what waits of it."""
     form = await read_form(request)
     async with services.sessions() as session:
-        job = await find_job(session, visitor, wire_id)
+        job = await find_bare_job(session, visitor, wire_id)
     reason = form.text("reason", required=False)
 
     def note(session: Session) -> None:
@@ -118,7 +120,7 @@ async def retry_job(request: Request, wire_id: WireId, visitor: Acting, services
     form = await read_form(request)
     scope = _scope(form.text("scope"))
     async with services.sessions() as session:
-        job = await find_job(session, visitor, wire_id)
+        job = await find_bare_job(session, visitor, wire_id)
     reason = form.text("reason", required=False)
 
     def note(session: Session, new: Job) -> None:
@@ -132,7 +134,7 @@ async def retry_job(request: Request, wire_id: WireId, visitor: Acting, services
             reason=reason,
         )
 
-    key = idempotency.check_key([f"page-{form.text('once')}"])
+    key = idempotency.check_key([f"page-{form.text('once')}-{scope}"])
     assert key is not None
     once = Once(key, idempotency.fingerprint_of(request.url.path, {"scope": scope}), Made.JOB)
     accepted = await retry_once(services, Who(job.tenant, None, note), job.id, scope, once)
@@ -146,7 +148,7 @@ async def delete_job(request: Request, wire_id: WireId, visitor: Acting, service
     """Forget it, and all that it found."""
     form = await read_form(request)
     async with services.sessions() as session:
-        job = await find_job(session, visitor, wire_id)
+        job = await find_bare_job(session, visitor, wire_id)
     async with writing(services, services.ending, job.tenant) as session:
         await session.run_sync(_delete, visitor, job, form.text("reason", required=False))
     return go("/admin/jobs", "job-deleted")
@@ -168,7 +170,7 @@ async def _facts(
     services: ServicesDep, visitor: Visitor, wire_id: str, *, after: int, failed: bool, tried: str
 ) -> dict[str, Any]:
     async with services.reading() as session:
-        job = await find_job(session, visitor, wire_id)
+        job = await find_bare_job(session, visitor, wire_id)
         outlook = await session.run_sync(outlook_of, job.id)
         expired = await _is_expired(session, job)
         items = []
@@ -178,9 +180,9 @@ async def _facts(
         unit, attempt = map(int, tried.split("."))
         behind = (min(unit, MOST), min(attempt, MOST))
         attempts = list(await session.execute(job_pages.attempts_page(job.id, after=behind, limit=ATTEMPTS)))
+        told = (await session.execute(job_pages.OPTIONS, {"job_id": job.id, "limit": LABELS_SHOWN})).one()
         beside = await _beside(session, job)
         files = await _files(session, job) if job.model == ANALYSIS and not expired else {}
-    labels = job.options.get("labels", [])
     last = attempts[ATTEMPTS - 1][0] if len(attempts) > ATTEMPTS else None
     return {
         "job": job,
@@ -188,9 +190,10 @@ async def _facts(
         "wire_id": wire_id,
         "type": TYPES.get(job.type, job.type),
         "expired": expired,
-        "labels": [_name(label) for label in labels[:LABELS_SHOWN]],
-        "label_count": len(labels),
-        "options": {name: value for name, value in job.options.items() if name != "labels"},
+        "labels": told.names,
+        "label_count": told.labels,
+        "options": {name: value for name, value in told.options.items() if name not in TOLD_APART},
+        "of_job": _source(told.options),
         "items": items[:ITEMS],
         "next_items": items[ITEMS - 1].index if len(items) > ITEMS else None,
         "attempts": attempts[:ATTEMPTS],
@@ -228,8 +231,11 @@ async def _files(session: AsyncSession, job: Job) -> dict[str, Any]:
     return {} if result is None else (result.payload or {}).get("files", {})
 
 
-def _name(label: str | dict[str, Any]) -> str:
-    return label if isinstance(label, str) else str(label["name"])
+def _source(options: dict[str, Any]) -> str | None:
+    """The job whose results it is about, where it is about one's."""
+    if "from_job" in options:
+        return str(options["from_job"])
+    return ids.job_id(uuid.UUID(options["job_id"])) if "job_id" in options else None
 
 
 def _scopes(job: Job, *, expired: bool) -> dict[str, str]:
