@@ -2,10 +2,12 @@
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from functools import partial
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from api.deps import Services
 from api.errors import BusyError
@@ -22,8 +24,12 @@ DROP_SECONDS = 2.0
 """So long a request drops work itself; the maintenance goes on with what is left."""
 
 
-async def cancel_job(services: Services, tenant: str, job_id: uuid.UUID) -> tuple[Job, Outlook]:
+async def cancel_job(
+    services: Services, tenant: str, job_id: uuid.UUID, note: Callable[[Session], None] | None = None
+) -> tuple[Job, Outlook]:
     """Cancel a job: how it stands now, and what it has before it.
+
+    `note` writes down that it is cancelled, in the same transaction.
 
     Work that a worker holds is left to it: the job is being cancelled until that has ended too.
 
@@ -33,6 +39,8 @@ async def cancel_job(services: Services, tenant: str, job_id: uuid.UUID) -> tupl
     """
     async with writing(services, services.ending, tenant) as session:
         job = await session.run_sync(cancel.cancel, tenant, job_id)
+        if note is not None:
+            await session.run_sync(note)
         outlook = await session.run_sync(outlook_of, job_id)
     try:
         await _drop_waiting(services, tenant, job_id, fairness.flow_of(job))

@@ -28,7 +28,15 @@ async def find_kept_job(session: AsyncSession, tenant: str, wire_id: str) -> Job
         JobDeletedError: it was deleted.
         ResultsExpiredError: its results were removed, or are about to be.
     """
-    job = await find_job(session, tenant, wire_id)
+    return await check_kept(session, await find_job(session, tenant, wire_id))
+
+
+async def check_kept(session: AsyncSession, job: Job) -> Job:
+    """The job, whose results can be read.
+
+    Raises:
+        ResultsExpiredError: its results were removed, or are about to be.
+    """
     # by the database's clock; they are removed in slices, and nobody is to see half of them
     over = select(literal(job.expires_at) < func.now())
     if job.results_removed_at or (job.expires_at and await session.scalar(over)):

@@ -61,6 +61,7 @@ class Job(Base):
         Index("ix_jobs_state_id", "state", text("id DESC"), postgresql_where=text("deleted_at IS NULL")),
         Index("ix_jobs_model_id", "model", text("id DESC"), postgresql_where=text("deleted_at IS NULL")),
         Index("ix_jobs_ended_at", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
+        Index("ix_jobs_retry_of", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
         Index("ix_jobs_version_id", "version_id", postgresql_where=text("version_id IS NOT NULL")),
         Index("ix_jobs_tags", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
         Index("ix_jobs_deleted_at", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
@@ -166,6 +167,7 @@ class Result(Base):
         one_of("state", ItemState),
         CheckConstraint("(state = 'succeeded') = (payload IS NOT NULL)", name="payload_when_succeeded"),
         CheckConstraint("(state = 'failed') = (error IS NOT NULL)", name="error_when_failed"),
+        Index("ix_results_failed", "job_id", "index", postgresql_where=text("state = 'failed'")),
     )
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)

@@ -14,7 +14,7 @@ FOLDER: Final = Path(__file__).resolve().parent / "templates"
 UNKNOWN: Final = "\N{EN DASH}"
 TOLD: Final = {
     "job-cancelled": "The job is being cancelled.",
-    "job-retried": "The failed items are tried again, as this new job.",
+    "job-retried": "It is tried again, as this new job.",
     "job-deleted": "The job and its results are deleted.",
     "job-submitted": "The job is accepted.",
     "action-accepted": "It is being done in the background; this page shows how far it is.",
@@ -77,6 +77,13 @@ def size(value: float | None) -> str:
     return f"{value:.0f} B"
 
 
+def percent(value: float | None) -> str:
+    """A share of 1; what is not nothing is not told as nothing."""
+    if value is None:
+        return UNKNOWN
+    return "< 0.1%" if 0 < value < 0.0005 else f"{100 * value:.1f}%"  # noqa: PLR2004 - it rounds to 0
+
+
 def _environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(FOLDER),
@@ -86,7 +93,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update({"ago": ago, "span": span, "number": number, "size": size})
+    made.filters.update({"ago": ago, "span": span, "number": number, "size": size, "percent": percent})
     return made
 
 

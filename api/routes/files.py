@@ -1,25 +1,20 @@
 """The files that a job made: a summary, its report, and the rows behind it."""
 
-import asyncio
-from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import StreamingResponse
 
-from api.conditional import REVALIDATED, IfNoneMatch, matches
+from api.conditional import IfNoneMatch
 from api.deps import Reader, ServicesDep
 from api.lookup import find_kept_job
-from api.ranges import IfRange, Range, cut
+from api.ranges import IfRange, Range
+from api.stored import send_file
 from jobs import queries
 from jobs.errors import NoResultYetError
 from jobs.files import file_of
-from jobs.objects import Span, stream_span
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/files", tags=["results"])
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
-"""A report is a page of this origin that shows what others named: it may run and fetch nothing."""
 _BINARY: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 
@@ -55,18 +50,12 @@ async def fetch_file(
     if result is None:
         raise NoResultYetError
     file = file_of(caller.tenant, job.id, result.payload, name)
-    tag = f'"{file.sha256}"'
-    headers = {
-        "ETag": tag,
-        "Cache-Control": REVALIDATED,
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": POLICY,
-    }
-    if matches(if_none_match, tag):
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    bare = request.method == "HEAD"
-    part, status, said = cut(None if bare else range_, if_range, tag, file.span.length)
-    span = Span(file.span.offset + part.offset, part.length)
-    pieces = iter(()) if bare else await asyncio.to_thread(stream_span, services.blobs, file.object, span)
-    headers["Content-Disposition"] = f'inline; filename="{file.name}"'
-    return StreamingResponse(pieces, status, media_type=file.media_type, headers=headers | said)
+    return await send_file(
+        services,
+        file,
+        disposition="inline",
+        if_none_match=if_none_match,
+        range_=range_,
+        if_range=if_range,
+        bare=request.method == "HEAD",
+    )

@@ -1,12 +1,9 @@
 """One item of a job: its result, its arrays as files, and its maps as numbers and as pictures."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from fastapi.responses import StreamingResponse
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import drawing
 from api.conditional import IfNoneMatch, etag_of, matches
@@ -15,20 +12,14 @@ from api.drawing import Choice
 from api.lookup import find_kept_job
 from api.ranges import IfRange, Range, cut
 from api.schemas import results as schema
-from jobs import queries
-from jobs.errors import ItemDroppedError, NoResultYetError, NotFoundError
-from jobs.filling import Tables
+from api.stored import BYTES, fill, find_result, item_headers, send_array, send_made
 from jobs.maps import Maps, maps_of, read_thumbnail
-from jobs.objects import Span, stream_span
 from jobs.outputs import PARTS, array_of
 from models.job import Result
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/items/{index}", tags=["items"])
 
 PNG, JPEG, NPY, JSON = "image/png", "image/jpeg", "application/x-npy", "application/json"
-BYTES = "application/octet-stream"
-KEPT = "private, max-age=300"
-"""What an item's result says never changes: whoever moves a slider over it need not ask again."""
 
 Index = Annotated[int, Path(ge=0, le=2**31 - 1, description="The item's place in its job, from 0.")]
 MapOf = Annotated[
@@ -129,7 +120,7 @@ async def read_scores(
     """Cosines [layer, label, row, col] of the patch lens as JSON, or float32 as npy."""
     maps = await _find_maps(services, caller.tenant, job_id, index, output)
     write, media_type = (drawing.scores_npy, NPY) if format == "npy" else (drawing.scores_json, JSON)
-    headers = _headers(etag_of(repr((maps, "scores", format, layer, label))))
+    headers = item_headers(etag_of(repr((maps, "scores", format, layer, label))))
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     data = await asyncio.to_thread(write, services.blobs, maps, layer, label)
@@ -162,17 +153,9 @@ async def fetch_output(
     Activations are a tensor [token, width] a layer, `hidden_states.<layer>`. The item's result says which
     axes and layers an array has.
     """
-    async with services.sessions() as session:
-        result = await _find_result(session, caller.tenant, job_id, index)
+    result = await _find_result(services, caller.tenant, job_id, index)
     array = array_of(caller.tenant, result.job_id, index, result.payload, name)
-    headers = _headers(etag_of(repr(array)))
-    if matches(if_none_match, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    part, status, said = cut(range_, if_range, headers["ETag"], array.span.length)
-    span = Span(array.span.offset + part.offset, part.length)
-    pieces = await asyncio.to_thread(stream_span, services.blobs, array.object, span)
-    headers["Content-Disposition"] = f'attachment; filename="{array.file_name}"'
-    return StreamingResponse(pieces, status, media_type=BYTES, headers=headers | said)
+    return await send_array(services, array, if_none_match=if_none_match, range_=range_, if_range=if_range)
 
 
 @router.get("/heatmap.png", summary="Draw a heatmap", responses=_binary(PNG), response_class=Response)
@@ -187,7 +170,7 @@ async def draw_heatmap(
 ) -> Response:
     """A layer to lay over the picture: opaque where patches cover it, transparent elsewhere."""
     maps = await _find_maps(services, caller.tenant, job_id, index, of)
-    return await _answer(
+    return await send_made(
         if_none_match,
         (maps, drawing.VERSION, "heatmap", choice),
         PNG,
@@ -209,7 +192,7 @@ async def draw_overlay(
 ) -> Response:
     """The picture under its heatmap, with the scale below; one scale for all layers and labels of an item."""
     maps = await _find_maps(services, caller.tenant, job_id, index, of)
-    return await _answer(
+    return await send_made(
         if_none_match,
         (maps, drawing.VERSION, "overlay", choice, opacity, legend),
         PNG,
@@ -223,7 +206,7 @@ async def fetch_thumbnail(
 ) -> Response:
     """The picture as the model's worker saw it, upright and small: what heatmaps lie over."""
     maps = await _find_maps(services, caller.tenant, job_id, index)
-    return await _answer(
+    return await send_made(
         if_none_match, (maps, "thumbnail"), JPEG, lambda: read_thumbnail(services.blobs, maps)
     )
 
@@ -236,30 +219,10 @@ async def _find_maps(
 
 
 async def _find_filled(services: Services, tenant: str, job_id: str, index: int) -> Result:
+    return await fill(services, tenant, await _find_result(services, tenant, job_id, index))
+
+
+async def _find_result(services: Services, tenant: str, job_id: str, index: int) -> Result:
     # a session of its own: no connection is held while files are read or a picture is drawn
     async with services.sessions() as session:
-        result = await _find_result(session, tenant, job_id, index)
-    return await asyncio.to_thread(Tables(services.blobs, tenant).fill, result)
-
-
-async def _find_result(session: AsyncSession, tenant: str, job_id: str, index: int) -> Result:
-    job = await find_kept_job(session, tenant, job_id)
-    if index >= job.total:
-        raise NotFoundError(f"The job has {job.total} items, the last is {job.total - 1}.")
-    result = await session.scalar(queries.result_of(job.id, index))
-    if result is None:
-        raise ItemDroppedError if job.ended_at else NoResultYetError
-    return result
-
-
-async def _answer(
-    if_none_match: list[str] | None, identity: tuple[object, ...], media_type: str, make: Callable[[], bytes]
-) -> Response:
-    headers = _headers(etag_of(repr(identity)))
-    if matches(if_none_match, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return Response(await asyncio.to_thread(make), media_type=media_type, headers=headers)
-
-
-def _headers(etag: str) -> dict[str, str]:
-    return {"ETag": etag, "Cache-Control": KEPT, "X-Content-Type-Options": "nosniff"}
+        return await find_result(session, await find_kept_job(session, tenant, job_id), index)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from api import bodies
 from api.deps import ServicesDep, Submitter
 from api.once import IDEMPOTENCY_KEY, REPLAYED, once_of
+from api.retrying import Who
 from api.retrying import retry_job as retry_once
 from api.routes.jobs import POLL_SECONDS
 from api.schemas import jobs as schema
@@ -55,7 +56,8 @@ async def retry_job(
     """
     wanted = await bodies.read_optional(request, RetryRequest)
     once = once_of(request, Made.JOB, wanted)
-    accepted = await retry_once(services, caller, parse_job_id(job_id), wanted.scope, once)
+    who = Who(caller.tenant, caller.key_id)
+    accepted = await retry_once(services, who, parse_job_id(job_id), wanted.scope, once)
     job = accepted.job
     if accepted.new:
         services.usage.count_job(caller.key_id, job.total, job.cost)

@@ -113,9 +113,25 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("ended_at IS NOT NULL"),
     )
+    op.create_index(
+        "ix_jobs_retry_of",
+        "jobs",
+        ["retry_of"],
+        unique=False,
+        postgresql_where=sa.text("retry_of IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_results_failed",
+        "results",
+        ["job_id", "index"],
+        unique=False,
+        postgresql_where=sa.text("state = 'failed'"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_results_failed", table_name="results")
+    op.drop_index("ix_jobs_retry_of", table_name="jobs")
     for name in ("ix_jobs_ended_at", "ix_jobs_model_id", "ix_jobs_state_id"):
         op.drop_index(name, table_name="jobs")
     for name in ("finished", "memory_limit_bytes", "memory_bytes", "batch_fill"):

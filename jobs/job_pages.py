@@ -1,0 +1,89 @@
+"""What is shown of a job to whoever looks at it: its items, every try at them, its retries; statements only.
+
+Each page is read by the primary key of its table, or by an index of the failures alone, behind a place.
+"""
+
+import uuid
+from typing import Any, Final
+
+from sqlalchemy import Integer, Select, Uuid, bindparam, func, select, text, tuple_
+from sqlalchemy.dialects.postgresql import array
+
+from jobs.maps import KINDS
+from models.job import Job, JobInput, Result
+from models.types import ItemState
+from models.work import Attempt
+from models.worker import Worker
+
+TEXT_SHOWN: Final = 120
+RETRIES_SHOWN: Final = 20
+
+OPTIONS: Final = text("""
+    SELECT options - 'labels' AS options, coalesce(jsonb_array_length(options -> 'labels'), 0) AS labels,
+           ARRAY(
+               SELECT coalesce(label ->> 'name', label #>> '{}')
+               FROM jsonb_array_elements(options -> 'labels') WITH ORDINALITY AS given (label, place)
+               ORDER BY place
+               LIMIT :limit
+           ) AS names
+    FROM jobs
+    WHERE id = :job_id
+""").bindparams(bindparam("job_id", type_=Uuid()), bindparam("limit", type_=Integer()))
+"""A job's options but for its labels, how many these are, and the names of the first."""
+
+
+def items_page(
+    job_id: uuid.UUID, *, after: int, failed: bool, limit: int
+) -> Select[int, str, str, str | None, str | None, str | None, bool, dict[str, Any] | None]:
+    """Items with a result by index behind `after` (-1 at first), or those that failed: one more than `limit`.
+
+    Of each its index, state, kind, custom_id, text, top label, whether there is a picture of it, its error.
+    """
+    page = (
+        select(
+            Result.index,
+            Result.state,
+            Result.item["kind"].astext.label("kind"),
+            Result.item["custom_id"].astext.label("custom_id"),
+            func.left(Result.item["text"].astext, TEXT_SHOWN).label("text"),
+            Result.payload["top"]["label"].astext.label("top_label"),
+            func.coalesce(Result.payload.has_any(array(list(KINDS))), False).label("pictured"),
+            Result.error,
+        )
+        .where(Result.job_id == job_id, Result.index > after)
+        .order_by(Result.index)
+        .limit(limit + 1)
+    )
+    return page.where(Result.state == ItemState.FAILED) if failed else page
+
+
+def attempts_page(
+    job_id: uuid.UUID, *, after: tuple[int, int], limit: int
+) -> Select[Attempt, str | None, int | None, int | None]:
+    """Every try at a job's units, in their order, behind a unit and a try: one more than `limit`.
+
+    With the name of its worker's machine, and the first item of the unit and how many it has, if known.
+    """
+    return (
+        select(
+            Attempt,
+            Worker.hostname,
+            JobInput.items[0]["index"].as_integer().label("first"),
+            func.jsonb_array_length(JobInput.items).label("items"),
+        )
+        .outerjoin(Worker, Worker.id == Attempt.worker_id)
+        .outerjoin(JobInput, (JobInput.job_id == Attempt.job_id) & (JobInput.unit == Attempt.unit))
+        .where(Attempt.job_id == job_id, tuple_(Attempt.unit, Attempt.attempt) > after)
+        .order_by(Attempt.unit, Attempt.attempt)
+        .limit(limit + 1)
+    )
+
+
+def retries_of(tenant: str, job_id: uuid.UUID) -> Select[uuid.UUID, str]:
+    """The jobs that try this one again, with their states: the first few."""
+    return (
+        select(Job.id, Job.state)
+        .where(Job.retry_of == job_id, Job.tenant == tenant, Job.deleted_at.is_(None))
+        .order_by(Job.id)
+        .limit(RETRIES_SHOWN)
+    )
