@@ -5,7 +5,7 @@ from fastapi import Depends, FastAPI
 from api.dashboard import failures
 from api.dashboard.security import SecurityHeaders, check_origin
 from api.dashboard.sign_in_limits import SignInLimits
-from api.dashboard.views import accounts, keys, own_account, sets, sign_in, static, webhooks
+from api.dashboard.views import accounts, audit, keys, own_account, sets, sign_in, static, webhooks
 
 PATH = "/admin"
 
@@ -22,6 +22,6 @@ def create_dashboard() -> FastAPI:
     app.state.sign_in_limits = SignInLimits()
     app.add_middleware(SecurityHeaders)
     failures.install(app)
-    for view in (static, sign_in, own_account, sets, keys, webhooks, accounts):
+    for view in (static, sign_in, own_account, sets, keys, webhooks, accounts, audit):
         app.include_router(view.router)
     return app
