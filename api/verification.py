@@ -2,11 +2,13 @@
 
 import secrets
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
 import orjson
 import structlog
+from sqlalchemy.orm import Session
 
 from api.deps import Services
 from jobs.egress import Answer, Bounds
@@ -21,8 +23,12 @@ log = structlog.get_logger()
 BOUNDS: Final = Bounds(connect_seconds=3.0, read_seconds=5.0, total_seconds=5.0, answer_bytes=4096)
 
 
-async def verify(services: Services, endpoint: WebhookEndpoint) -> WebhookEndpoint:
+async def verify(
+    services: Services, endpoint: WebhookEndpoint, note: Callable[[Session], None] | None = None
+) -> WebhookEndpoint:
     """Send an endpoint a challenge and enable it if it comes back; else it says what was wrong.
+
+    With what came of it, in the same transaction, `note` is written down.
 
     Raises:
         NotFoundError: it was deleted meanwhile.
@@ -32,7 +38,10 @@ async def verify(services: Services, endpoint: WebhookEndpoint) -> WebhookEndpoi
     fault = await _challenge(services, endpoint)
     log.info("webhook.verified" if fault is None else "webhook.not_verified", endpoint=str(endpoint.id))
     async with services.sessions.begin() as session:
-        return await session.run_sync(note_verification, endpoint, fault)
+        asked = await session.run_sync(note_verification, endpoint, fault)
+        if note is not None:
+            await session.run_sync(note)
+        return asked
 
 
 async def _challenge(services: Services, endpoint: WebhookEndpoint) -> str | None:

@@ -3,6 +3,7 @@
 import http.client
 import itertools
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -14,8 +15,10 @@ from typing import Annotated
 
 import httpx
 import typer
+from rich.markup import escape
 
 from cli.console import console, fail, read_settings
+from cli.database import DEFAULT_STATE
 from cli.processes import api_argv, worker_argv, worker_env
 from embedded.errors import EmbeddedError
 from embedded.process import Service
@@ -197,10 +200,20 @@ def _greet(stack: Stack, port: int, key: str, models: list[str]) -> None:
         f"\n  [bold]http://{HOST}:{port}[/bold]        the API; its documentation is at /docs", soft_wrap=True
     )
     console.print(f"  [bold]{key}[/bold]  the API key, also in {folders.state / 'api-key'}", soft_wrap=True)
+    console.print(
+        f"  [bold]http://localhost:{port}/admin/[/bold]  the dashboard; for an account:"
+        f" lensqueue admin create --email you@example.org{_state_option(folders.state)}",
+        soft_wrap=True,
+    )
     console.print(f"  Logs are in {folders.logs}. Ctrl-C stops everything.\n", soft_wrap=True)
     for name in models:
         console.print(f"  {name}: loading{_role(name, models)}", soft_wrap=True)
     console.print(f"  {ANALYSIS}: starting; it fills and sums up image sets", soft_wrap=True)
+
+
+def _state_option(state: Path) -> str:
+    """What a command beside this one must say to find the folder."""
+    return "" if state.resolve() == DEFAULT_STATE.resolve() else f" --state {escape(shlex.quote(str(state)))}"
 
 
 def _role(name: str, models: list[str]) -> str:

@@ -95,6 +95,12 @@ def account_named(email: str) -> Select[Account]:
     return select(Account).where(Account.email == email.strip().lower())
 
 
+def account_of(tenant: str | None, account_id: uuid.UUID) -> Select[Account]:
+    """An account, if it is of the tenant, or any (None)."""
+    found = select(Account).where(Account.id == account_id)
+    return found if tenant is None else found.where(Account.tenant == tenant)
+
+
 def accounts_page(tenant: str | None, *, before: uuid.UUID | None, limit: int) -> Select[Account]:
     """The accounts of a tenant, or all (None), newest first: one more than `limit`."""
     page = select(Account).order_by(Account.id.desc()).limit(limit + 1)

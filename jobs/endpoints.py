@@ -68,20 +68,19 @@ def create_endpoint(
     return endpoint
 
 
-def endpoint_of(tenant: str, endpoint_id: uuid.UUID) -> Select[WebhookEndpoint]:
-    """An endpoint, if it is the tenant's and not deleted."""
-    return select(WebhookEndpoint).where(
-        WebhookEndpoint.id == endpoint_id,
-        WebhookEndpoint.tenant == tenant,
-        WebhookEndpoint.state != EndpointState.DELETED,
+def endpoint_of(tenant: str | None, endpoint_id: uuid.UUID) -> Select[WebhookEndpoint]:
+    """An endpoint, if it is the tenant's, or of any (None), and not deleted."""
+    found = select(WebhookEndpoint).where(
+        WebhookEndpoint.id == endpoint_id, WebhookEndpoint.state != EndpointState.DELETED
     )
+    return found if tenant is None else found.where(WebhookEndpoint.tenant == tenant)
 
 
-def endpoints_page(tenant: str, *, before: uuid.UUID | None, limit: int) -> Select[WebhookEndpoint]:
-    """A tenant's endpoints, newest first: one more than `limit`, to tell what follows."""
-    page = select(WebhookEndpoint).where(
-        WebhookEndpoint.tenant == tenant, WebhookEndpoint.state != EndpointState.DELETED
-    )
+def endpoints_page(tenant: str | None, *, before: uuid.UUID | None, limit: int) -> Select[WebhookEndpoint]:
+    """A tenant's endpoints, or those of all (None), newest first: one more than `limit`."""
+    page = select(WebhookEndpoint).where(WebhookEndpoint.state != EndpointState.DELETED)
+    if tenant is not None:
+        page = page.where(WebhookEndpoint.tenant == tenant)
     if before is not None:
         page = page.where(WebhookEndpoint.id < before)
     return page.order_by(WebhookEndpoint.id.desc()).limit(limit + 1)

@@ -8,12 +8,13 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy import ARRAY, ColumnElement, Select, Uuid, cast, func, or_, select, true, update
 from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, defer
 
 from jobs.errors import NotFoundError
 from models.image_set import ImageSet, ImageSetItem, ImageSetVersion
+from models.job import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +46,17 @@ def create_set(
     return made
 
 
-def set_of(tenant: str, set_id: uuid.UUID) -> Select[ImageSet]:
-    """A set, if it is the tenant's and not deleted."""
-    return select(ImageSet).where(
-        ImageSet.id == set_id, ImageSet.tenant == tenant, ImageSet.deleted_at.is_(None)
-    )
+def set_of(tenant: str | None, set_id: uuid.UUID) -> Select[ImageSet]:
+    """A set, if it is the tenant's, or of any (None), and not deleted."""
+    found = select(ImageSet).where(ImageSet.id == set_id, ImageSet.deleted_at.is_(None))
+    return found if tenant is None else found.where(ImageSet.tenant == tenant)
 
 
-def sets_page(tenant: str, *, before: uuid.UUID | None, limit: int) -> Select[ImageSet]:
-    """A tenant's sets, newest first: one more than `limit`, to tell what follows."""
-    page = select(ImageSet).where(ImageSet.tenant == tenant, ImageSet.deleted_at.is_(None))
+def sets_page(tenant: str | None, *, before: uuid.UUID | None, limit: int) -> Select[ImageSet]:
+    """A tenant's sets, or those of all (None), newest first: one more than `limit`, to tell what follows."""
+    page = select(ImageSet).where(ImageSet.deleted_at.is_(None))
+    if tenant is not None:
+        page = page.where(ImageSet.tenant == tenant)
     if before is not None:
         page = page.where(ImageSet.id < before)
     return page.order_by(ImageSet.id.desc()).limit(limit + 1)
@@ -106,6 +108,27 @@ def items_page(
     if failed:
         page = page.where(ImageSetItem.error.is_not(None))
     return page.order_by(ImageSetItem.index).limit(limit + 1)
+
+
+def jobs_over(version_ids: Sequence[uuid.UUID], limit: int) -> Select[Job]:
+    """The newest jobs over some versions, those that fill them too, without what may weigh much."""
+    versions = select(func.unnest(cast(list(version_ids), ARRAY(Uuid))).label("id")).subquery("versions")
+    # of each version its newest ones by the index: a list of versions would have all their jobs sorted
+    newest = (
+        select(Job.id)
+        .where(Job.version_id == versions.c.id, Job.deleted_at.is_(None))
+        .order_by(Job.id.desc())
+        .limit(limit)
+        .lateral("newest")
+    )
+    found = select(newest.c.id).select_from(versions).join(newest, true()).order_by(newest.c.id.desc())
+    chosen = found.limit(limit).subquery("chosen")
+    return (
+        select(Job)
+        .options(defer(Job.options, raiseload=True), defer(Job.provenance, raiseload=True))
+        .join(chosen, chosen.c.id == Job.id)
+        .order_by(chosen.c.id.desc())
+    )
 
 
 def change_set(session: Session, tenant: str, set_id: uuid.UUID, changes: Changes) -> ImageSet:

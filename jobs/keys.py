@@ -73,14 +73,17 @@ KEY: Final = text("""
 """A key that is neither revoked nor expired, by its hash; every request asks for its own."""
 
 
-def key_by_id(tenant: str, key_id: uuid.UUID) -> Select[ApiKey]:
-    """A key, usable or not, if it is the tenant's."""
-    return select(ApiKey).where(ApiKey.id == key_id, ApiKey.tenant == tenant)
+def key_by_id(tenant: str | None, key_id: uuid.UUID) -> Select[ApiKey]:
+    """A key, usable or not, if it is the tenant's, or anybody's (None)."""
+    found = select(ApiKey).where(ApiKey.id == key_id)
+    return found if tenant is None else found.where(ApiKey.tenant == tenant)
 
 
-def keys_page(tenant: str, *, before: uuid.UUID | None, limit: int) -> Select[ApiKey]:
-    """A tenant's keys, newest first, made before one of them: one more than `limit`, to tell what follows."""
-    page = select(ApiKey).where(ApiKey.tenant == tenant).order_by(ApiKey.id.desc()).limit(limit + 1)
+def keys_page(tenant: str | None, *, before: uuid.UUID | None, limit: int) -> Select[ApiKey]:
+    """A tenant's keys, or all (None), newest first, made before one of them: one more than `limit`."""
+    page = select(ApiKey).order_by(ApiKey.id.desc()).limit(limit + 1)
+    if tenant is not None:
+        page = page.where(ApiKey.tenant == tenant)
     return page if before is None else page.where(ApiKey.id < before)
 
 

@@ -1,10 +1,10 @@
 """What each key did on each day, UTC: counted by the processes that serve it, added up here."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
@@ -121,6 +121,19 @@ def read_total(session: Session, tenant: str, key_id: uuid.UUID | None, first: d
         for name, kind in zip(NAMES, KINDS, strict=True)
     ]
     return Counts(*session.execute(select(*sums).where(_within(tenant, key_id, first, last))).one())
+
+
+def usage_since(key_ids: Sequence[uuid.UUID], first: date) -> Select[Any]:
+    """What some keys did from a day on: a row for each that did anything, with what NAMES name."""
+    sums = [
+        cast(func.sum(getattr(KeyUsage, name)), kind).label(name)
+        for name, kind in zip(NAMES, KINDS, strict=True)
+    ]
+    return (
+        select(KeyUsage.key_id, *sums)
+        .where(KeyUsage.key_id.in_(key_ids), KeyUsage.day >= first)
+        .group_by(KeyUsage.key_id)
+    )
 
 
 def _within(tenant: str, key_id: uuid.UUID | None, first: date, last: date) -> ColumnElement[bool]:

@@ -13,7 +13,11 @@ class Account(Base):
     """A person; of one tenant, or of the operator, who sees them all."""
 
     __tablename__ = "accounts"
-    __table_args__ = (one_of("role", Role), CheckConstraint("email = lower(email)", name="email_lower"))
+    __table_args__ = (
+        one_of("role", Role),
+        CheckConstraint("email = lower(email)", name="email_lower"),
+        Index("ix_accounts_tenant_id", "tenant", text("id DESC")),
+    )
 
     id: Mapped[Uuid7Key]
     email: Mapped[str] = mapped_column(unique=True)

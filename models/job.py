@@ -62,7 +62,12 @@ class Job(Base):
         Index("ix_jobs_model_id", "model", text("id DESC"), postgresql_where=text("deleted_at IS NULL")),
         Index("ix_jobs_ended_at", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
         Index("ix_jobs_retry_of", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
-        Index("ix_jobs_version_id", "version_id", postgresql_where=text("version_id IS NOT NULL")),
+        Index(
+            "ix_jobs_version_id",
+            "version_id",
+            text("id DESC"),
+            postgresql_where=text("version_id IS NOT NULL"),
+        ),
         Index("ix_jobs_tags", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
         Index("ix_jobs_deleted_at", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
         Index("ix_jobs_open", "tenant", postgresql_where=text("ended_at IS NULL")),

@@ -1,9 +1,11 @@
 """Somebody who looks at the dashboard: an account, signed in, in a client that behaves as a browser does."""
 
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs.accounts import NewAccount, create_account, hash_password
+from models.audit import AuditEntry
 from models.types import Role
 
 PASSWORD = "correct horse battery"
@@ -28,3 +30,14 @@ def sign_in(client: TestClient, email: str, password: str = PASSWORD) -> TestCli
     client.headers.update(OWN)
     client.follow_redirects = False
     return client
+
+
+def audited(sessions: sessionmaker[Session]) -> list[tuple[str, str, str, str | None, str | None]]:
+    """What was done, without who signed in: who, what, to what, whose, why."""
+    with sessions() as session:
+        rows = session.scalars(select(AuditEntry).order_by(AuditEntry.id))
+        return [
+            (row.actor, row.verb, row.target, row.tenant, row.reason)
+            for row in rows
+            if row.verb != "account.signed_in"
+        ]

@@ -5,7 +5,19 @@ from fastapi import Depends, FastAPI
 from api.dashboard import failures
 from api.dashboard.security import SecurityHeaders, check_origin
 from api.dashboard.sign_in_limits import SignInLimits
-from api.dashboard.views import job, job_item, job_results, own_account, sign_in, static
+from api.dashboard.views import (
+    accounts,
+    audit,
+    job,
+    job_item,
+    job_results,
+    keys,
+    own_account,
+    sets,
+    sign_in,
+    static,
+    webhooks,
+)
 
 PATH = "/admin"
 
@@ -22,6 +34,7 @@ def create_dashboard() -> FastAPI:
     app.state.sign_in_limits = SignInLimits()
     app.add_middleware(SecurityHeaders)
     failures.install(app)
-    for view in (static, sign_in, own_account, job, job_item, job_results):
+    views = (static, sign_in, own_account, job, job_item, job_results, sets, keys, webhooks, accounts, audit)
+    for view in views:
         app.include_router(view.router)
     return app

@@ -10,6 +10,9 @@ from jobs.errors import InvalidRequestError
 MAX_FIELDS: Final = 100
 MAX_FIELD_CHARACTERS: Final = 100_000
 MAX_FORM_BYTES: Final = 1_000_000
+MAX_REASON: Final = 500
+MAX_TENANT: Final = 200
+MAX_DIGITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,34 @@ class Form:
     def texts(self, name: str) -> list[str]:
         """What stands in all fields of a name."""
         return [value for value in self.fields.get(name, ()) if value.strip()]
+
+    def reason(self) -> str | None:
+        """Why somebody does something, if they say."""
+        return self.text("reason", required=False)[:MAX_REASON] or None
+
+    def tenant(self) -> str:
+        """Whose something is to be.
+
+        Raises:
+            InvalidRequestError: it does not say, or at length.
+        """
+        value = self.text("tenant")
+        if len(value) > MAX_TENANT:
+            raise InvalidRequestError(f"A tenant has at most {MAX_TENANT} characters.", pointer="/tenant")
+        return value
+
+    def whole(self, name: str) -> int | None:
+        """A number without sign and fraction; none where the field is empty.
+
+        Raises:
+            InvalidRequestError: something else stands there.
+        """
+        value = self.text(name, required=False)
+        if not value:
+            return None
+        if not (value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS):
+            raise InvalidRequestError(f"Give a whole number: {name.replace('_', ' ')}.", pointer=f"/{name}")
+        return int(value)
 
     def secret(self, name: str) -> str:
         """What stands in a field, as it is."""

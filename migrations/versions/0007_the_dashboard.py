@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
         sa.UniqueConstraint("email", name=op.f("uq_accounts_email")),
     )
+    op.create_index("ix_accounts_tenant_id", "accounts", ["tenant", sa.text("id DESC")], unique=False)
     op.create_table(
         "account_sessions",
         sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
@@ -106,6 +107,15 @@ def upgrade() -> None:
             unique=False,
             postgresql_where=sa.text("deleted_at IS NULL"),
         )
+    # with the id behind it: the newest jobs over a version, however many there are
+    op.drop_index("ix_jobs_version_id", table_name="jobs")
+    op.create_index(
+        "ix_jobs_version_id",
+        "jobs",
+        ["version_id", sa.text("id DESC")],
+        unique=False,
+        postgresql_where=sa.text("version_id IS NOT NULL"),
+    )
     op.create_index(
         "ix_jobs_ended_at",
         "jobs",
@@ -132,6 +142,14 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index("ix_results_failed", table_name="results")
     op.drop_index("ix_jobs_retry_of", table_name="jobs")
+    op.drop_index("ix_jobs_version_id", table_name="jobs")
+    op.create_index(
+        "ix_jobs_version_id",
+        "jobs",
+        ["version_id"],
+        unique=False,
+        postgresql_where=sa.text("version_id IS NOT NULL"),
+    )
     for name in ("ix_jobs_ended_at", "ix_jobs_model_id", "ix_jobs_state_id"):
         op.drop_index(name, table_name="jobs")
     for name in ("finished", "memory_limit_bytes", "memory_bytes", "batch_fill"):

@@ -46,6 +46,8 @@ def test_it_prints_the_address_and_the_key_and_keeps_the_key_to_its_user(up: Up)
     printed = up.output.read_text()
     assert f"http://127.0.0.1:{up.port}" in printed
     assert key in printed
+    assert f"http://localhost:{up.port}/admin/" in printed
+    assert f"lensqueue admin create --email you@example.org --state '{up.state}'" in printed
     assert stat.S_IMODE((up.state / "api-key").stat().st_mode) == 0o600
     answer = httpx.get(f"http://127.0.0.1:{up.port}/v1/workers", headers={"Authorization": f"Bearer {key}"})
     assert answer.is_success

@@ -1,0 +1,236 @@
+"""Webhook endpoints: whether they are told of jobs, and what came of every message."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from api.dashboard.addresses import PAGE, address
+from api.dashboard.forms import read_form
+from api.dashboard.pages import go, page
+from api.dashboard.visitor import Managing, Visitor
+from api.deps import ReadingDep, Services, ServicesDep
+from api.schemas import ids
+from api.schemas.pages import cut, decode_token
+from api.schemas.webhooks import Rotation
+from api.verification import verify
+from jobs import audit, deliveries, endpoints
+from jobs.endpoints import Changes
+from jobs.errors import NotFoundError
+from models.types import EndpointState
+from models.webhook import WebhookEndpoint
+
+router = APIRouter()
+
+HERE: Final = "/admin/webhooks"
+
+
+@router.get("/webhooks")
+async def list_endpoints(
+    request: Request, visitor: Managing, session: ReadingDep, page_token: str | None = None
+) -> Response:
+    """All endpoints that the visitor sees, newest first."""
+    return page(request, "webhooks.html", visitor, **await _listed(session, visitor, page_token))
+
+
+@router.get("/webhooks/rows")
+async def list_endpoint_rows(
+    request: Request, visitor: Managing, session: ReadingDep, page_token: str | None = None
+) -> Response:
+    """The table alone, when something has changed."""
+    return page(request, "webhooks_rows.html", visitor, **await _listed(session, visitor, page_token))
+
+
+@router.get("/webhooks/{endpoint_id}")
+async def show_endpoint(
+    request: Request,
+    endpoint_id: str,
+    visitor: Managing,
+    session: ReadingDep,
+    page_token: str | None = None,
+) -> Response:
+    """An endpoint, and the messages to it with what came of every try."""
+    return page(request, "webhook.html", visitor, **await _whole(session, visitor, endpoint_id, page_token))
+
+
+@router.get("/webhooks/{endpoint_id}/news")
+async def show_endpoint_news(
+    request: Request,
+    endpoint_id: str,
+    visitor: Managing,
+    session: ReadingDep,
+    page_token: str | None = None,
+) -> Response:
+    """What of it changes while it is looked at."""
+    return page(
+        request, "webhook_news.html", visitor, **await _whole(session, visitor, endpoint_id, page_token)
+    )
+
+
+@router.post("/webhooks/{endpoint_id}/verify")
+async def verify_endpoint(
+    request: Request, endpoint_id: str, visitor: Managing, services: ServicesDep
+) -> Response:
+    """Send the challenge once more."""
+    form = await read_form(request)
+    async with services.reading() as session:
+        row = await _find(session, visitor, endpoint_id)
+    row = await verify(services, row, _noting(visitor, row, "endpoint.verified", form.reason()))
+    enabled = row.state == EndpointState.ENABLED
+    return go(f"{HERE}/{endpoint_id}", "endpoint-verified" if enabled else "endpoint-not-verified")
+
+
+@router.post("/webhooks/{endpoint_id}/disable")
+async def disable_endpoint(
+    request: Request, endpoint_id: str, visitor: Managing, services: ServicesDep
+) -> Response:
+    """Tell it nothing more."""
+    await _change(request, endpoint_id, visitor, services, enabled=False)
+    return go(f"{HERE}/{endpoint_id}", "endpoint-disabled")
+
+
+@router.post("/webhooks/{endpoint_id}/enable")
+async def enable_endpoint(
+    request: Request, endpoint_id: str, visitor: Managing, services: ServicesDep
+) -> Response:
+    """Tell it again; one that was never verified waits for that."""
+    row = await _change(request, endpoint_id, visitor, services, enabled=True)
+    enabled = row.state == EndpointState.ENABLED
+    return go(f"{HERE}/{endpoint_id}", "endpoint-enabled" if enabled else None)
+
+
+@router.post("/webhooks/{endpoint_id}/rotate")
+async def rotate_secret(
+    request: Request, endpoint_id: str, visitor: Managing, services: ServicesDep
+) -> Response:
+    """Give it another secret and show that, on this answer alone."""
+    form = await read_form(request)
+    keep_s = form.whole("keep_previous_s")
+    wanted = Rotation.model_validate({} if keep_s is None else {"keep_previous_s": keep_s})
+    async with services.reading() as session:
+        row = await _find(session, visitor, endpoint_id)
+
+    def rotate(session: Session) -> WebhookEndpoint:
+        rotated = endpoints.rotate_secret(session, row.tenant, row.id, wanted.keep())
+        _noting(visitor, row, "endpoint.secret_rotated", form.reason())(session)
+        return rotated
+
+    async with services.sessions.begin() as session:
+        rotated = await session.run_sync(rotate)
+    return page(
+        request,
+        "shown_once.html",
+        visitor,
+        title="The new secret",
+        name=rotated.url,
+        secret=rotated.secret,
+        about="messages are signed with it from now on.",
+        back=f"{HERE}/{endpoint_id}",
+        back_name="To the endpoint",
+    )
+
+
+@router.post("/webhooks/{endpoint_id}/delete")
+async def delete_endpoint(
+    request: Request, endpoint_id: str, visitor: Managing, services: ServicesDep
+) -> Response:
+    """Forget it, and its secrets."""
+    form = await read_form(request)
+    async with services.reading() as session:
+        row = await _find(session, visitor, endpoint_id)
+
+    def delete(session: Session) -> None:
+        endpoints.delete_endpoint(session, row.tenant, row.id)
+        _noting(visitor, row, "endpoint.deleted", form.reason())(session)
+
+    async with services.sessions.begin() as session:
+        await session.run_sync(delete)
+    return go(HERE, "endpoint-deleted")
+
+
+@router.post("/webhooks/{endpoint_id}/deliveries/{delivery_id}/send-again")
+async def send_again(
+    endpoint_id: str, delivery_id: str, visitor: Managing, services: ServicesDep
+) -> Response:
+    """Have a message tried now, whatever became of it."""
+    known = ids.parse_message_id(delivery_id)
+    async with services.reading() as session:
+        row = await _find(session, visitor, endpoint_id)
+
+    def send(session: Session) -> None:
+        deliveries.redeliver(session, row.tenant, row.id, known)
+        audit.note(session, visitor.actor, "message.sent_again", ids.message_id(known), tenant=row.tenant)
+
+    async with services.sessions.begin() as session:
+        await session.run_sync(send)
+    return go(f"{HERE}/{endpoint_id}", "message-sent-again")
+
+
+async def _change(
+    request: Request, endpoint_id: str, visitor: Visitor, services: Services, *, enabled: bool
+) -> WebhookEndpoint:
+    form = await read_form(request)
+    async with services.reading() as session:
+        row = await _find(session, visitor, endpoint_id)
+
+    def change(session: Session) -> WebhookEndpoint:
+        changed = endpoints.change_endpoint(session, row.tenant, row.id, Changes(enabled=enabled))
+        verb = "endpoint.enabled" if enabled else "endpoint.disabled"
+        _noting(visitor, row, verb, form.reason())(session)
+        return changed
+
+    async with services.sessions.begin() as session:
+        return await session.run_sync(change)
+
+
+def _noting(
+    visitor: Visitor, row: WebhookEndpoint, verb: str, reason: str | None
+) -> Callable[[Session], None]:
+    def note(session: Session) -> None:
+        target = ids.endpoint_id(row.id)
+        audit.note(session, visitor.actor, verb, target, tenant=row.tenant, reason=reason)
+
+    return note
+
+
+async def _listed(session: AsyncSession, visitor: Visitor, page_token: str | None) -> dict[str, Any]:
+    before = decode_token(page_token)
+    found = await session.scalars(endpoints.endpoints_page(visitor.tenant, before=before, limit=PAGE))
+    rows, token = cut(found.all(), PAGE)
+    return {
+        "ids": ids,
+        "rows": rows,
+        "rows_url": address(f"{HERE}/rows", page_token=page_token),
+        "next_url": token and address(HERE, page_token=token),
+        "first_url": HERE,
+        "is_first": page_token is None,
+    }
+
+
+async def _whole(
+    session: AsyncSession, visitor: Visitor, wire_id: str, page_token: str | None
+) -> dict[str, Any]:
+    before = decode_token(page_token)
+    row = await _find(session, visitor, wire_id)
+    found = await session.scalars(deliveries.deliveries_page(row.id, before=before, limit=PAGE))
+    messages, token = cut(found.all(), PAGE)
+    here = f"{HERE}/{ids.endpoint_id(row.id)}"
+    return {
+        "ids": ids,
+        "row": row,
+        "here": here,
+        "messages": messages,
+        "news_url": address(f"{here}/news", page_token=page_token),
+        "next_url": token and address(here, page_token=token),
+        "first_url": here,
+        "is_first": page_token is None,
+    }
+
+
+async def _find(session: AsyncSession, visitor: Visitor, wire_id: str) -> WebhookEndpoint:
+    row = await session.scalar(endpoints.endpoint_of(visitor.tenant, ids.parse_endpoint_id(wire_id)))
+    if row is None:
+        raise NotFoundError
+    return row
