@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobs import transitions
+from jobs.errors import NotFoundError, WorkerNotOnlineError
 from models.types import WorkerState
 from models.worker import Worker
 
@@ -142,6 +143,33 @@ def drain(session: Session, worker_id: uuid.UUID) -> bool:
         .returning(Worker.id)
     )
     return session.scalar(drained) is not None
+
+
+def drain_known(session: Session, worker_id: uuid.UUID) -> None:
+    """Drain a worker that somebody names.
+
+    Raises:
+        NotFoundError: there is no such worker.
+        WorkerNotOnlineError: there is nothing to drain.
+    """
+    if drain(session, worker_id):
+        return
+    if session.scalar(state_of(worker_id)) is None:
+        raise NotFoundError
+    raise WorkerNotOnlineError
+
+
+def drain_model(session: Session, model: str) -> int:
+    """Drain all workers of a model that are online; returns how many were not draining yet."""
+    online = (
+        select(Worker.id)
+        .where(Worker.model == model, Worker.state == WorkerState.ONLINE)
+        # everybody in one order
+        .order_by(Worker.id)
+        .with_for_update()
+    )
+    drained = update(Worker).where(Worker.id.in_(online)).values(state=WorkerState.DRAINING)
+    return len(session.execute(drained.returning(Worker.id)).all())
 
 
 def report_alive(

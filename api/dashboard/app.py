@@ -5,7 +5,7 @@ from fastapi import Depends, FastAPI
 from api.dashboard import failures
 from api.dashboard.security import SecurityHeaders, check_origin
 from api.dashboard.sign_in_limits import SignInLimits
-from api.dashboard.views import own_account, sign_in, static
+from api.dashboard.views import own_account, queues, sign_in, static, workers
 
 PATH = "/admin"
 
@@ -22,6 +22,6 @@ def create_dashboard() -> FastAPI:
     app.state.sign_in_limits = SignInLimits()
     app.add_middleware(SecurityHeaders)
     failures.install(app)
-    for view in (static, sign_in, own_account):
+    for view in (static, sign_in, own_account, workers, queues):
         app.include_router(view.router)
     return app

@@ -5,11 +5,9 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.ids import worker_id
+from jobs.fleet import SPEAKING
 from models.types import WorkerState
 from models.worker import Worker
-
-SPEAKING = frozenset({WorkerState.ONLINE, WorkerState.STARTING, WorkerState.DRAINING})
-"""A worker that says so has a heartbeat."""
 
 
 class WorkerError(BaseModel):
