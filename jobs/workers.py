@@ -2,16 +2,31 @@
 
 import socket
 import uuid
+from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobs import transitions
+from jobs.errors import NotFoundError, WorkerNotOnlineError
 from models.types import WorkerState
 from models.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a worker has measured of itself, see `models.worker`; None where it has not."""
+
+    seconds_per_gflop: float | None = None
+    batch_fill: float | None = None
+    memory_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+
+
+NOTHING_MEASURED: Final = Vitals()
 
 
 def register(
@@ -25,8 +40,9 @@ def register(
 ) -> None:
     """A worker is starting (again): it will load this model.
 
-    Until it is online it keeps the error of its last try, so that one who asks in between learns of it. One
-    that was told to drain goes on doing so when only its child starts again (`draining_ends` false).
+    Until it is online it keeps the error of its last try, so that one who asks in between learns of it. When
+    only its child starts again (`draining_ends` false), it goes on to drain if it was told to, and to count
+    what it finished since its own start.
     """
     row = {
         "hostname": socket.gethostname(),
@@ -37,7 +53,11 @@ def register(
         "revision": None,
         "seen_at": func.now(),
     }
-    again = row if draining_ends else row | {"state": _unless_draining(WorkerState.STARTING)}
+    again = (
+        row | {"started_at": func.now(), "finished": 0}
+        if draining_ends
+        else row | {"state": _unless_draining(WorkerState.STARTING)}
+    )
     session.execute(
         insert(Worker)
         .values(id=worker_id, **row)
@@ -125,14 +145,45 @@ def drain(session: Session, worker_id: uuid.UUID) -> bool:
     return session.scalar(drained) is not None
 
 
+def drain_known(session: Session, worker_id: uuid.UUID) -> None:
+    """Drain a worker that somebody names.
+
+    Raises:
+        NotFoundError: there is no such worker.
+        WorkerNotOnlineError: there is nothing to drain.
+    """
+    if drain(session, worker_id):
+        return
+    if session.scalar(state_of(worker_id)) is None:
+        raise NotFoundError
+    raise WorkerNotOnlineError
+
+
+def drain_model(session: Session, model: str) -> int:
+    """Drain all workers of a model that are online; returns how many were not draining yet."""
+    online = (
+        select(Worker.id)
+        .where(Worker.model == model, Worker.state == WorkerState.ONLINE)
+        # everybody in one order
+        .order_by(Worker.id)
+        .with_for_update()
+    )
+    drained = update(Worker).where(Worker.id.in_(online)).values(state=WorkerState.DRAINING)
+    return len(session.execute(drained.returning(Worker.id)).all())
+
+
 def report_alive(
-    session: Session, worker_id: uuid.UUID, seconds_per_gflop: float | None = None
+    session: Session, worker_id: uuid.UUID, vitals: Vitals = NOTHING_MEASURED
 ) -> WorkerState | None:
-    """The worker's heartbeat, with its measured pace; returns what others may have told it to be."""
-    beat = update(Worker).where(Worker.id == worker_id).values(seen_at=func.now()).returning(Worker.state)
-    if seconds_per_gflop is not None:
-        beat = beat.values(seconds_per_gflop=seconds_per_gflop)
-    state = session.scalar(beat)
+    """The worker's heartbeat, with what it measured; returns what others may have told it to be.
+
+    Its pace stands until there is a newer one; how full its batches are, and its memory, are of this moment.
+    """
+    measured = asdict(vitals)
+    if vitals.seconds_per_gflop is None:
+        del measured["seconds_per_gflop"]
+    beat = update(Worker).where(Worker.id == worker_id).values(seen_at=func.now(), **measured)
+    state = session.scalar(beat.returning(Worker.state))
     return None if state is None else WorkerState(state)
 
 

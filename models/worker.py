@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from sqlalchemy import BigInteger
+from sqlalchemy import BigInteger, Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -15,7 +15,12 @@ class Worker(Base):
     """One worker process; its last heartbeat tells whether it is still there."""
 
     __tablename__ = "workers"
-    __table_args__ = (one_of("state", WorkerState), {"postgresql_with": {"fillfactor": "70"}})
+    __table_args__ = (
+        one_of("state", WorkerState),
+        # by when they were last seen there is none: every heartbeat would have to write it
+        Index("ix_workers_started_at_id", text("started_at DESC"), text("id DESC")),
+        {"postgresql_with": {"fillfactor": "70"}},
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     hostname: Mapped[str]

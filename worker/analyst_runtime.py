@@ -10,6 +10,7 @@ from jobs.blobs import BlobStore
 from jobs.errors import DomainError
 from models.session import sync_sessions
 from worker.heartbeat import Heartbeat
+from worker.memory import own_memory
 from worker.passage import Passage
 from worker.running import RunningMark
 from worker.runtime import failure, reason_of, register
@@ -65,6 +66,7 @@ def start(settings: WorkerSettings) -> bool:
         every_seconds=settings.lease_seconds / 4,
         stall_seconds=settings.stall_seconds,
     )
+    heartbeat.measure = own_memory
     with sessions.begin() as session:
         # there is no canary: whatever brought the last child down is to blame for it
         workers.judge_crashes(session, settings.worker_id, healthy=True)

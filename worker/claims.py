@@ -74,6 +74,8 @@ def store(runtime: Claimant, claim: Claim, outcome: Outcome) -> None:
             time.sleep(STORE_RETRY_SECONDS)
         else:
             break
+    if kept:
+        runtime.heartbeat.tally.count(runtime.settings.model, claim, outcome.results)
     for unit in outcome.returned:
         log.warning("unit.released", job_id=str(unit.job_id), unit=unit.unit, reason=unit.reason)
     log.info("claim.completed" if kept else "claim.lost")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import torch
 
+from worker.memory import Memory, own_memory
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -41,3 +42,11 @@ def free_bytes(device: torch.device) -> int:
         return CPU_BATCH_BYTES
     free, _ = torch.cuda.mem_get_info(device)
     return int(free * GPU_SHARE)
+
+
+def device_memory(device: torch.device) -> Memory | None:
+    """What is taken of a GPU, by whomever; or by this process, where the model runs on a CPU."""
+    if device.type != "cuda":
+        return own_memory()
+    free, limit = torch.cuda.mem_get_info(device)
+    return Memory(limit - free, limit)

@@ -1,18 +1,25 @@
-"""The worker's heartbeat: says that it is alive, and renews the leases on what it works on."""
+"""The worker's heartbeat: says that it lives and what it finished, and renews the leases it works under."""
 
 import threading
 import time
 import uuid
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from jobs.item_counts import count_finished
 from jobs.leases import Renewal, renew
-from jobs.workers import report_alive
+from jobs.workers import Vitals, report_alive
 from models.types import WorkerState
+from worker.memory import Memory
 from worker.pace import Pace
+from worker.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = structlog.get_logger()
 
@@ -50,6 +57,10 @@ class Heartbeat:
         self._every_seconds = min(every_seconds, MAX_SECONDS)
         self._stall_seconds = stall_seconds
         self.pace = pace or Pace()
+        self.tally = Tally()
+        self.measure: Callable[[], Memory | None] = lambda: None
+        """How much memory is taken; told by whoever has loaded a model, and knows where."""
+        self._memory: Memory | None = None
         self.ending = False
         """Whether the worker was told to end, or to drain: finish what is held, claim no more."""
         self._grips: tuple[Grip, ...] = ()
@@ -91,14 +102,21 @@ class Heartbeat:
             raise AbandonedError(grip.news)
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread, and say what is still to be said."""
         self._stop.set()
         self._thread.join(timeout=5)
+        try:
+            self._tell_finished()
+        except SQLAlchemyError as error:
+            log.warning("heartbeat.count_lost", error=str(error))
 
     def _beat_on(self) -> None:
         while not self._stop.wait(self._every_seconds):
             try:
                 self._beat()
+                # behind the beat: leases wait for neither of these
+                self._tell_finished()
+                self._memory = self._measured()
             except SQLAlchemyError as error:
                 # the lease outlives several beats; the next one may pass
                 log.warning("heartbeat.missed", error=str(error))
@@ -111,8 +129,41 @@ class Heartbeat:
             if not self._is_stalled():
                 for grip in self._grips:
                     self._renew(session, grip)
-            state = report_alive(session, self._worker_id, self.pace.seconds_per_gflop)
+            state = report_alive(session, self._worker_id, self._vitals())
             self.ending = state in {WorkerState.OFFLINE, WorkerState.DRAINING}
+
+    def _vitals(self) -> Vitals:
+        memory = self._memory
+        return Vitals(
+            self.pace.seconds_per_gflop,
+            self.pace.fill.share,
+            memory.taken if memory else None,
+            memory.limit if memory else None,
+        )
+
+    def _measured(self) -> Memory | None:
+        try:
+            return self.measure()
+        except RuntimeError as error:
+            # a device that is sick: the work on it says so
+            log.warning("heartbeat.unmeasured", error=str(error))
+            return None
+
+    def _tell_finished(self) -> None:
+        """Count what was finished since; what could not be told is told with the next beat.
+
+        In a transaction of its own: it may have to wait for another worker's count, and leases must not.
+        Where only the answer to its commit is lost, it is counted twice: these are numbers for charts.
+        """
+        counts = self.tally.take()
+        try:
+            while counts:
+                model, finished = next(iter(counts.items()))
+                with self._sessions.begin() as session:
+                    count_finished(session, self._worker_id, model, finished)
+                del counts[model]
+        finally:
+            self.tally.put(counts)
 
     def _renew(self, session: Session, grip: Grip) -> None:
         news = renew(session, grip.token)

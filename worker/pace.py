@@ -1,5 +1,7 @@
 """How fast this worker is, and how much fits it: both learnt from the batches that it ran."""
 
+import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Container
@@ -14,6 +16,7 @@ CLAIMS_KEPT: Final = 32
 MIN_STALL_SECONDS: Final = 60.0
 STALL_BATCHES: Final = 4
 GROWTH: Final = 1 / 16
+FILL_MINUTES: Final = 5
 
 
 def items_gflop(
@@ -41,6 +44,7 @@ class Pace:
         """The longest of the recent ones."""
         self.seconds_per_gflop: float | None = None
         """The median, each claim weighed by its cost: small ones are mostly overhead."""
+        self.fill = Fill()
 
     def learn(self, seconds: float, gflop: float) -> None:
         """Count a claim that was computed."""
@@ -59,6 +63,32 @@ class Pace:
     def stall_seconds(self) -> float:
         """A batch that shows no progress for so long is taken for hung."""
         return max(MIN_STALL_SECONDS, STALL_BATCHES * self.batch_seconds)
+
+
+class Fill:
+    """How full the batches of the last minutes were; counted by one thread, read by another."""
+
+    def __init__(self) -> None:
+        self._minutes: deque[list[int]] = deque(maxlen=FILL_MINUTES)
+        self._lock = threading.Lock()
+
+    def count(self, items: int, places: int) -> None:
+        """A batch was run, of so many items where so many could have been."""
+        minute = int(time.monotonic() // 60)
+        with self._lock:
+            if not self._minutes or self._minutes[-1][0] != minute:
+                self._minutes.append([minute, 0, 0])
+            self._minutes[-1][1] += items
+            self._minutes[-1][2] += places
+
+    @property
+    def share(self) -> float | None:
+        """The share of places that was taken; None where there was no batch."""
+        oldest = int(time.monotonic() // 60) - FILL_MINUTES
+        with self._lock:
+            recent = [(items, places) for minute, items, places in self._minutes if minute > oldest]
+        places = sum(each for _, each in recent)
+        return sum(each for each, _ in recent) / places if places else None
 
 
 class Room:

@@ -54,6 +54,10 @@ def run_entries(
         most=most,
         thorough=thorough,
     )
+    # after the run: what the device had no room for was no place
+    places = min(runtime.room.at_once(item_bytes), most or runtime.settings.batch_items)
+    for part, _ in steps.done:
+        runtime.heartbeat.pace.fill.count(len(part), max(len(part), places))
     ran = {(unit.job_id, unit.unit) for part, _ in steps.done for unit, _ in part}
     for (unit, found), error in steps.failed:
         item = found if isinstance(found, dict) else found.item

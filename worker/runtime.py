@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -175,12 +176,13 @@ def stop() -> None:
 
 def _load(settings: WorkerSettings, sessions: sessionmaker[Session], heartbeat: Heartbeat) -> Runtime:
     # only here, in the child: importing torch in the parent would be paid twice
-    from worker.engines import free_bytes, make_engine  # noqa: PLC0415
+    from worker.engines import device_memory, free_bytes, make_engine  # noqa: PLC0415
     from worker.labels import LabelCache  # noqa: PLC0415
 
     blobs = BlobStore(settings.blobs)
     blobs.check()
     engine = make_engine(settings)
+    heartbeat.measure = partial(device_memory, engine.device)
     return Runtime(
         settings=settings,
         sessions=sessions,

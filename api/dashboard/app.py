@@ -13,10 +13,12 @@ from api.dashboard.views import (
     job_results,
     keys,
     own_account,
+    queues,
     sets,
     sign_in,
     static,
     webhooks,
+    workers,
 )
 
 PATH = "/admin"
@@ -34,7 +36,8 @@ def create_dashboard() -> FastAPI:
     app.state.sign_in_limits = SignInLimits()
     app.add_middleware(SecurityHeaders)
     failures.install(app)
-    views = (static, sign_in, own_account, job, job_item, job_results, sets, keys, webhooks, accounts, audit)
-    for view in views:
+    of_people = (sign_in, own_account, accounts, keys, webhooks, audit)
+    of_jobs = (job, job_item, job_results)
+    for view in (static, *of_jobs, sets, workers, queues, *of_people):
         app.include_router(view.router)
     return app

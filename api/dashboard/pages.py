@@ -19,6 +19,7 @@ TOLD: Final = {
     "job-submitted": "The job is accepted.",
     "action-accepted": "It is being done in the background; this page shows how far it is.",
     "queue-paused": "The queue is paused: jobs are accepted and wait.",
+    "queue-draining": "The queue is paused, and its workers finish what they hold and claim no more.",
     "queue-resumed": "The queue goes on.",
     "worker-draining": "The worker finishes what it holds and claims no more.",
     "key-revoked": "The key is refused from now on.",

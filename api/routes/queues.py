@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from api.deps import Admin, Reader, ReadingDep, Services, ServicesDep
 from api.errors import problem
+from api.inviting import invite_waiting
 from api.schemas import queues as schema
 from engine.errors import CatalogError
-from jobs import queries, queues
+from jobs import queues
 
 router = APIRouter(prefix="/v1/queues", tags=["queues"])
 
-INVITED = 16
 UNKNOWN: dict[int | str, dict[str, Any]] = {
     404: {"description": "No such model; `detail` lists those there are."}
 }
@@ -82,13 +82,7 @@ async def resume_own_queue(
 
 async def _resume(request: Request, services: Services, model: str) -> schema.ModelQueueView | Response:
     answer = await _hold(request, services, model, queues.resume)
-    async with services.sessions() as session:
-        waiting = (await session.execute(queries.waiting_models(limit=INVITED))).all()
-    for waited_for, job_id, units in waiting:
-        # the duties invite too, but a second later
-        if waited_for == model:
-            for _ in range(units):
-                services.inviter.invite(model, job_id)
+    await invite_waiting(services, model)
     return answer
 
 

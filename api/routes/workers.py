@@ -6,7 +6,6 @@ from api.deps import Admin, Reader, ReadingDep, SessionDep
 from api.schemas import workers as schema
 from api.schemas.ids import parse_worker_id
 from jobs import queries, workers
-from jobs.errors import NotFoundError, WorkerNotOnlineError
 
 router = APIRouter(prefix="/v1/workers", tags=["workers"])
 
@@ -32,11 +31,7 @@ async def drain_worker(worker_id: str, caller: Admin, session: SessionDep) -> sc
     Started again, it claims again. To be sent again as often as one likes.
     """
     parsed = parse_worker_id(worker_id)
-    drained = await session.run_sync(workers.drain, parsed)
-    row = (await session.execute(queries.worker_of(parsed))).one_or_none()
-    if row is None:
-        raise NotFoundError
-    if not drained:
-        raise WorkerNotOnlineError
+    await session.run_sync(workers.drain_known, parsed)
+    row = (await session.execute(queries.worker_of(parsed))).one()
     await session.commit()
     return schema.view(*row)

@@ -5,11 +5,9 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.ids import worker_id
+from jobs.fleet import SPEAKING
 from models.types import WorkerState
 from models.worker import Worker
-
-SPEAKING = frozenset({WorkerState.ONLINE, WorkerState.STARTING, WorkerState.DRAINING})
-"""A worker that says so has a heartbeat."""
 
 
 class WorkerError(BaseModel):
@@ -34,6 +32,14 @@ class WorkerView(BaseModel):
     gflop_per_s: float | None = Field(
         description="Measured in the last minutes; null until it ran something."
     )
+    batch_fill: float | None = Field(
+        description="Of the places that its batches of the last minutes had, the share that was taken."
+    )
+    memory_bytes: int | None = Field(
+        description="Taken of its GPU, by whomever; without one, of the machine by the worker's own process."
+    )
+    memory_limit_bytes: int | None = Field(description="What there is of that memory.")
+    finished_items: int = Field(description="Since it was started; counted with its heartbeat.")
     error: WorkerError | None
     started_at: datetime
     seen_at: datetime
@@ -58,6 +64,10 @@ def view(worker: Worker, seen: bool) -> WorkerView:
         dtype=worker.dtype,
         state=WorkerState.OFFLINE if silent else state,
         gflop_per_s=rate(worker.seconds_per_gflop),
+        batch_fill=None if worker.batch_fill is None else round(worker.batch_fill, 3),
+        memory_bytes=worker.memory_bytes,
+        memory_limit_bytes=worker.memory_limit_bytes,
+        finished_items=worker.finished,
         error=WorkerError(**worker.error) if worker.error else None,
         started_at=worker.started_at,
         seen_at=worker.seen_at,

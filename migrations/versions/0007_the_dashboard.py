@@ -99,6 +99,12 @@ def upgrade() -> None:
     op.add_column(
         "workers", sa.Column("finished", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
     )
+    op.create_index(
+        "ix_workers_started_at_id",
+        "workers",
+        [sa.text("started_at DESC"), sa.text("id DESC")],
+        unique=False,
+    )
     for name, column in (("ix_jobs_state_id", "state"), ("ix_jobs_model_id", "model")):
         op.create_index(
             name,
@@ -152,6 +158,7 @@ def downgrade() -> None:
     )
     for name in ("ix_jobs_ended_at", "ix_jobs_model_id", "ix_jobs_state_id"):
         op.drop_index(name, table_name="jobs")
+    op.drop_index("ix_workers_started_at_id", table_name="workers")
     for name in ("finished", "memory_limit_bytes", "memory_bytes", "batch_fill"):
         op.drop_column("workers", name)
     for name in ("item_minutes", "job_minutes", "audit_entries", "account_sessions", "accounts"):

@@ -1,8 +1,11 @@
 """What a worker learns of its own speed and room."""
 
+import time
+
 import pytest
 
-from worker.pace import MIN_STALL_SECONDS, Pace, Room
+from worker.memory import own_memory
+from worker.pace import FILL_MINUTES, MIN_STALL_SECONDS, Fill, Pace, Room
 
 
 def test_the_rate_is_that_of_the_costly_claims() -> None:
@@ -42,3 +45,27 @@ def test_room_that_was_missing_comes_back_by_and_by() -> None:
     for _ in range(100):
         room.grow()
     assert room.at_once(100) == 10
+
+
+def test_how_full_batches_are_is_the_share_of_all_their_places() -> None:
+    fill = Fill()
+    assert fill.share is None
+    fill.count(32, 32)
+    fill.count(1, 32)
+    assert fill.share == pytest.approx(33 / 64)
+
+
+def test_batches_of_long_ago_say_nothing_of_how_full_they_are_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    fill = Fill()
+    fill.count(1, 32)
+    later = time.monotonic() + (FILL_MINUTES + 1) * 60
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert fill.share is None
+    fill.count(16, 32)
+    assert fill.share == pytest.approx(0.5)
+
+
+def test_a_process_takes_some_of_the_memory_that_there_is() -> None:
+    memory = own_memory()
+    assert memory is not None
+    assert 2**20 < memory.taken < memory.limit

@@ -40,3 +40,10 @@ addEventListener("toggle", (event) => {
   if (!event.target.matches?.("details.ask[open]")) return;
   for (const sheet of document.querySelectorAll("details.ask[open]")) if (sheet !== event.target) sheet.open = false;
 }, true);
+// What somebody has opened stays open when its part is fetched again, and what they type into a sheet stays.
+addEventListener("DOMContentLoaded", () => {
+  if (typeof Idiomorph === "undefined") return;
+  const callbacks = Idiomorph.defaults.callbacks;
+  callbacks.beforeNodeMorphed = (old) => !old.matches?.("details.ask[open]");
+  callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.matches("details"));
+});
