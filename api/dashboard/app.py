@@ -5,7 +5,7 @@ from fastapi import Depends, FastAPI
 from api.dashboard import failures
 from api.dashboard.security import SecurityHeaders, check_origin
 from api.dashboard.sign_in_limits import SignInLimits
-from api.dashboard.views import own_account, sign_in, static
+from api.dashboard.views import job_actions, jobs, new_job, own_account, sign_in, static
 
 PATH = "/admin"
 
@@ -22,6 +22,8 @@ def create_dashboard() -> FastAPI:
     app.state.sign_in_limits = SignInLimits()
     app.add_middleware(SecurityHeaders)
     failures.install(app)
-    for view in (static, sign_in, own_account):
+    # before the page of one job, whose path matches theirs too
+    of_jobs = (jobs, job_actions, new_job)
+    for view in (static, sign_in, own_account, *of_jobs):
         app.include_router(view.router)
     return app
