@@ -1,6 +1,6 @@
 """Accounts, their sessions, the audit, history by the minute, what workers say of their devices.
 
-And indexes by which the jobs of all tenants are listed.
+And indexes by which the jobs of all tenants are listed, and those of a type.
 """
 
 import sqlalchemy as sa
@@ -98,7 +98,11 @@ def upgrade() -> None:
     op.add_column(
         "workers", sa.Column("finished", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
     )
-    for name, column in (("ix_jobs_state_id", "state"), ("ix_jobs_model_id", "model")):
+    for name, column in (
+        ("ix_jobs_state_id", "state"),
+        ("ix_jobs_model_id", "model"),
+        ("ix_jobs_type_id", "type"),
+    ):
         op.create_index(
             name,
             "jobs",
@@ -116,7 +120,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for name in ("ix_jobs_ended_at", "ix_jobs_model_id", "ix_jobs_state_id"):
+    for name in ("ix_jobs_ended_at", "ix_jobs_type_id", "ix_jobs_model_id", "ix_jobs_state_id"):
         op.drop_index(name, table_name="jobs")
     for name in ("finished", "memory_limit_bytes", "memory_bytes", "batch_fill"):
         op.drop_column("workers", name)
