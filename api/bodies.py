@@ -24,6 +24,7 @@ from api.schemas.submissions import (
     sanitised,
 )
 from api.schemas.wire import Wire
+from api.settings import ApiSettings
 from api.uploads import Upload, open_spool
 from jobs.errors import (
     InvalidRequestError,
@@ -64,6 +65,17 @@ class BodyLimits:
     """Of a job; an upload of pictures has none."""
     urls: bool = False
     """Whether pictures may be named by a URL."""
+
+
+def job_limits(settings: ApiSettings) -> BodyLimits:
+    """Those of a job's body."""
+    return BodyLimits(
+        items=settings.max_job_items,
+        labels=settings.max_job_labels,
+        json_bytes=settings.max_json_bytes,
+        image_bytes=settings.max_image_bytes,
+        urls=settings.fetch_urls,
+    )
 
 
 async def read_job(request: Request, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
@@ -184,7 +196,7 @@ async def _parse(body: bytes, limits: BodyLimits) -> tuple[AnyRequest, list[Uplo
 
 def _parse_json(body: bytes, limits: BodyLimits) -> tuple[AnyRequest, list[Upload]]:
     raw = from_json(body)
-    _check_counts(raw, limits)
+    check_counts(raw, limits)
     job = JOB_REQUEST.validate_python(raw)
     if isinstance(job, RescoreRequest):
         return job, []
@@ -192,7 +204,7 @@ def _parse_json(body: bytes, limits: BodyLimits) -> tuple[AnyRequest, list[Uploa
     return job, [_upload(index, image, limits) for index, image in enumerate(job.input.images)]
 
 
-def _check_counts(raw: Any, limits: BodyLimits) -> None:
+def check_counts(raw: Any, limits: BodyLimits) -> None:
     """Refuse lists that are too long before their elements are looked at: each wrong one takes a kilobyte."""
     if not isinstance(raw, dict):
         return

@@ -4,12 +4,13 @@ The job is admitted and its flow charged, then its pictures are stored, then its
 job that is not stored after all is given back.
 """
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Session
@@ -22,7 +23,7 @@ from api.spool import Hold
 from api.uploads import Upload, hash_pictures, store_pictures
 from api.writing import writing
 from jobs import endpoints, idempotency, over_sets, rescore, submit
-from jobs.admission import admit, check_room, give_back, give_back_unless_stored
+from jobs.admission import admit, check_priority, check_room, give_back, give_back_unless_stored
 from jobs.errors import (
     InvalidRequestError,
     NotFoundError,
@@ -43,6 +44,12 @@ from jobs.units import Admission
 from models.image import Image
 from models.job import Job
 from models.types import JobType
+
+FEW_LABELS: Final = 32
+"""So many are checked in less time than it takes to give them to a thread."""
+
+Beside = Callable[[Session, Job], None]
+"""Writes something in the transaction that stores a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,7 @@ def submission_of(
     wanted: AnyRequest,
     uploads: Sequence[Upload],
     default_model: str,
-    key_id: uuid.UUID,
+    key_id: uuid.UUID | None,
     source: Source | None = None,
 ) -> Submission:
     """What a request asks for, its pictures not yet stored; `source` is where they lie that it names."""
@@ -138,6 +145,22 @@ def _span(seconds: int | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
 
+async def check_submission(services: Services, submission: Submission) -> None:
+    """Refuse what can be known to be wrong before anything is charged or stored.
+
+    Raises:
+        EngineError, DomainError: as `jobs.submit.check`.
+        InvalidRequestError: it is too large for the priority that it asks for.
+    """
+    limits = services.settings.limits()
+    if len(submission.options.get("labels", ())) <= FEW_LABELS:
+        submit.check(submission, services.catalog, limits)
+    else:
+        # in a thread: there may be thousands, and vectors among them
+        await asyncio.to_thread(submit.check, submission, services.catalog, limits)
+    check_priority(submission)
+
+
 async def accept(
     services: Services,
     tenant: str,
@@ -145,11 +168,12 @@ async def accept(
     uploads: Sequence[Upload],
     key: str | None,
     hold: Hold,
+    beside: Beside | None = None,
 ) -> Accepted:
     """Fetch what it names by URL, admit the job, store its pictures, then its rows.
 
     Unless its key stands for one already: a job that is sent again is neither charged nor refused for what
-    waits, and nothing is fetched for it.
+    waits, and nothing is fetched for it. What is to be written `beside` a new job is so in its transaction.
 
     Raises:
         UnknownImageError: an id names no image of the tenant.
@@ -186,7 +210,7 @@ async def accept(
         if uploads:
             items = await store_pictures(services.blobs, tenant, uploads, services.settings.max_image_bytes)
             stored = replace(submission, items=items)
-        return await in_turn(lambda: _store(services, tenant, stored, admission, once))
+        return await in_turn(lambda: _store(services, tenant, stored, admission, once, beside))
 
     return await settle(services, admission, submission.size, store)
 
@@ -275,10 +299,15 @@ async def _admit(
 
 
 async def _store(
-    services: Services, tenant: str, submission: Submission, admission: Admission, once: Once | None
+    services: Services,
+    tenant: str,
+    submission: Submission,
+    admission: Admission,
+    once: Once | None,
+    beside: Beside | None,
 ) -> Accepted:
     quick = is_quick(submission)
-    if quick and once is None:
+    if quick and once is None and beside is None:
         async with _direct(services, tenant) as connection:
             stored = await connection.run_sync(store_at_once, tenant, submission, admission)
         if stored is not None:
@@ -290,6 +319,8 @@ async def _store(
             job, new = await session.run_sync(submit.submit, tenant, submission, admission), True
         else:
             job, new = await session.run_sync(idempotency.submit_once, tenant, submission, admission, once)
+        if new and beside is not None:
+            await session.run_sync(beside, job)
         return Accepted(job, await session.run_sync(outlook_of, job.id), new)
 
 

@@ -95,15 +95,24 @@ def _look(session: Session, tenant: str, wanted: JobFilter) -> tuple[int, uuid.U
     return row[0], row[1]
 
 
-def action_of(tenant: str, action_id: uuid.UUID) -> Select[JobAction]:
-    """An action, if it is the tenant's."""
-    return select(JobAction).where(JobAction.id == action_id, JobAction.tenant == tenant)
+def action_of(tenant: str | None, action_id: uuid.UUID) -> Select[JobAction]:
+    """An action, if it is the tenant's, or whosever it is (None)."""
+    found = select(JobAction).where(JobAction.id == action_id)
+    return found if tenant is None else found.where(JobAction.tenant == tenant)
 
 
 def actions_page(tenant: str, *, before: uuid.UUID | None, limit: int) -> Select[JobAction]:
     """A tenant's actions, newest first: one more than `limit`, to tell what follows."""
     found = select(JobAction).where(JobAction.tenant == tenant).order_by(JobAction.id.desc()).limit(limit + 1)
     return found if before is None else found.where(JobAction.id < before)
+
+
+def running_actions(tenant: str | None, *, limit: int) -> Select[JobAction]:
+    """The newest of those actions of a tenant, or of all (None), that have not come to their end."""
+    found = select(JobAction).where(JobAction.state == ActionState.RUNNING)
+    if tenant is not None:
+        found = found.where(JobAction.tenant == tenant)
+    return found.order_by(JobAction.id.desc()).limit(limit)
 
 
 def in_turns() -> Select[JobAction]:

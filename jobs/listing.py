@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, select, union_all
+from sqlalchemy import ColumnElement, Select, func, select, union_all
 from sqlalchemy.orm import InstrumentedAttribute, defer
 
 from models.job import Job
@@ -81,6 +81,12 @@ def job_ids(
         return parts[0]
     merged = union_all(*(select(part.subquery().c.id) for part in parts)).subquery("merged")
     return select(merged.c.id).order_by(merged.c.id.desc()).limit(limit)
+
+
+def count_up_to(tenant: str | None, wanted: JobFilter, most: int) -> Select[int]:
+    """How many jobs of a tenant, or of all, a filter finds; `most` + 1 stands for all that are more."""
+    found = job_ids(tenant, wanted, limit=most + 1).subquery("counted")
+    return select(func.count()).select_from(found)
 
 
 def _each(column: InstrumentedAttribute[str], values: frozenset[str]) -> list[list[ColumnElement[bool]]]:

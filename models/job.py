@@ -60,6 +60,8 @@ class Job(Base):
         # the same for whoever sees the jobs of all tenants
         Index("ix_jobs_state_id", "state", text("id DESC"), postgresql_where=text("deleted_at IS NULL")),
         Index("ix_jobs_model_id", "model", text("id DESC"), postgresql_where=text("deleted_at IS NULL")),
+        # also a tenant's of a rare type are found by this one
+        Index("ix_jobs_type_id", "type", text("id DESC"), postgresql_where=text("deleted_at IS NULL")),
         Index("ix_jobs_ended_at", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
         Index("ix_jobs_retry_of", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
         Index(

@@ -9,9 +9,12 @@ from api.dashboard.views import (
     accounts,
     audit,
     job,
+    job_actions,
     job_item,
     job_results,
+    jobs,
     keys,
+    new_job,
     own_account,
     queues,
     sets,
@@ -37,7 +40,7 @@ def create_dashboard() -> FastAPI:
     app.add_middleware(SecurityHeaders)
     failures.install(app)
     of_people = (sign_in, own_account, accounts, keys, webhooks, audit)
-    of_jobs = (job, job_item, job_results)
+    of_jobs = (jobs, job_actions, new_job, job, job_item, job_results)
     for view in (static, *of_jobs, sets, workers, queues, *of_people):
         app.include_router(view.router)
     return app

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from api.dashboard.pages import page
-from api.errors import STATUS, UnavailableError
+from api.errors import STATUS, MalformedBodyError, UnavailableError
 from engine.errors import EngineError
 from jobs.errors import DomainError, InvalidRequestError, NotFoundError, SignedOutError
 from pictures.errors import PictureError
@@ -30,6 +31,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     for lost in (OperationalError, InterfaceError, PoolTimeoutError):
         app.add_exception_handler(lost, _database_lost)
+    app.add_exception_handler(ClientDisconnect, _gone)
 
 
 def failure(request: Request, code: str, message: str, status: int | None = None) -> Response:
@@ -66,6 +68,11 @@ async def _http(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.NOT_FOUND:
         return failure(request, NotFoundError.code, "There is no such page.", HTTPStatus.NOT_FOUND)
     return failure(request, "refused", str(error.detail), error.status_code)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    # nobody reads this: the browser went away in the middle of its form
+    return failure(request, MalformedBodyError.code, "The form ended early.")
 
 
 async def _database_lost(request: Request, error: Exception) -> Response:

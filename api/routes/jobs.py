@@ -1,6 +1,5 @@
 """Jobs: submit, poll, fetch."""
 
-import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated
@@ -20,13 +19,11 @@ from api.room import SubmitterWithRoom
 from api.schemas import jobs as schema
 from api.schemas.estimates import EstimateView
 from api.schemas.ids import parse_job_id
-from api.settings import ApiSettings
 from api.spool import hold_of, release_body
-from api.submissions import accept, source_of, submission_of
+from api.submissions import accept, check_submission, source_of, submission_of
 from api.waiting import follow
 from api.writing import writing
-from jobs import deletion, submit
-from jobs.admission import check_priority
+from jobs import deletion
 from jobs.errors import DomainError
 from jobs.outlook import outlook_of
 
@@ -35,8 +32,6 @@ log = structlog.get_logger()
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 POLL_SECONDS = "1"
-FEW_LABELS = 32
-"""So many are checked in less time than it takes to give them to a thread."""
 
 
 @router.post(
@@ -103,16 +98,10 @@ async def submit_job(
     With an `Idempotency-Key`, the same job sent again within 24 hours is answered with the first one.
     """
     key = key_of(request)
-    wanted, uploads = await bodies.read_job(request, _body_limits(services.settings))
+    wanted, uploads = await bodies.read_job(request, bodies.job_limits(services.settings))
     source = await source_of(services, caller.tenant, wanted)
     submission = submission_of(wanted, uploads, services.settings.default_model, caller.key_id, source)
-    limits = services.settings.limits()
-    if len(submission.options.get("labels", ())) <= FEW_LABELS:
-        submit.check(submission, services.catalog, limits)
-    else:
-        # in a thread: there may be thousands, and vectors among them
-        await asyncio.to_thread(submit.check, submission, services.catalog, limits)
-    check_priority(submission)
+    await check_submission(services, submission)
     if dry_run:
         told = await estimate_job(services, caller.tenant, submission, uploads)
         return Response(told.model_dump_json(), media_type="application/json")
@@ -223,16 +212,6 @@ async def delete_job(job_id: str, caller: Submitter, services: ServicesDep) -> N
     wanted = parse_job_id(job_id)
     async with writing(services, services.ending, caller.tenant) as session:
         await session.run_sync(deletion.delete_job, caller.tenant, wanted)
-
-
-def _body_limits(settings: ApiSettings) -> bodies.BodyLimits:
-    return bodies.BodyLimits(
-        items=settings.max_job_items,
-        labels=settings.max_job_labels,
-        json_bytes=settings.max_json_bytes,
-        image_bytes=settings.max_image_bytes,
-        urls=settings.fetch_urls,
-    )
 
 
 async def _await(

@@ -1,6 +1,6 @@
 """Accounts, their sessions, the audit, history by the minute, what workers say of their devices.
 
-And indexes by which the jobs of all tenants are listed.
+And indexes by which the jobs of all tenants are listed, and those of a type.
 """
 
 import sqlalchemy as sa
@@ -105,7 +105,11 @@ def upgrade() -> None:
         [sa.text("started_at DESC"), sa.text("id DESC")],
         unique=False,
     )
-    for name, column in (("ix_jobs_state_id", "state"), ("ix_jobs_model_id", "model")):
+    for name, column in (
+        ("ix_jobs_state_id", "state"),
+        ("ix_jobs_model_id", "model"),
+        ("ix_jobs_type_id", "type"),
+    ):
         op.create_index(
             name,
             "jobs",
@@ -156,7 +160,7 @@ def downgrade() -> None:
         unique=False,
         postgresql_where=sa.text("version_id IS NOT NULL"),
     )
-    for name in ("ix_jobs_ended_at", "ix_jobs_model_id", "ix_jobs_state_id"):
+    for name in ("ix_jobs_ended_at", "ix_jobs_type_id", "ix_jobs_model_id", "ix_jobs_state_id"):
         op.drop_index(name, table_name="jobs")
     op.drop_index("ix_workers_started_at_id", table_name="workers")
     for name in ("finished", "memory_limit_bytes", "memory_bytes", "batch_fill"):

@@ -3,16 +3,19 @@
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import event
+from sqlalchemy import Executable, event
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import listing
+from jobs.actions import running_actions
 from jobs.keys import create_key
 from jobs.listing import JobFilter
+from jobs.tenants import TENANTS
 from models.types import JobState, JobType
 from tests.faults import cancel_job, change
 from tests.integration.test_bad_requests import assert_problem
@@ -162,8 +165,14 @@ def fill(sessions: Sessions) -> None:
     )
 
 
-def plan(sessions: Sessions, wanted: JobFilter, before: uuid.UUID | None) -> list[dict[str, Any]]:
-    statement = listing.jobs_page(TENANT, wanted, before=before, limit=PAGE - 1)
+def plan(
+    sessions: Sessions, wanted: JobFilter, before: uuid.UUID | None, tenant: str | None = TENANT
+) -> list[dict[str, Any]]:
+    return plan_of(sessions, listing.jobs_page(tenant, wanted, before=before, limit=PAGE - 1))
+
+
+def plan_of(sessions: Sessions, statement: Executable) -> list[dict[str, Any]]:
+    """How a statement was done, as it is sent."""
 
     def explain(_: Any, __: Any, asked: str, values: Any, *___: Any) -> tuple[str, Any]:
         return f"EXPLAIN (ANALYZE, FORMAT JSON) {asked}", values
@@ -213,3 +222,55 @@ def test_a_page_is_read_by_index_however_many_jobs_there_are(sessions: Sessions)
             # of a rare tag the index tells all there are, which are sorted
             most += 2 * MANY // 1_000 if wanted.tags else 0
             assert rows_read(found, "jobs") <= 2 * most, (wanted, rows_read(found, "jobs"))
+
+
+def test_those_of_all_tenants_are_listed_and_counted_by_index(sessions: Sessions) -> None:
+    fill(sessions)
+    rare, absent = frozenset({JobState.FAILED}), frozenset({JobType.DRIFT})
+    narrow = [
+        JobFilter(states=rare),
+        JobFilter(models=frozenset({"rare"})),
+        JobFilter(types=absent),
+        JobFilter(types=absent, states=frozenset({JobState.SUCCEEDED})),
+        JobFilter(types=frozenset({JobType.EMBEDDING})),
+    ]
+    middle = scalar(sessions, "SELECT id FROM jobs ORDER BY id OFFSET :half LIMIT 1", half=MANY // 2)
+    change(sessions, "ANALYZE jobs")
+    for tenant, wanted in product((None, TENANT, "another"), [JobFilter(), *narrow]):
+        for before in (None, middle):
+            found = plan(sessions, wanted, before, tenant)
+            assert not any(node["Node Type"] == "Seq Scan" for node in found), (tenant, wanted)
+            # of another tenant's rare ones some are passed over
+            assert rows_read(found, "jobs") <= 10 * PAGE, (tenant, wanted, rows_read(found, "jobs"))
+        if wanted != JobFilter():
+            found = plan_of(sessions, listing.count_up_to(tenant, wanted, 20 * PAGE))
+            assert not any(node["Node Type"] == "Seq Scan" for node in found), (tenant, wanted)
+            # a quarter is another tenant's, of whatever type
+            assert rows_read(found, "jobs") <= 5 * 20 * PAGE, (tenant, wanted)
+
+
+def test_what_is_being_done_and_who_has_jobs_are_told_by_index(sessions: Sessions) -> None:
+    change(
+        sessions,
+        """INSERT INTO job_actions (tenant, verb, state, ended_at, filter, matched, up_to)
+           SELECT CASE WHEN n % 2 = 0 THEN :tenant ELSE 'another' END, 'cancel',
+                  CASE WHEN n % 1000 < 2 THEN 'running' ELSE 'done' END,
+                  CASE WHEN n % 1000 < 2 THEN NULL ELSE now() END, '{}', 1, uuidv7()
+           FROM generate_series(1, 10000) AS n""",
+        tenant=TENANT,
+    )
+    change(
+        sessions,
+        """INSERT INTO api_keys (tenant, name, sha256, hint, scopes)
+           SELECT CASE WHEN n % 2 = 0 THEN :tenant ELSE 'another' END, '', n, '', '{read}'
+           FROM generate_series(1, 10000) AS n""",
+        tenant=TENANT,
+    )
+    change(sessions, "ANALYZE")
+    for tenant, running in ((None, 20), (TENANT, 10), ("nobody", 0)):
+        found = plan_of(sessions, running_actions(tenant, limit=50))
+        assert (rows_read(found, "job_actions"), found[0]["Actual Rows"]) == (running, running)
+        assert indexes(found) == {"ix_job_actions_running"}
+    found = plan_of(sessions, TENANTS)
+    assert found[0]["Actual Rows"] == 2
+    assert rows_read(found, "api_keys") == 2
