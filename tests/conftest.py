@@ -3,8 +3,13 @@
 import shutil
 import tempfile
 import uuid
+<<<<<<< HEAD
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+=======
+from collections.abc import Iterator
+from contextlib import contextmanager
+>>>>>>> main
 from pathlib import Path
 
 import pytest
@@ -52,27 +57,30 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def new_database(stack: Stack) -> Callable[[], str]:
-    """Makes databases with the schema in them, by copying one that was migrated."""
-    template = _create(stack, "template1")
-    schema.upgrade(_url(stack, template))
-    return lambda: _url(stack, _create(stack, template))
+def template(stack: Stack) -> str:
+    """A database with the schema in it, to be copied."""
+    name = _create(stack, "template1")
+    schema.upgrade(_url(stack, name))
+    return name
 
 
 @pytest.fixture
-def database_url(new_database: Callable[[], str]) -> str:
-    return new_database()
+def database_url(stack: Stack, template: str) -> Iterator[str]:
+    with _database(stack, template) as url:
+        yield url
 
 
 @pytest.fixture
-def empty_database_url(stack: Stack) -> str:
-    return _url(stack, _create(stack, "template1"))
+def empty_database_url(stack: Stack) -> Iterator[str]:
+    with _database(stack, "template1") as url:
+        yield url
 
 
 @pytest.fixture
-def bare_database_url(stack: Stack) -> str:
+def bare_database_url(stack: Stack) -> Iterator[str]:
     """A database without pgvector, as other servers have them."""
-    return _url(stack, _create(stack, "template0"))
+    with _database(stack, "template0") as url:
+        yield url
 
 
 @pytest.fixture
@@ -105,8 +113,16 @@ def picture() -> bytes:
 
 def _forget_durability(stack: Stack) -> None:
     """No test reads these databases after a crash: to sync them is most of a short test."""
-    superuser = make_url(_url(stack, "postgres")).set(username=SUPERUSER)
-    _administer(superuser, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+    _administer(_superuser(stack), "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+
+
+@contextmanager
+def _database(stack: Stack, template: str) -> Iterator[str]:
+    """A copy for one test, dropped before the kernel has written its 9 MB to the disk."""
+    name = _create(stack, template)
+    yield _url(stack, name)
+    # as the superuser: only it may end autovacuum, which may be at work there
+    _administer(_superuser(stack), f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _create(stack: Stack, template: str) -> str:
@@ -122,6 +138,10 @@ def _administer(database: URL, *statements: str) -> None:
         for statement in statements:
             connection.execute(text(statement))
     engine.dispose()
+
+
+def _superuser(stack: Stack) -> URL:
+    return make_url(_url(stack, "postgres")).set(username=SUPERUSER)
 
 
 def _url(stack: Stack, database: str) -> str:

@@ -128,22 +128,24 @@ def _save_model(folder: Path, sizes: Sizes, vocabulary: int, pad: int, dtype: to
     # As large as a trained model's, so that no term of a formula is too small to be missed.
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            noise = _noise(parameter.shape, generator)
+            noise = torch.randn(min(parameter.numel(), MOST_DRAWS), generator=generator)
             if "norm" in name and name.endswith("weight"):
-                parameter.copy_(1.0 + 0.3 * noise)
+                _fill(parameter, 1.0 + 0.3 * noise)
             elif parameter.ndim > 1:
-                parameter.copy_(noise * 1.5 / parameter.shape[-1] ** 0.5)
+                _fill(parameter, noise * 1.5 / parameter.shape[-1] ** 0.5)
             else:
-                parameter.copy_(0.2 * noise)
+                _fill(parameter, 0.2 * noise)
         model.logit_scale.fill_(4.7)
         model.logit_bias.fill_(-12.9)
     model.save_pretrained(folder)
 
 
-def _noise(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
-    """Normal chance; of large tensors a stretch of it over and over, since a billion draws take minutes."""
-    drawn = torch.randn(min(shape.numel(), MOST_DRAWS), generator=generator)
-    return drawn.repeat(-(-shape.numel() // len(drawn)))[: shape.numel()].reshape(shape)
+def _fill(parameter: torch.Tensor, stretch: torch.Tensor) -> None:
+    """Repeat a stretch over a parameter: a billion draws take minutes, and a billion sums many seconds."""
+    flat, stretch = parameter.view(-1), stretch.to(parameter.dtype)
+    times, rest = divmod(len(flat), len(stretch))
+    flat[: len(flat) - rest].view(times, -1).copy_(stretch)
+    flat[len(flat) - rest :].copy_(stretch[:rest])
 
 
 def _write_preprocessor(

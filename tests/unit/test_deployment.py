@@ -60,8 +60,8 @@ def test_the_image_installs_what_every_role_needs() -> None:
     dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
     (extras,) = re.findall(r'--editable "\.\[([a-z0-9,]+)\]"', dockerfile)
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    # the others are a database and a broker of one's own, and what develops it
-    assert set(extras.split(",")) == set(known) - {"embedded", "dev"}
+    # the others are a database and a broker of one's own, and what develops and tests it
+    assert set(extras.split(",")) == set(known) - {"embedded", "dev", "browser"}
 
 
 def test_everything_that_has_a_queue_has_a_worker() -> None:
