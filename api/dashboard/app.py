@@ -5,8 +5,9 @@ from fastapi import Depends, FastAPI
 from api.dashboard import failures
 from api.dashboard.live import MOST_STREAMS, Hub
 from api.dashboard.security import SecurityHeaders, check_origin
+from api.dashboard.series import KeptSeries
 from api.dashboard.sign_in_limits import SignInLimits
-from api.dashboard.views import live, own_account, sign_in, static
+from api.dashboard.views import live, overview, own_account, sign_in, static
 from api.streams import Streams
 
 PATH = "/admin"
@@ -23,9 +24,10 @@ def create_dashboard() -> FastAPI:
     )
     app.state.sign_in_limits = SignInLimits()
     app.state.hub = Hub()
+    app.state.series = KeptSeries()
     app.state.streams = Streams(MOST_STREAMS)
     app.add_middleware(SecurityHeaders)
     failures.install(app)
-    for view in (static, sign_in, own_account, live):
+    for view in (static, sign_in, own_account, live, overview):
         app.include_router(view.router)
     return app

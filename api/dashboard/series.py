@@ -1,0 +1,50 @@
+"""What the charts draw, kept for a moment: everybody who looks at the same hour is shown the same."""
+
+import asyncio
+import time
+from dataclasses import asdict
+from typing import Final, cast
+
+import orjson
+from fastapi import Request
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from jobs import charts
+from jobs.charts import Range
+
+KEPT_SHARE: Final = 60
+"""It is kept for so small a part of one of its points, and at least LEAST_SECONDS."""
+LEAST_SECONDS: Final = 2.0
+MOST_KEPT: Final = 100
+
+
+class KeptSeries:
+    """Series of a process, by range and tenant; belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str | None], tuple[float, bytes]] = {}
+        # one is read at a time: whoever comes meanwhile finds what was read, and no two read a month at once
+        self._reading = asyncio.Lock()
+
+    async def read(
+        self, sessions: async_sessionmaker[AsyncSession], wanted: Range, tenant: str | None
+    ) -> bytes:
+        """One of them, as JSON."""
+        key = wanted.name, tenant
+        async with self._reading:
+            until, series = self._kept.get(key, (0.0, b""))
+            if time.monotonic() >= until:
+                async with sessions() as session:
+                    series = orjson.dumps(asdict(await session.run_sync(charts.read_series, wanted, tenant)))
+                seconds = max(LEAST_SECONDS, wanted.step.total_seconds() / KEPT_SHARE)
+                self._kept.pop(key, None)
+                self._kept[key] = time.monotonic() + seconds, series
+                while len(self._kept) > MOST_KEPT:
+                    # the one that was read longest ago
+                    del self._kept[next(iter(self._kept))]
+        return series
+
+
+def series_of(request: Request) -> KeptSeries:
+    """Those of this process."""
+    return cast("KeptSeries", request.app.state.series)

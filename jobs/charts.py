@@ -1,0 +1,187 @@
+"""What the overview shows: open jobs by state and model, and how things went over the last hour to month.
+
+Open jobs are counted up to MOST_OPEN of a state, by index; what ended is read from the history by minutes
+and never from the jobs.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import (
+    CompoundSelect,
+    Interval,
+    Select,
+    bindparam,
+    exists,
+    func,
+    literal,
+    select,
+    text,
+    union_all,
+)
+from sqlalchemy.orm import Session
+
+from jobs.history import quantile
+from models.job import Job
+from models.types import JobState
+
+MOST_OPEN: Final = 10_000
+OPEN: Final = (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING)
+ENDED: Final = ("succeeded", "partial", "failed", "cancelled", "expired")
+SHARES: Final = {"p50": 0.5, "p95": 0.95}
+MINUTE: Final = timedelta(minutes=1)
+ALL_TENANTS: Final = "(CAST(:tenant AS text) IS NULL OR tenant = :tenant)"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """How far back a chart goes, and how long one of its points is."""
+
+    name: str
+    title: str
+    length: timedelta
+    step: timedelta
+
+
+RANGES: Final = {
+    found.name: found
+    for found in (
+        Range("1h", "1 hour", timedelta(hours=1), MINUTE),
+        Range("24h", "24 hours", timedelta(hours=24), 5 * MINUTE),
+        Range("7d", "7 days", timedelta(days=7), 30 * MINUTE),
+        Range("30d", "30 days", timedelta(days=30), 120 * MINUTE),
+    )
+}
+
+
+def open_jobs(tenant: str | None) -> Select[str, str, int, int, datetime]:
+    """By state and model: open jobs, their items that are not done, and when the oldest was submitted.
+
+    Of each state the oldest MOST_OPEN + 1 are read, so that it shows when there are more.
+    """
+    parts = []
+    for state in OPEN:
+        told = [Job.state == state, Job.deleted_at.is_(None)]
+        if tenant is not None:
+            told.append(Job.tenant == tenant)
+        left = (Job.total - Job.succeeded - Job.failed - Job.dropped).label("left")
+        # the state as it is written: a generic plan would not know how rare it is
+        part = select(Job.state, Job.model, left, Job.created_at).where(*told)
+        parts.append(select(part.order_by(Job.id).limit(MOST_OPEN + 1).subquery()))
+    found: CompoundSelect[Any] = union_all(*parts)
+    rows = found.subquery("open_jobs")
+    return select(
+        rows.c.state, rows.c.model, func.count(), func.sum(rows.c.left), func.min(rows.c.created_at)
+    ).group_by(rows.c.state, rows.c.model)
+
+
+def any_job(tenant: str | None) -> Select[bool]:
+    """Whether anything was ever submitted."""
+    found = select(literal(1)).select_from(Job).where(Job.deleted_at.is_(None))
+    return select(exists(found if tenant is None else found.where(Job.tenant == tenant)))
+
+
+LAST_HOUR: Final = text(f"""
+    SELECT coalesce(sum(failed), 0) AS failed, coalesce(sum(succeeded + partial), 0) AS succeeded
+    FROM job_minutes WHERE minute > now() - interval '1 hour' AND {ALL_TENANTS}
+""")  # noqa: S608 - of a condition in this code, as are the next ones
+ITEM_MINUTES: Final = 5
+ITEMS_A_MINUTE: Final = text(f"""
+    SELECT coalesce(sum(succeeded + failed), 0) / {ITEM_MINUTES}.0
+    FROM item_minutes
+    WHERE minute >= date_trunc('minute', now()) - interval '{ITEM_MINUTES} minutes'
+      AND minute < date_trunc('minute', now()) AND {ALL_TENANTS}
+""")  # noqa: S608
+COUNTS: Final = text(f"""
+    SELECT date_bin(:step, minute, :since) AS bin, sum(submitted) AS submitted,
+           {", ".join(f"sum({state}) AS {state}" for state in ENDED)}
+    FROM job_minutes WHERE minute >= :since AND {ALL_TENANTS}
+    GROUP BY bin
+""").bindparams(bindparam("step", type_=Interval()))  # noqa: S608
+ITEMS: Final = text(f"""
+    SELECT date_bin(:step, minute, :since) AS bin, sum(succeeded) AS succeeded, sum(failed) AS failed
+    FROM item_minutes WHERE minute >= :since AND {ALL_TENANTS}
+    GROUP BY bin
+""").bindparams(bindparam("step", type_=Interval()))  # noqa: S608
+TIMES: Final = text(f"""
+    SELECT bin, model, what, array_agg(bucket ORDER BY bucket) AS buckets,
+           array_agg(jobs ORDER BY bucket) AS jobs
+    FROM (
+        SELECT date_bin(:step, minute, :since) AS bin, model, what, bucket, sum(jobs) AS jobs
+        FROM job_minutes
+        CROSS JOIN LATERAL (VALUES ('waited', waited), ('ran', ran)) AS times (what, counts)
+        CROSS JOIN LATERAL unnest(counts) WITH ORDINALITY AS counted (jobs, bucket)
+        WHERE minute >= :since AND jobs > 0 AND {ALL_TENANTS}
+        GROUP BY bin, model, what, bucket
+    ) AS sums
+    GROUP BY bin, model, what
+""").bindparams(bindparam("step", type_=Interval()))  # noqa: S608
+
+
+@dataclass(slots=True)
+class Series:
+    """Values by point of time: `at` in seconds of Unix, all others a minute, or in seconds."""
+
+    range: str
+    step_s: int
+    at: list[int]
+    submitted: list[float]
+    ended: dict[str, list[float]]
+    items: dict[str, list[float]]
+    models: dict[str, dict[str, dict[str, list[float | None]]]] = field(default_factory=dict)
+    """By model, then `waited` and `ran`, then `p50` and `p95`."""
+
+
+def read_series(session: Session, wanted: Range, tenant: str | None) -> Series:
+    """How things went; of the point that is not over yet, so far."""
+    now = session.scalar(select(func.now())) or datetime.now(UTC)
+    step_s = int(wanted.step / timedelta(seconds=1))
+    # points begin at multiples of their length, so that the same ones are shown a moment later
+    last = int(now.timestamp()) // step_s * step_s
+    count = int(wanted.length / wanted.step)
+    at = [last - step_s * (count - 1 - place) for place in range(count)]
+    places = {start: place for place, start in enumerate(at)}
+    values = {"since": datetime.fromtimestamp(at[0], UTC), "step": wanted.step, "tenant": tenant}
+    # the point that is not over yet has had fewer minutes
+    minutes = [step_s / 60] * (count - 1) + [max(1.0, (now.timestamp() - last) / 60)]
+    counts = {name: [0.0] * count for name in ("submitted", *ENDED)}
+    items = {name: [0.0] * count for name in ("succeeded", "failed")}
+    for statement, named in ((COUNTS, counts), (ITEMS, items)):
+        for row in session.execute(statement, values):
+            if (place := places.get(int(row.bin.timestamp()))) is not None:
+                for name, found in named.items():
+                    found[place] = round(float(getattr(row, name)) / minutes[place], 3)
+    submitted = counts.pop("submitted")
+    series = Series(wanted.name, step_s, at, submitted, counts, items)
+    for row in session.execute(TIMES, values):
+        if (place := places.get(int(row.bin.timestamp()))) is None:
+            continue
+        if row.model not in series.models:
+            series.models[row.model] = {
+                what: {name: [None] * count for name in SHARES} for what in ("waited", "ran")
+            }
+        for name, value in _quantiles(row.buckets, row.jobs).items():
+            series.models[row.model][row.what][name][place] = value
+    series.models = dict(sorted(series.models.items()))
+    return series
+
+
+def _quantiles(buckets: list[int], jobs: list[Any]) -> dict[str, float | None]:
+    histogram = [0] * buckets[-1]
+    for bucket, count in zip(buckets, jobs, strict=True):
+        histogram[bucket - 1] = int(count)
+    found = {name: quantile(histogram, share) for name, share in SHARES.items()}
+    return {name: None if value is None else float(f"{value:.4g}") for name, value in found.items()}
+
+
+def last_hour(session: Session, tenant: str | None) -> dict[str, dict[str, dict[str, float | None]]]:
+    """By model, how long jobs waited and ran that ended within the last hour."""
+    now = session.scalar(select(func.now())) or datetime.now(UTC)
+    hour = timedelta(hours=1)
+    values = {"since": now - hour, "step": 2 * hour, "tenant": tenant}
+    found: dict[str, dict[str, dict[str, float | None]]] = defaultdict(dict)
+    for row in session.execute(TIMES, values):
+        found[row.model][row.what] = _quantiles(row.buckets, row.jobs)
+    return found
