@@ -68,15 +68,20 @@ addEventListener("DOMContentLoaded", () => {
         ...columns.map(({ name, ink, dash, values }) => ({
           label: name,
           stroke: colour(ink),
-          width: stacked ? 0 : 2,
+          width: stacked ? 0 : dash ? 1.5 : 2,
           dash,
           fill: stacked ? colour(ink) : undefined,
           paths: stacked ? uPlot.paths.bars({ size: [0.85, 36], align: 0 }) : undefined,
-          points: stacked ? { show: false } : { size: 5, show: true, fill: colour(dash ? "--card" : ink) },
+          points: stacked ? { show: false } : { size: 5, fill: colour(dash ? "--card" : ink), filter: alone },
           value: (_, __, ___, index) => (index == null ? "–" : write(values[index])),
         })),
       ],
     };
+  };
+  // Of a line only those values need a point that have no neighbour to be joined with, unless there is room for all.
+  const alone = (plot, place, show) => {
+    const values = plot.data[place];
+    return show ? null : values.flatMap((value, index) => (value != null && values[index - 1] == null && values[index + 1] == null ? [index] : []));
   };
   // Of what is stacked each column is drawn up to the sum of it and those behind it in the list, hence the first
   // one, which is the longest, below all others. What is nothing is not drawn.
