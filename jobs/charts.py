@@ -13,6 +13,7 @@ from sqlalchemy import (
     CompoundSelect,
     Interval,
     Select,
+    TextClause,
     bindparam,
     exists,
     func,
@@ -23,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from jobs.history import quantile
+from jobs.history import HOUR, quantile
 from models.job import Job
 from models.types import JobState
 
@@ -50,8 +51,8 @@ RANGES: Final = {
     for found in (
         Range("1h", "1 hour", timedelta(hours=1), MINUTE),
         Range("24h", "24 hours", timedelta(hours=24), 5 * MINUTE),
-        Range("7d", "7 days", timedelta(days=7), 30 * MINUTE),
-        Range("30d", "30 days", timedelta(days=30), 120 * MINUTE),
+        Range("7d", "7 days", timedelta(days=7), HOUR),
+        Range("30d", "30 days", timedelta(days=30), 2 * HOUR),
     )
 }
 
@@ -94,30 +95,58 @@ ITEMS_A_MINUTE: Final = text(f"""
     WHERE minute >= date_trunc('minute', now()) - interval '{ITEM_MINUTES} minutes'
       AND minute < date_trunc('minute', now()) AND {ALL_TENANTS}
 """)  # noqa: S608
-COUNTS: Final = text(f"""
-    SELECT date_bin(:step, minute, :since) AS bin, sum(submitted) AS submitted,
-           {", ".join(f"sum({state}) AS {state}" for state in ENDED)}
-    FROM job_minutes WHERE minute >= :since AND {ALL_TENANTS}
-    GROUP BY bin
-""").bindparams(bindparam("step", type_=Interval()))  # noqa: S608
-ITEMS: Final = text(f"""
-    SELECT date_bin(:step, minute, :since) AS bin, sum(succeeded) AS succeeded, sum(failed) AS failed
-    FROM item_minutes WHERE minute >= :since AND {ALL_TENANTS}
-    GROUP BY bin
-""").bindparams(bindparam("step", type_=Interval()))  # noqa: S608
-TIMES: Final = text(f"""
-    SELECT bin, model, what, array_agg(bucket ORDER BY bucket) AS buckets,
-           array_agg(jobs ORDER BY bucket) AS jobs
-    FROM (
-        SELECT date_bin(:step, minute, :since) AS bin, model, what, bucket, sum(jobs) AS jobs
-        FROM job_minutes
-        CROSS JOIN LATERAL (VALUES ('waited', waited), ('ran', ran)) AS times (what, counts)
-        CROSS JOIN LATERAL unnest(counts) WITH ORDINALITY AS counted (jobs, bucket)
-        WHERE minute >= :since AND jobs > 0 AND {ALL_TENANTS}
-        GROUP BY bin, model, what, bucket
-    ) AS sums
-    GROUP BY bin, model, what
-""").bindparams(bindparam("step", type_=Interval()))  # noqa: S608
+_STATES: Final = ", ".join(ENDED)
+_OF_MINUTES: Final = f"SELECT minute, model, submitted, {_STATES}, waited, ran FROM job_minutes"  # noqa: S608
+_ITEMS_OF_MINUTES: Final = "SELECT minute, succeeded, failed FROM item_minutes"
+_SUMMED: Final = "(SELECT coalesce(max(hour) + interval '1 hour', :since) FROM job_hours WHERE tenant = '')"
+_HOURS: Final = "FROM job_hours WHERE tenant = coalesce(:tenant, '') AND hour >= :since"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the history of a range is read: by the minute, or by the hour as far as hours are summed up."""
+
+    counts: TextClause
+    items: TextClause
+    times: TextClause
+
+
+def _by(since: str, jobs: str, items: str) -> Source:
+    jobs = f"({jobs}{_OF_MINUTES} WHERE minute >= {since} AND {ALL_TENANTS}) AS job_minutes"
+    items = f"({items}{_ITEMS_OF_MINUTES} WHERE minute >= {since} AND {ALL_TENANTS}) AS item_minutes"
+    statements = (
+        f"""
+        SELECT date_bin(:step, minute, :since) AS bin, sum(submitted) AS submitted,
+               {", ".join(f"sum({state}) AS {state}" for state in ENDED)}
+        FROM {jobs} GROUP BY bin
+        """,  # noqa: S608
+        f"""
+        SELECT date_bin(:step, minute, :since) AS bin, sum(succeeded) AS succeeded, sum(failed) AS failed
+        FROM {items} GROUP BY bin
+        """,  # noqa: S608
+        f"""
+        SELECT bin, model, what, array_agg(bucket ORDER BY bucket) AS buckets,
+               array_agg(jobs ORDER BY bucket) AS jobs
+        FROM (
+            SELECT date_bin(:step, minute, :since) AS bin, model, what, bucket, sum(jobs) AS jobs
+            FROM {jobs}
+            CROSS JOIN LATERAL (VALUES ('waited', waited), ('ran', ran)) AS times (what, counts)
+            CROSS JOIN LATERAL unnest(counts) WITH ORDINALITY AS counted (jobs, bucket)
+            WHERE jobs > 0
+            GROUP BY bin, model, what, bucket
+        ) AS sums
+        GROUP BY bin, model, what
+        """,  # noqa: S608
+    )
+    return Source(*(text(asked).bindparams(bindparam("step", type_=Interval())) for asked in statements))
+
+
+MINUTES: Final = _by(":since", "", "")
+HOURS: Final = _by(
+    f"greatest(:since, {_SUMMED})",
+    f"SELECT hour AS minute, model, submitted, {_STATES}, waited, ran {_HOURS} UNION ALL ",
+    f"SELECT hour AS minute, items_succeeded AS succeeded, items_failed AS failed {_HOURS} UNION ALL ",
+)
 
 
 @dataclass(slots=True)
@@ -148,14 +177,15 @@ def read_series(session: Session, wanted: Range, tenant: str | None) -> Series:
     minutes = [step_s / 60] * (count - 1) + [max(1.0, (now.timestamp() - last) / 60)]
     counts = {name: [0.0] * count for name in ("submitted", *ENDED)}
     items = {name: [0.0] * count for name in ("succeeded", "failed")}
-    for statement, named in ((COUNTS, counts), (ITEMS, items)):
+    source = HOURS if wanted.step >= HOUR else MINUTES
+    for statement, named in ((source.counts, counts), (source.items, items)):
         for row in session.execute(statement, values):
             if (place := places.get(int(row.bin.timestamp()))) is not None:
                 for name, found in named.items():
                     found[place] = round(float(getattr(row, name)) / minutes[place], 3)
     submitted = counts.pop("submitted")
     series = Series(wanted.name, step_s, at, submitted, counts, items)
-    for row in session.execute(TIMES, values):
+    for row in session.execute(source.times, values):
         if (place := places.get(int(row.bin.timestamp()))) is None:
             continue
         if row.model not in series.models:
@@ -179,9 +209,8 @@ def _quantiles(buckets: list[int], jobs: list[Any]) -> dict[str, float | None]:
 def last_hour(session: Session, tenant: str | None) -> dict[str, dict[str, dict[str, float | None]]]:
     """By model, how long jobs waited and ran that ended within the last hour."""
     now = session.scalar(select(func.now())) or datetime.now(UTC)
-    hour = timedelta(hours=1)
-    values = {"since": now - hour, "step": 2 * hour, "tenant": tenant}
+    values = {"since": now - HOUR, "step": 2 * HOUR, "tenant": tenant}
     found: dict[str, dict[str, dict[str, float | None]]] = defaultdict(dict)
-    for row in session.execute(TIMES, values):
+    for row in session.execute(MINUTES.times, values):
         found[row.model][row.what] = _quantiles(row.buckets, row.jobs)
     return found

@@ -23,7 +23,7 @@ the minute in which that is reached."""
 SLICE_SECONDS: Final = 60
 """More than enough for the fullest minute."""
 ROWS_AT_ONCE: Final = 5_000
-LAST_BUCKET: Final = 91
+HOUR: Final = timedelta(hours=1)
 PER_DECADE: Final = 10
 
 # `since` is where the table itself says that one has to go on; `behind` where news can begin
@@ -147,19 +147,84 @@ def _next_minute(time: datetime) -> datetime:
     return time.replace(second=0, microsecond=0) + timedelta(minutes=1)
 
 
-def _forget(table: str) -> Any:
+NEXT_HOUR: Final = text("""
+    SELECT date_trunc('hour', least(
+        (SELECT min(minute) FROM job_minutes WHERE minute >= behind),
+        (SELECT min(minute) FROM item_minutes WHERE minute >= behind)
+    ), 'UTC') AS hour,
+    (SELECT max(minute) FROM job_minutes WHERE minute <= now()) AS known
+    FROM (
+        SELECT coalesce(max(hour) + interval '1 hour', '-infinity') AS behind FROM job_hours WHERE tenant = ''
+    ) AS summed
+""")
+
+SUM: Final = text("""
+    WITH jobs AS MATERIALIZED (
+        SELECT * FROM job_minutes WHERE minute >= :hour AND minute < :until
+    ),
+    counted AS (
+        SELECT model, tenant, submitted, succeeded, partial, failed, cancelled, expired,
+               0 AS items_succeeded, 0 AS items_failed
+        FROM jobs
+        UNION ALL
+        SELECT model, tenant, 0, 0, 0, 0, 0, 0, succeeded, failed
+        FROM item_minutes WHERE minute >= :hour AND minute < :until
+    ),
+    sums AS (
+        SELECT coalesce(tenant, '') AS tenant, model,
+               sum(submitted) AS submitted, sum(succeeded) AS succeeded, sum(partial) AS partial,
+               sum(failed) AS failed, sum(cancelled) AS cancelled, sum(expired) AS expired,
+               sum(items_succeeded) AS items_succeeded, sum(items_failed) AS items_failed
+        FROM counted GROUP BY GROUPING SETS ((model, tenant), (model))
+    ),
+    histograms AS (
+        SELECT tenant, model, what, array_agg(CAST(counts AS integer) ORDER BY bucket) AS counts
+        FROM (
+            SELECT coalesce(tenant, '') AS tenant, model, what, bucket, sum(counts) AS counts
+            FROM jobs
+            CROSS JOIN LATERAL (VALUES ('waited', waited), ('ran', ran)) AS times (what, histogram)
+            CROSS JOIN LATERAL unnest(histogram) WITH ORDINALITY AS each (counts, bucket)
+            GROUP BY GROUPING SETS ((model, tenant, what, bucket), (model, what, bucket))
+        ) AS buckets
+        GROUP BY tenant, model, what
+    )
+    INSERT INTO job_hours (
+        tenant, hour, model, submitted, succeeded, partial, failed, cancelled, expired,
+        items_succeeded, items_failed, waited, ran
+    )
+    SELECT tenant, :hour, model, submitted, succeeded, partial, failed, cancelled, expired,
+           items_succeeded, items_failed, coalesce(waited.counts, '{}'), coalesce(ran.counts, '{}')
+    FROM sums
+    LEFT JOIN (SELECT * FROM histograms WHERE what = 'waited') AS waited USING (tenant, model)
+    LEFT JOIN (SELECT * FROM histograms WHERE what = 'ran') AS ran USING (tenant, model)
+    RETURNING model
+""")
+
+
+def sum_hours(session: Session) -> int:
+    """A duty: sum up the next hour of which no minute is counted again; returns how many rows were made.
+
+    Of an hour that is summed up the minutes stay: charts of one day are made of them.
+    """
+    found = session.execute(NEXT_HOUR).one()
+    if found.hour is None or found.known is None or found.known < found.hour + HOUR + AGAIN:
+        return 0
+    return len(session.execute(SUM, {"hour": found.hour, "until": found.hour + HOUR}).all())
+
+
+def _forget(table: str, column: str = "minute") -> Any:
     return text(f"""
         DELETE FROM {table} WHERE ctid = ANY(ARRAY(
-            SELECT ctid FROM {table} WHERE minute < now() - :kept ORDER BY minute LIMIT :limit
-        )) RETURNING minute
+            SELECT ctid FROM {table} WHERE {column} < now() - :kept ORDER BY {column} LIMIT :limit
+        )) RETURNING {column}
     """).bindparams(bindparam("kept", type_=Interval()))  # noqa: S608 - of a name in this code
 
 
-FORGET: Final = _forget("job_minutes"), _forget("item_minutes")
+FORGET: Final = _forget("job_minutes"), _forget("item_minutes"), _forget("job_hours", "hour")
 
 
 def forget_minutes(session: Session, kept: timedelta) -> int:
-    """A duty: remove the minutes that are so long ago, a slice; returns how many rows."""
+    """A duty: remove the minutes and hours that are so long ago, a slice; returns how many rows."""
     values = {"kept": kept, "limit": ROWS_AT_ONCE}
     return sum(len(session.execute(statement, values).all()) for statement in FORGET)
 

@@ -25,7 +25,7 @@ from jobs.broker import BROKER_ERRORS, Inviter
 from jobs.deadlines import continue_cancels, expire_unstarted, stop_overdue
 from jobs.endpoints import forget_secrets
 from jobs.history import SLICE_SECONDS as COUNT_SECONDS
-from jobs.history import count_minutes, forget_minutes
+from jobs.history import count_minutes, forget_minutes, sum_hours
 from jobs.idempotency import forget_keys
 from jobs.images import remove_dying
 from jobs.recovery import Expiry, fail_hopeless, judge_struck
@@ -120,6 +120,7 @@ def recording(kept: timedelta) -> list[Duty]:
     """What keeps the history that the dashboard shows, for so long."""
     return [
         Duty(40, partial(count_minutes, kept=kept), seconds=COUNT_SECONDS),
+        Duty(43, sum_hours),
         Duty(41, partial(forget_minutes, kept=kept)),
         Duty(42, forget_sessions, exhausting=False),
     ]

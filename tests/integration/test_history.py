@@ -9,9 +9,9 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import history
-from jobs.history import count_minutes, forget_minutes, merge, quantile
+from jobs.history import count_minutes, forget_minutes, merge, quantile, sum_hours
 from jobs.listing import LATE, first_id
-from models.history import JobMinute
+from models.history import JobHour, JobMinute
 from tests.faults import change, do, do_all
 from tests.integration.test_plans import nodes, plan_of
 from tests.ledger import MODEL, TENANT, scalar
@@ -123,6 +123,37 @@ def test_a_ledger_that_was_there_before_is_worked_through_in_slices_and_after_an
     add_jobs(sessions, 1, NOON + timedelta(hours=5))
     count(sessions)
     assert scalar(sessions, COUNTS) == "501 301 200"
+
+
+def test_hours_are_summed_up_once_they_change_no_more(sessions: Sessions) -> None:
+    for tenant, waited_s in (("a", 1.0), ("b", 60.0)):
+        add_jobs(sessions, 100, NOON - timedelta(minutes=40), every_s=60, tenant=tenant, waited_s=waited_s)
+    count(sessions)
+    change(
+        sessions,
+        """INSERT INTO item_minutes (minute, model, tenant, succeeded, failed)
+           SELECT minute, model, tenant, 10, 1 FROM job_minutes""",
+    )
+    # the last minute that is known is 12:59
+    change(sessions, "DELETE FROM job_minutes WHERE minute >= :end", end=NOON + timedelta(hours=1))
+    assert do_all(sessions, sum_hours) == 1
+    add_jobs(sessions, 1, NOON + timedelta(hours=1, minutes=4), tenant="a")
+    count(sessions)
+    assert do_all(sessions, sum_hours) == 1
+    minutes = """SELECT sum(submitted), sum(succeeded), (
+                     SELECT sum(succeeded) FROM item_minutes WHERE minute < :end
+                 ) FROM job_minutes WHERE minute < :end"""
+    of_tenants = """SELECT sum(submitted), sum(succeeded), sum(items_succeeded)
+                    FROM job_hours WHERE tenant <> ''"""
+    with sessions() as session:
+        expected = session.execute(text(minutes), {"end": NOON + timedelta(hours=1)}).one()
+        assert session.execute(text(of_tenants)).one() == expected
+        assert session.execute(text(of_tenants.replace("<>", "="))).one() == expected
+    with sessions() as session:
+        hours = session.scalars(select(JobHour).where(JobHour.hour == NOON).order_by(JobHour.tenant)).all()
+    assert [hour.tenant for hour in hours] == ["", "a", "b"]
+    assert [hour.waited[31] for hour in hours] == [hours[1].succeeded, hours[1].succeeded, 0]
+    assert merge([hour.waited for hour in hours[1:]]) == hours[0].waited
 
 
 def test_history_goes_when_its_days_are_over(sessions: Sessions) -> None:
