@@ -12,9 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from jobs import charts
 from jobs.charts import Range
 
-KEPT_SHARE: Final = 60
+POINT_PARTS: Final = 60
 """It is kept for so small a part of one of its points, and at least LEAST_SECONDS."""
 LEAST_SECONDS: Final = 2.0
+SHARE: Final = 20
+"""And so many times as long as it took to read."""
 MOST_KEPT: Final = 100
 
 
@@ -33,12 +35,15 @@ class KeptSeries:
         key = wanted.name, tenant
         async with self._reading:
             until, series = self._kept.get(key, (0.0, b""))
-            if time.monotonic() >= until:
+            if (begun := time.monotonic()) >= until:
                 async with sessions() as session:
                     series = orjson.dumps(asdict(await session.run_sync(charts.read_series, wanted, tenant)))
-                seconds = max(LEAST_SECONDS, wanted.step.total_seconds() / KEPT_SHARE)
+                ended = time.monotonic()
+                seconds = max(
+                    LEAST_SECONDS, wanted.step.total_seconds() / POINT_PARTS, SHARE * (ended - begun)
+                )
                 self._kept.pop(key, None)
-                self._kept[key] = time.monotonic() + seconds, series
+                self._kept[key] = ended + seconds, series
                 while len(self._kept) > MOST_KEPT:
                     # the one that was read longest ago
                     del self._kept[next(iter(self._kept))]

@@ -75,8 +75,11 @@ def test_a_new_service_says_what_to_do_next(browser: TestClient, sessions: Sessi
     page = sign_in(browser, OTHER).get("/admin/").text
     assert "lensqueue keys create --name first --tenant another" in page
     assert "lensqueue submit" in page
+    assert "/admin/overview/now?new=1" in page
+    assert "HX-Refresh" not in browser.get("/admin/overview/now?new=1").headers
     browser.cookies.clear()
     assert "lensqueue submit" not in sign_in(browser, ONE).get("/admin/").text
+    assert browser.get("/admin/overview/now?new=1").headers["HX-Refresh"] == "true"
 
 
 @pytest.mark.parametrize(("name", "points"), [("1h", 60), ("24h", 288), ("7d", 168), ("30d", 360)])

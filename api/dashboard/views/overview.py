@@ -48,7 +48,12 @@ async def show_overview(request: Request, visitor: Looking, session: ReadingDep)
 @router.get("/overview/now")
 async def show_now(request: Request, visitor: Looking, session: ReadingDep) -> Response:
     """The part that changes: tiles and models."""
-    return page(request, "overview_now.html", visitor, **await _facts(session, visitor))
+    facts = await _facts(session, visitor)
+    answer = page(request, "overview_now.html", visitor, **facts)
+    if "new" in request.query_params and not facts["is_new"]:
+        # a page that said what to do next has no charts yet: all of it is loaded again
+        answer.headers["HX-Refresh"] = "true"
+    return answer
 
 
 @router.get("/overview/series")
