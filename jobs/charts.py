@@ -5,13 +5,15 @@ and never from the jobs.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import (
     CompoundSelect,
     Interval,
+    Row,
     Select,
     TextClause,
     bindparam,
@@ -44,6 +46,16 @@ class Range:
     title: str
     length: timedelta
     step: timedelta
+
+    @property
+    def step_s(self) -> int:
+        """The same in seconds."""
+        return int(self.step / timedelta(seconds=1))
+
+    @property
+    def points(self) -> int:
+        """How many there are."""
+        return int(self.length / self.step)
 
 
 RANGES: Final = {
@@ -159,43 +171,60 @@ class Series:
     submitted: list[float]
     ended: dict[str, list[float]]
     items: dict[str, list[float]]
-    models: dict[str, dict[str, dict[str, list[float | None]]]] = field(default_factory=dict)
+    models: dict[str, dict[str, dict[str, list[float | None]]]]
     """By model, then `waited` and `ran`, then `p50` and `p95`."""
 
 
-def read_series(session: Session, wanted: Range, tenant: str | None) -> Series:
-    """How things went; of the point that is not over yet, so far."""
-    now = session.scalar(select(func.now())) or datetime.now(UTC)
-    step_s = int(wanted.step / timedelta(seconds=1))
-    # points begin at multiples of their length, so that the same ones are shown a moment later
-    last = int(now.timestamp()) // step_s * step_s
-    count = int(wanted.length / wanted.step)
-    at = [last - step_s * (count - 1 - place) for place in range(count)]
-    places = {start: place for place, start in enumerate(at)}
-    values = {"since": datetime.fromtimestamp(at[0], UTC), "step": wanted.step, "tenant": tenant}
-    # the point that is not over yet has had fewer minutes
-    minutes = [step_s / 60] * (count - 1) + [max(1.0, (now.timestamp() - last) / 60)]
-    counts = {name: [0.0] * count for name in ("submitted", *ENDED)}
-    items = {name: [0.0] * count for name in ("succeeded", "failed")}
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was read of a range, before it is made into series."""
+
+    range: Range
+    now: float
+    counts: Sequence[Row[Any]]
+    items: Sequence[Row[Any]]
+    times: Sequence[Row[Any]]
+
+    def points(self) -> list[int]:
+        """When the points begin: at multiples of their length, so that they stay where they are."""
+        step_s = self.range.step_s
+        last, count = int(self.now) // step_s * step_s, self.range.points
+        return [last - step_s * (count - 1 - place) for place in range(count)]
+
+
+def read_history(session: Session, wanted: Range, tenant: str | None) -> History:
+    """Read what series are made of."""
+    now = (session.scalar(select(func.now())) or datetime.now(UTC)).timestamp()
+    since = datetime.fromtimestamp(History(wanted, now, (), (), ()).points()[0], UTC)
+    values = {"since": since, "step": wanted.step, "tenant": tenant}
     source = HOURS if wanted.step >= HOUR else MINUTES
-    for statement, named in ((source.counts, counts), (source.items, items)):
-        for row in session.execute(statement, values):
+    asked = (source.counts, source.items, source.times)
+    return History(wanted, now, *(session.execute(statement, values).all() for statement in asked))
+
+
+def make_series(read: History) -> Series:
+    """How things went; of the point that is not over yet, so far. It takes up to some tenths of a second."""
+    at = read.points()
+    places = {start: place for place, start in enumerate(at)}
+    # the point that is not over yet has had fewer minutes
+    minutes = [read.range.step_s / 60] * (len(at) - 1) + [max(1.0, (read.now - at[-1]) / 60)]
+    counts = {name: [0.0] * len(at) for name in ("submitted", *ENDED)}
+    items = {name: [0.0] * len(at) for name in ("succeeded", "failed")}
+    for rows, named in ((read.counts, counts), (read.items, items)):
+        for row in rows:
             if (place := places.get(int(row.bin.timestamp()))) is not None:
                 for name, found in named.items():
                     found[place] = round(float(getattr(row, name)) / minutes[place], 3)
     submitted = counts.pop("submitted")
-    series = Series(wanted.name, step_s, at, submitted, counts, items)
-    for row in session.execute(source.times, values):
-        if (place := places.get(int(row.bin.timestamp()))) is None:
-            continue
-        if row.model not in series.models:
-            series.models[row.model] = {
-                what: {name: [None] * count for name in SHARES} for what in ("waited", "ran")
-            }
-        for name, value in _quantiles(row.buckets, row.jobs).items():
-            series.models[row.model][row.what][name][place] = value
-    series.models = dict(sorted(series.models.items()))
-    return series
+    models: dict[str, dict[str, dict[str, list[float | None]]]] = {
+        model: {what: {name: [None] * len(at) for name in SHARES} for what in ("waited", "ran")}
+        for model in sorted({row.model for row in read.times})
+    }
+    for row in read.times:
+        if (place := places.get(int(row.bin.timestamp()))) is not None:
+            for name, value in _quantiles(row.buckets, row.jobs).items():
+                models[row.model][row.what][name][place] = value
+    return Series(read.range.name, read.range.step_s, at, submitted, counts, items, models)
 
 
 def _quantiles(buckets: list[int], jobs: list[Any]) -> dict[str, float | None]:
