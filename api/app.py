@@ -59,7 +59,18 @@ from jobs.acting import Actor
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
 from jobs.egress import Egress
-from jobs.maintenance import RECOVER_SECONDS, TIDY_SECONDS, Duty, acting, expiring, keep, recovering, tidying
+from jobs.maintenance import (
+    RECORD_SECONDS,
+    RECOVER_SECONDS,
+    TIDY_SECONDS,
+    Duty,
+    acting,
+    expiring,
+    keep,
+    recording,
+    recovering,
+    tidying,
+)
 from models.schema import head
 from models.session import async_sessions, autocommit_engine, sync_sessions
 
@@ -209,6 +220,7 @@ def _maintained(
         start("expiry", expiring(), RECOVER_SECONDS),
         start("recovery", recovering(inviter), RECOVER_SECONDS),
         start("acting", acting(actor), RECOVER_SECONDS),
+        start("recording", recording(settings.history_kept()), RECORD_SECONDS),
         start(
             "tidying",
             tidying(

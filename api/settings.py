@@ -138,6 +138,10 @@ class ApiSettings(ServiceSettings):
         """How many texts of labels are kept, and how long."""
         return TextBudget(timedelta(days=self.text_cache_days), self.text_cache_bytes)
 
+    def history_kept(self) -> timedelta:
+        """How long it is known what happened in each minute."""
+        return timedelta(days=self.history_days)
+
     def deliveries_kept(self) -> timedelta:
         """How long messages that have ended are kept."""
         return timedelta(days=self.webhook_deliveries_days)

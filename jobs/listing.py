@@ -102,13 +102,13 @@ def _told(wanted: JobFilter) -> list[ColumnElement[bool]]:
         told.append(Job.tags.contains(dict(wanted.tags)))
     # by the id, which is what the indexes are ordered by, then exactly
     if wanted.created_after is not None:
-        told += [Job.id >= _first_id(wanted.created_after), Job.created_at > wanted.created_after]
+        told += [Job.id >= first_id(wanted.created_after), Job.created_at > wanted.created_after]
     if wanted.created_before is not None:
-        told += [Job.id < _first_id(wanted.created_before, LATE), Job.created_at < wanted.created_before]
+        told += [Job.id < first_id(wanted.created_before, LATE), Job.created_at < wanted.created_before]
     return told
 
 
-def _first_id(time: datetime, later: timedelta = timedelta(0)) -> uuid.UUID:
+def first_id(time: datetime, later: timedelta = timedelta(0)) -> uuid.UUID:
     """The smallest id of version 7 that is made so much later than a time."""
     milliseconds = max(0, (time - _EPOCH + later) // _MILLISECOND)
     return uuid.UUID(int=milliseconds << 80)

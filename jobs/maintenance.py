@@ -2,7 +2,7 @@
 
 A duty runs in its own short transaction under an advisory lock, so that one process at a time does it, and
 under a transaction timeout, so that a process that freezes holds nothing. Those that bring work forward run
-in one loop, those that tidy up in another: a slow disk must not hold up recovery.
+in one loop, those that tidy up in another: a slow disk must not hold up recovery. Nor is history to wait.
 """
 
 import threading
@@ -18,11 +18,14 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import queries
+from jobs.accounts import forget_sessions
 from jobs.acting import SLICE_SECONDS, Actor
 from jobs.blobs import BlobStore
 from jobs.broker import BROKER_ERRORS, Inviter
 from jobs.deadlines import continue_cancels, expire_unstarted, stop_overdue
 from jobs.endpoints import forget_secrets
+from jobs.history import SLICE_SECONDS as COUNT_SECONDS
+from jobs.history import count_minutes, forget_minutes, sum_hours
 from jobs.idempotency import forget_keys
 from jobs.images import remove_dying
 from jobs.recovery import Expiry, fail_hopeless, judge_struck
@@ -45,6 +48,7 @@ log = structlog.get_logger()
 
 RECOVER_SECONDS = 1.0
 TIDY_SECONDS = 10.0
+RECORD_SECONDS = 5.0
 DATABASE_AWAY_SECONDS = 2.0
 TURN_SECONDS = 2.0
 """A duty that finds more and more to do is run again for so long before the next one has its turn."""
@@ -109,6 +113,16 @@ def tidying(
         Duty(30, end_unwanted),
         Duty(31, partial(prune_deliveries, kept=deliveries_kept)),
         Duty(32, forget_secrets, exhausting=False),
+    ]
+
+
+def recording(kept: timedelta) -> list[Duty]:
+    """What keeps the history that the dashboard shows, for so long."""
+    return [
+        Duty(40, partial(count_minutes, kept=kept), seconds=COUNT_SECONDS),
+        Duty(43, sum_hours),
+        Duty(41, partial(forget_minutes, kept=kept)),
+        Duty(42, forget_sessions, exhausting=False),
     ]
 
 

@@ -5,7 +5,7 @@ from models.api_key import ApiKey, KeyUsage
 from models.audit import AuditEntry
 from models.base import Base
 from models.cached_result import CachedResult
-from models.history import ItemMinute, JobMinute
+from models.history import ItemMinute, JobHour, JobMinute
 from models.idempotency_key import IdempotencyKey
 from models.image import Image
 from models.image_set import ImageSet, ImageSetItem, ImageSetVersion
@@ -37,6 +37,7 @@ __all__ = [
     "Job",
     "JobAction",
     "JobEvent",
+    "JobHour",
     "JobInput",
     "JobMinute",
     "KeyUsage",

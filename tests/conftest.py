@@ -3,13 +3,9 @@
 import shutil
 import tempfile
 import uuid
-<<<<<<< HEAD
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
-=======
 from collections.abc import Iterator
 from contextlib import contextmanager
->>>>>>> main
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest

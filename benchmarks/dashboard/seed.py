@@ -66,6 +66,13 @@ BESIDE = (
        FROM jobs WHERE ended_at IS NOT NULL GROUP BY 1, 2, 3""",
     """INSERT INTO item_minutes (minute, model, tenant, succeeded)
        SELECT minute, model, tenant, succeeded * 10 FROM job_minutes""",
+    """INSERT INTO job_hours (tenant, hour, model, submitted, succeeded, items_succeeded, waited, ran)
+       SELECT coalesce(tenant, ''), hour, model, sum(submitted), sum(succeeded), 10 * sum(succeeded),
+              array_fill(CAST(sum(succeeded) AS integer), ARRAY[48]),
+              array_fill(CAST(sum(succeeded) AS integer), ARRAY[48])
+       FROM (SELECT *, date_trunc('hour', minute, 'UTC') AS hour FROM job_minutes) AS minutes
+       WHERE hour < date_trunc('hour', now() - interval '5 minutes', 'UTC')
+       GROUP BY GROUPING SETS ((hour, model, tenant), (hour, model))""",
 )
 
 

@@ -93,6 +93,22 @@ def upgrade() -> None:
         sa.Column("failed", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("minute", "model", "tenant", name=op.f("pk_item_minutes")),
     )
+    op.create_table(
+        "job_hours",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("hour", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        *(
+            sa.Column(name, sa.Integer(), server_default="0", nullable=False)
+            for name in ("submitted", "succeeded", "partial", "failed", "cancelled", "expired")
+        ),
+        sa.Column("waited", sa.ARRAY(sa.Integer()), server_default="{}", nullable=False),
+        sa.Column("ran", sa.ARRAY(sa.Integer()), server_default="{}", nullable=False),
+        sa.Column("items_succeeded", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("items_failed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "hour", "model", name=op.f("pk_job_hours")),
+    )
+    op.create_index("ix_job_hours_hour", "job_hours", ["hour"], unique=False)
     op.add_column("workers", sa.Column("batch_fill", sa.Float(), nullable=True))
     op.add_column("workers", sa.Column("memory_bytes", sa.BigInteger(), nullable=True))
     op.add_column("workers", sa.Column("memory_limit_bytes", sa.BigInteger(), nullable=True))
@@ -165,5 +181,5 @@ def downgrade() -> None:
     op.drop_index("ix_workers_started_at_id", table_name="workers")
     for name in ("finished", "memory_limit_bytes", "memory_bytes", "batch_fill"):
         op.drop_column("workers", name)
-    for name in ("item_minutes", "job_minutes", "audit_entries", "account_sessions", "accounts"):
+    for name in ("job_hours", "item_minutes", "job_minutes", "audit_entries", "account_sessions", "accounts"):
         op.drop_table(name)

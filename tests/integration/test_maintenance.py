@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
@@ -22,6 +23,7 @@ from jobs.maintenance import (
     expiring,
     invite_workers,
     keep,
+    recording,
     recovering,
     run_alone,
     run_out,
@@ -81,6 +83,7 @@ def test_a_duty_may_be_given_more_time_than_the_others(
 
 def test_no_two_duties_share_a_lock(sessions: Sessions, inviter: Inviter, blobs: BlobStore) -> None:
     duties = recovering(inviter) + tidying(blobs, TextBudget()) + acting(actor(sessions, inviter))
+    duties += recording(timedelta(days=30))
     locks = [duty.lock for duty in duties]
     assert len(locks) == len(set(locks))
 
@@ -91,6 +94,7 @@ def test_every_duty_finds_nothing_in_an_empty_ledger(
     duties = (
         expiring() + recovering(inviter) + tidying(blobs, TextBudget()) + acting(actor(sessions, inviter))
     )
+    duties += recording(timedelta(days=30))
     for duty in duties:
         with sessions.begin() as session:
             assert run_alone(session, duty.lock, duty.run) == 0

@@ -17,7 +17,11 @@ addEventListener("DOMContentLoaded", () => {
   const follow = () => {
     const query = [...topics].map((topic) => `topic=${encodeURIComponent(topic)}`).join("&");
     const stream = new EventSource(`/admin/live?${query}`);
-    stream.addEventListener("open", () => poll(false));
+    stream.addEventListener("open", () => {
+      // what changed since the last question was not told to anybody
+      if (polling !== null) topics.forEach(tell);
+      poll(false);
+    });
     stream.addEventListener("changed", (event) => tell(event.data));
     stream.addEventListener("error", () => {
       poll(true);
