@@ -38,7 +38,7 @@ def test_a_job_is_submitted_watched_and_looked_at_layer_by_layer(signed_in: Sign
     assert page.evaluate("window.stayed")
     expect(page.locator("#items tbody tr")).to_have_count(3)
     page.locator("#item-0 td.name a").click()
-    layer = page.locator(".layer-now output")
+    layer = page.locator(".layer-now [data-layer-shown]")
     last = int(layer.inner_text())
     slider = page.locator("input[data-layers]")
     slider.focus()
@@ -94,7 +94,7 @@ def test_all_jobs_of_a_filter_are_tried_again_once_they_are_counted_and_that_is_
     for _ in range(3):
         service.finish(service.submit({"type": "embedding", "tags": {"group": "bulk"}}, files))
     page = signed_in(OPERATOR).open("/admin/jobs?state=failed&tag=group%3Abulk")
-    page.get_by_role("link", name=re.compile("(?i)again")).click()
+    page.get_by_role("link", name=re.compile("again", re.IGNORECASE)).click()
     expect(page.locator(".found")).to_contain_text("3")
     page.get_by_label("Why?").fill("the disk was full")
     page.get_by_label(re.compile("to confirm")).fill("retry 2")
