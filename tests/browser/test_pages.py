@@ -78,7 +78,7 @@ def test_the_sign_in_has_no_grave_finding(signed_in: Signed, kept: dict[str, Any
     watched = signed_in(ADMIN, color_scheme=scheme)
     watched.open("/admin/account")
     kept.clear()
-    watched.page.get_by_role("button", name="Sign out").click()
+    watched.page.get_by_role("button", name="Sign out", exact=True).click()
     expect(watched.page.get_by_role("heading", name="Sign in")).to_be_visible()
     found = Axe().run(watched.page).response["violations"]
     assert [each["id"] for each in found if each["impact"] in GRAVE] == []
