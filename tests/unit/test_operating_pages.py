@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from api.following import HEARTBEAT_SECONDS
 from api.schemas.submissions import LensRequest
 from api.settings import ApiSettings
+from cli.processes import api_argv
 from jobs.maintenance import LOCK_SPACE, REMOVING, TIDY_SECONDS
 from worker.settings import WorkerSettings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ROOT = DOCS.parent
 RETENTION = DOCS / "how-to" / "retention.md"
-PAGES = [DOCS / "how-to" / f"{name}.md" for name in ("back-up", "upgrade", "retention")]
+SECURITY = DOCS / "architecture" / "6-security.md"
+PAGES = [*(DOCS / "how-to" / f"{name}.md" for name in ("back-up", "upgrade", "retention")), SECURITY]
 FIELDS = {**ApiSettings.model_fields, **WorkerSettings.model_fields}
 TERM = re.compile(r"^\| `(jobs\.[a-z_]+)\.([A-Z_]+)` \| ([0-9]+) (minute|hour|day)s? \|", re.MULTILINE)
 NAMED_SO = re.compile(r"([A-Z_]+_)?KEPT|GRACE|PATIENCE")
@@ -29,7 +32,7 @@ def test_every_setting_and_every_file_that_is_named_exists(page: Path) -> None:
     named = re.findall(r"\bLENSQUEUE_([A-Z0-9_]+)", text)
     assert {name.lower() for name in named} <= FIELDS.keys()
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
-    files = re.findall(r"`((?:[a-z_0-9-]+/)+[A-Za-z_0-9-]+\.(?:py|md|yml))`", text)
+    files = re.findall(r"`((?:[a-z_0-9-]+/)+[A-Za-z_0-9-]+(?:\.(?:py|md|yml))?)`", text)
     assert links or files
     assert all((page.parent / link).exists() for link in links)
     assert all((ROOT / file).exists() for file in files)
@@ -78,6 +81,29 @@ def test_the_locks_that_a_backup_takes_by_hand_are_those_of_the_duties() -> None
 def test_duties_run_as_often_as_is_said() -> None:
     assert TIDY_SECONDS == 10
     assert "every ten seconds" in RETENTION.read_text()
+
+
+def test_no_header_of_a_proxy_is_believed() -> None:
+    assert "--no-proxy-headers" in api_argv("127.0.0.1", 8000)
+    assert "--no-proxy-headers" in SECURITY.read_text()
+
+
+def test_containers_run_as_the_user_that_is_named() -> None:
+    (user,) = re.findall(r"^USER (.+)$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
+    assert user != "0"
+    assert f"uid {user}" in SECURITY.read_text()
+
+
+def test_a_proxy_waits_for_longer_than_a_poll_may_last() -> None:
+    (seconds,) = re.findall(r"proxy_read_timeout (\d+)s", SECURITY.read_text())
+    assert int(seconds) > ApiSettings.model_fields["max_wait_seconds"].default
+    assert int(seconds) > HEARTBEAT_SECONDS
+
+
+def test_what_make_is_told_to_run_is_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        assert set(re.findall(r"`make ([a-z-]+)", page.read_text())) <= targets, page
 
 
 def test_no_page_has_a_block_of_a_language_that_is_not_run() -> None:
