@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: make demo, make test.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-bulk up test test-full test-chaos test-contract test-browser bench bench-bulk bench-cuda bench-dashboard check clean
+.PHONY: help demo demo-bulk up test test-full test-chaos test-contract test-browser bench bench-bulk bench-cuda bench-dashboard check audit sbom clean
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
@@ -69,12 +69,25 @@ check: .venv/ready-to-develop ## Lint, formatting, types, import floors, the API
 bench-dashboard: .venv/ready-to-develop ## Measure the dashboard's pages over a million jobs; takes ten minutes
 	@$(BIN)/python -m benchmarks.dashboard --out benchmarks/results/dashboard.json
 
+audit: .audit/ready ## Ask PyPI, or AUDIT="--vulnerability-service osv", whether a pinned version has a known fault
+	@.audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt $(AUDIT)
+
+sbom: .audit/ready ## Write docs/reference/sbom.cdx.json: every pinned package, as CycloneDX
+	@.audit/bin/python -W ignore::UserWarning -m cyclonedx_py requirements constraints.txt --pyproject pyproject.toml \
+	  --output-reproducible --spec-version 1.6 --output-format JSON --output-file docs/reference/sbom.cdx.json
+
 clean: ## Remove the environment and everything that was kept
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
-	@rm -rf .venv .contract .lensqueue .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	@rm -rf .venv .audit .contract .lensqueue .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
 .venv/ready-to-run: pyproject.toml client/pyproject.toml constraints.txt deploy/install
 	@deploy/install ml embedded analysis
+	@touch $@
+
+# apart from .venv: what looks at the versions has versions of its own
+.audit/ready: deploy/audit-requirements.txt
+	@"$${PYTHON:-python3}" -m venv .audit
+	@.audit/bin/pip install --disable-pip-version-check --quiet --requirement $<
 	@touch $@
 
 .contract/ready: tests/contract/install tests/contract/requirements.txt tests/contract/package-lock.json

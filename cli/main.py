@@ -26,6 +26,8 @@ class Commands(EndingGroup):
         "api": (SERVICE, "cli.processes:api"),
         "worker": (SERVICE, "cli.processes:worker"),
         "migrate": (SERVICE, "cli.processes:migrate"),
+        "backup": (SERVICE, "cli.backups:backup"),
+        "restore": (SERVICE, "cli.backups:restore"),
         "keys": (SERVICE, "cli.keys:app"),
         "admin": (SERVICE, "cli.admin:app"),
         "doctor": (SERVICE, "cli.doctor:doctor"),

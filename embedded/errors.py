@@ -86,3 +86,10 @@ class NotMainThreadError(EmbeddedError):
             "services are started from the main thread only: the kernel ends a child when the thread "
             "that started it ends"
         )
+
+
+class BackupFailedError(EmbeddedError):
+    code = "backup-failed"
+
+    def __init__(self, program: str, said: str) -> None:
+        super().__init__(f"{program} failed:\n{said}")

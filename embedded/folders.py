@@ -85,6 +85,11 @@ def claim_state(asked: Path) -> Path:
     return state
 
 
+def holds_data(state: Path) -> bool:
+    """Whether services have run on a state folder, or files were put there for them."""
+    return any((state / name).exists() for name in ("pg", LOCATION_NAME, "blobs"))
+
+
 def find_data(state: Path, user: OsUser) -> Path:
     """The folder for what `user` must reach: the state folder where that user can enter it."""
     location = state / LOCATION_NAME

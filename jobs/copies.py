@@ -8,6 +8,7 @@ import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -15,6 +16,8 @@ from jobs.blobs import BlobStore
 from jobs.objects import ObjectName
 
 log = structlog.get_logger()
+
+FOLDER: Final = "copies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +77,4 @@ def _by_use(folder: Path) -> list[tuple[Path, int]]:
 
 
 def _folder(blobs: BlobStore, tenant: str) -> Path:
-    return blobs.room(tenant) / "copies"
+    return blobs.room(tenant) / FOLDER

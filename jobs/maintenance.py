@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Final
 
 import structlog
 from sqlalchemy import text
@@ -55,6 +56,9 @@ TURN_SECONDS = 2.0
 TRANSACTION_SECONDS = 5
 """A process that freezes in the midst of a duty loses its transaction, and the locks, after so long."""
 LOCK_SPACE = 0x4C51  # "LQ": our advisory locks, apart from anybody else's in this database
+IMAGES, RESULTS, SOURCES = 3, 9, 17
+REMOVING: Final = (IMAGES, RESULTS, SOURCES)
+"""The locks of those duties that remove files which rows have named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +102,9 @@ def tidying(
 ) -> list[Duty]:
     """What removes what nobody needs any more."""
     return [
-        Duty(3, partial(remove_dying, blobs=blobs)),
+        Duty(IMAGES, partial(remove_dying, blobs=blobs)),
         Duty(4, forget_keys),
-        Duty(9, partial(expire_results, blobs=blobs)),
+        Duty(RESULTS, partial(expire_results, blobs=blobs)),
         Duty(10, forget_workers),
         Duty(11, partial(remove_drafts, blobs=blobs), exhausting=False),
         Duty(12, partial(forget_unused, budget=texts)),
@@ -108,7 +112,7 @@ def tidying(
         Duty(14, forget_reservations),
         Duty(15, forget_usage),
         Duty(16, forget_sets),
-        Duty(17, partial(remove_sources, blobs=blobs), exhausting=False),
+        Duty(SOURCES, partial(remove_sources, blobs=blobs), exhausting=False),
         Duty(20, partial(forget_deleted, kept=deleted_jobs_kept)),
         Duty(30, end_unwanted),
         Duty(31, partial(prune_deliveries, kept=deliveries_kept)),
@@ -176,6 +180,18 @@ def run_alone(
         text("SELECT pg_try_advisory_xact_lock(:space, :number)"), {"space": LOCK_SPACE, "number": number}
     )
     return duty(session) if turn else 0
+
+
+def hold_removals(session: Session) -> None:
+    """Keep all processes from removing files, until the transaction ends: whoever backs up holds it open.
+
+    What rows name when the database is dumped is then still there when the files are copied. One who is at it
+    is waited for, a few seconds at most.
+    """
+    for number in REMOVING:
+        session.execute(
+            text("SELECT pg_advisory_xact_lock(:space, :number)"), {"space": LOCK_SPACE, "number": number}
+        )
 
 
 def invite_workers(session: Session, inviter: Inviter) -> int:

@@ -36,6 +36,11 @@ def head() -> str:
     return revision
 
 
+def is_known(revision: str) -> bool:
+    """Whether this code has the migration; one that it has not is a newer version's."""
+    return revision in {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
+
+
 def applied() -> TextClause:
     """The revision that a database is at."""
     return text("SELECT version_num FROM alembic_version")
