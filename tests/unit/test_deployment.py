@@ -8,38 +8,22 @@ from typing import Any
 import pytest
 import yaml
 from sqlalchemy import make_url
-from typer.main import get_command
 
 from api.settings import ApiSettings
-from cli.main import app
 from cli.up import API_GRACE_SECONDS, WORKER_GRACE_SECONDS
 from engine.catalog import DEMO_MODEL, Catalog
 from jobs.broker import SETTINGS
 from models.queue import ANALYSIS
+from tests.rendered import KUBERNETES, ROOT, arguments_of, read_env
 from worker.settings import WorkerSettings
 
-ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+HOW_TO = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 WORKERS = {name: service for name, service in OURS.items() if service["command"][1] == "worker"}
 HUB_MODELS = {name for name in Catalog().names() if name != DEMO_MODEL}
-SETTING_FILES = [ROOT / "deploy" / "settings.env"]
-
-
-def read_env(file: Path) -> dict[str, str]:
-    lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
-    return dict(line.split("=", 1) for line in lines)
-
-
-def run_by(argv: list[str]) -> dict[str, Any]:
-    """The arguments of a `lensqueue` command line, as the command reads them."""
-    program, command, *arguments = argv
-    assert program == "lensqueue"
-    found = get_command(app).get_command(None, command)  # type: ignore[attr-defined]
-    assert found is not None, command
-    parameters: dict[str, Any] = found.make_context(command, list(arguments)).params
-    return parameters
+SETTING_FILES = [ROOT / "deploy" / "settings.env", KUBERNETES / "base" / "settings.env"]
 
 
 def seconds(duration: str) -> float:
@@ -86,7 +70,7 @@ def test_services_are_reached_under_the_names_that_they_have() -> None:
 
 def test_every_command_parses_and_its_model_is_supported() -> None:
     for service in OURS.values():
-        model = run_by(service["command"]).get("model")
+        model = arguments_of(service["command"]).get("model")
         if model is not None:
             assert Catalog().find(model)
 
@@ -145,7 +129,7 @@ def test_the_one_port_that_is_open_is_the_apis_and_only_for_this_host() -> None:
     (name,) = [name for name, service in SERVICES.items() if "ports" in service]
     (published,) = SERVICES[name]["ports"]
     assert published.startswith("127.0.0.1:")
-    listens = run_by(SERVICES[name]["command"])
+    listens = arguments_of(SERVICES[name]["command"])
     assert listens["host"] == "0.0.0.0"  # noqa: S104 - of a container
     assert str(listens["port"]) == published.rpartition(":")[2]
     assert f"EXPOSE {listens['port']}" in (ROOT / "deploy" / "Dockerfile").read_text()
@@ -166,3 +150,23 @@ def test_our_services_run_confined_and_with_an_init() -> None:
         assert "no-new-privileges:true" in service["security_opt"]
         # a folder on disk: what is written there counts as nobody's memory
         assert "/tmp" in service["volumes"]  # noqa: S108 - of a container
+
+
+def test_every_block_of_the_how_to_says_what_it_needs() -> None:
+    blocks = re.findall(r"^```text\n(.*?)^```$", HOW_TO, re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 5
+    assert all(re.match(r"# needs a (container engine|cluster)", block) for block in blocks)
+
+
+def test_what_the_how_to_names_exists() -> None:
+    assert set(re.findall(r"\bsiglip\S+-[cg]pu\b", HOW_TO)) <= set(SERVICES)
+    for command in re.findall(r"docker compose exec (\w+) |docker compose run .*--no-deps (\S+) ", HOW_TO):
+        assert "".join(command) in SERVICES
+    assert set(re.findall(r"--profile (\w+)", HOW_TO)) <= {"cpu", "gpu"}
+    known = {**ApiSettings.model_fields, **WorkerSettings.model_fields}
+    named = set(re.findall(r"LENSQUEUE_[A-Z_]+", HOW_TO))
+    assert named <= {f"LENSQUEUE_{field}".upper() for field in known}
+    for path in re.findall(r"deploy/[\w/.-]+\w", HOW_TO):
+        assert (ROOT / path).exists() or path.startswith("deploy/secrets"), path
+    for line in re.findall(r"-- (lensqueue .*)|api (lensqueue keys .*)", HOW_TO):
+        arguments_of("".join(line).split())
