@@ -25,7 +25,8 @@ ENV = read_env(KUBERNETES / "base" / "settings.env")
 KINDS = {
     *(("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("batch/v1", "Job"), ("v1", "Service")),
     *(("v1", "ConfigMap"), ("v1", "Namespace"), ("v1", "PersistentVolumeClaim")),
-    *(("networking.k8s.io/v1", "Ingress"), ("policy/v1", "PodDisruptionBudget")),
+    *(("networking.k8s.io/v1", "Ingress"), ("networking.k8s.io/v1", "NetworkPolicy")),
+    ("policy/v1", "PodDisruptionBudget"),
 }
 KEDA_KINDS = {("keda.sh/v1alpha1", "ScaledObject"), ("keda.sh/v1alpha1", "TriggerAuthentication")}
 """For these `kubernetes-validate` has no schema: they are looked at here."""
@@ -62,6 +63,16 @@ def ours(overlay: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         (container,) = pod["containers"]
         if "lensqueue-" in container["image"]:
             yield name, pod, container
+
+
+def named_container(overlay: str, name: str) -> dict[str, Any]:
+    (found,) = [pod["containers"][0] for found, pod in pods(overlay) if found == name]
+    container: dict[str, Any] = found
+    return container
+
+
+def of_scalers(overlay: str) -> set[str]:
+    return {each["metadata"]["name"] for each in of_kind(overlay, "ScaledObject")}
 
 
 def names_of(found: object, key: str) -> set[str]:
@@ -133,12 +144,6 @@ def test_a_scaler_asks_the_database_that_the_service_uses(overlay: str) -> None:
     assert (told["POSTGRES_USER"], told["POSTGRES_DB"]) == (database.username, database.database)
 
 
-def named_container(overlay: str, name: str) -> dict[str, Any]:
-    (found,) = [pod["containers"][0] for found, pod in pods(overlay) if found == name]
-    container: dict[str, Any] = found
-    return container
-
-
 def test_services_select_pods_and_name_ports_that_they_listen_on(overlay: str) -> None:
     for service in of_kind(overlay, "Service"):
         selector = service["spec"]["selector"]
@@ -182,10 +187,6 @@ def test_everything_that_is_mounted_is_declared_and_lies_where_it_is_looked_for(
         assert mounts["blobs"] == ENV["LENSQUEUE_BLOBS"]
         assert ENV["LENSQUEUE_DATABASE_PASSWORD_FILE"] == f"{mounts['database']}/password"
         assert mounts.get("weights") == (weights if name in of_scalers(overlay) else None)
-
-
-def of_scalers(overlay: str) -> set[str]:
-    return {each["metadata"]["name"] for each in of_kind(overlay, "ScaledObject")}
 
 
 def test_every_secret_and_its_keys_are_made_by_the_how_to(overlay: str) -> None:
@@ -263,3 +264,19 @@ def test_only_workers_of_the_gpu_overlay_take_a_gpu(overlay: str) -> None:
         name for name, _, container in ours(overlay) if "nvidia.com/gpu" in container["resources"]["limits"]
     }
     assert taking == (of_scalers(overlay) if overlay == "gpu" else set())
+
+
+def test_the_broker_which_asks_for_no_password_is_open_to_our_pods_alone(overlay: str) -> None:
+    policy = named(overlay, "NetworkPolicy", "valkey")["spec"]
+    broker = named(overlay, "StatefulSet", "valkey")["spec"]["template"]
+    assert policy["podSelector"]["matchLabels"] == broker["metadata"]["labels"]
+    (rule,) = policy["ingress"]
+    (source,), (port,) = rule["from"], rule["ports"]
+    assert port["port"] in {each["name"] for each in broker["spec"]["containers"][0]["ports"]}
+    allowed = source["podSelector"]["matchLabels"].items()
+    reaching = {
+        owner["metadata"]["name"]
+        for owner in of_kind(overlay, "Deployment", "StatefulSet", "Job")
+        if allowed <= owner["spec"]["template"]["metadata"]["labels"].items()
+    }
+    assert reaching == {name for name, _, _ in ours(overlay)}
