@@ -65,6 +65,11 @@ check: .venv/ready-to-develop ## Lint, formatting, types, import floors, the API
 	@$(BIN)/python -m tests.contract.breaking
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	@$(BIN)/hadolint deploy/Dockerfile
+	@$(BIN)/python -m deploy.workers --check
+	@for overlay in cpu gpu; do for version in 1.32 1.37; do \
+	  $(BIN)/kubectl kustomize deploy/kubernetes/overlays/$$overlay \
+	  | $(BIN)/kubernetes-validate --strict --quiet --no-warn --kubernetes-version $$version /dev/stdin || exit 1; \
+	done; done
 
 bench-dashboard: .venv/ready-to-develop ## Measure the dashboard's pages over a million jobs; takes ten minutes
 	@$(BIN)/python -m benchmarks.dashboard --out benchmarks/results/dashboard.json

@@ -120,6 +120,19 @@ def workers_online(model: str | None = None) -> Select[int]:
     return _ANY_MODELS_WORKERS_ONLINE if model is None else _MODELS_WORKERS_ONLINE.params(model=model)
 
 
+def workers_on(hostname: str) -> Select[int]:
+    """How many workers of one host are loaded and alive, whether they take work or are to drain."""
+    return (
+        select(func.count())
+        .select_from(Worker)
+        .where(
+            Worker.hostname == hostname,
+            Worker.state.in_((WorkerState.ONLINE, WorkerState.DRAINING)),
+            _seen(ONLINE_SECONDS),
+        )
+    )
+
+
 def models_online() -> Select[str, int]:
     """How many workers are loaded and alive, by model; models without one are absent."""
     return (

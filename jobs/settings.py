@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from engine.catalog import DEFAULT_MODEL, Catalog
 
@@ -13,8 +15,26 @@ class DatabaseSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LENSQUEUE_", extra="ignore", protected_namespaces=())
 
+    database_password_file: Path | None = None
+    """A file with the password of `database_url`, which then needs none: a mounted secret is in nobody's
+    environment."""
     database_url: str = Field("postgresql+psycopg://lensqueue@localhost/lensqueue", repr=False)
     """SQLAlchemy URL of Postgres 18."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _read_password(cls, url: str, info: ValidationInfo) -> str:
+        file: Path | None = info.data.get("database_password_file")
+        if file is None:
+            return url
+        try:
+            password = file.read_text(encoding="utf-8").rstrip("\r\n")
+            return make_url(url).set(password=password).render_as_string(hide_password=False)
+        except (OSError, UnicodeError) as error:
+            raise ValueError(f"its password cannot be read: {error}") from None
+        except ArgumentError:
+            # its own message shows the whole of it
+            raise ValueError("it is no URL") from None
 
 
 class ServiceSettings(DatabaseSettings):

@@ -89,7 +89,7 @@ def test_no_header_of_a_proxy_is_believed() -> None:
 
 
 def test_containers_run_as_the_user_that_is_named() -> None:
-    (user,) = re.findall(r"^USER (.+)$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
+    (user,) = set(re.findall(r"^USER (.+)$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE))
     assert user != "0"
     assert f"uid {user}" in SECURITY.read_text()
 
