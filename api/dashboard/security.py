@@ -69,12 +69,15 @@ def is_own(headers: Headers) -> bool:
 
 
 def keep_cookie(response: Response, token: str, seconds: int) -> None:
-    """Have the browser keep a session's token, out of reach of scripts."""
+    """Have the browser keep a session's token, out of reach of scripts.
+
+    Lax: a link in a chat leads to its page; what changes something has to come from a page of ours anyway.
+    """
     response.set_cookie(
-        COOKIE, token, max_age=seconds, path="/", secure=True, httponly=True, samesite="strict"
+        COOKIE, token, max_age=seconds, path="/", secure=True, httponly=True, samesite="lax"
     )
 
 
 def drop_cookie(response: Response) -> None:
     """Have the browser forget it."""
-    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
+    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
