@@ -30,6 +30,13 @@ StdinOption = Annotated[
 ]
 
 
+def _check_tenant(value: str | None) -> str | None:
+    # an empty variable of a shell must not make an account of all tenants
+    if value is not None and not value.strip():
+        raise typer.BadParameter("name a tenant, or leave the option out for all of them")
+    return value
+
+
 @app.callback()
 def admin() -> None:
     """Accounts of the dashboard, which is at /admin of the API."""
@@ -40,7 +47,8 @@ def create(
     email: EmailOption,
     role: Annotated[Role, typer.Option(help="What they may do: look, act, or manage.")] = Role.ADMIN,
     tenant: Annotated[
-        str | None, typer.Option(help="Whose jobs they see; unless given, those of all tenants.")
+        str | None,
+        typer.Option(help="Whose jobs they see; unless given, those of all tenants.", callback=_check_tenant),
     ] = None,
     password_stdin: StdinOption = False,
     state: StateOption = None,

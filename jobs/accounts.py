@@ -15,7 +15,13 @@ from sqlalchemy import Row, Select, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs.errors import AccountExistsError, InvalidRequestError, LastAdminError, NotFoundError
+from jobs.errors import (
+    AccountExistsError,
+    InvalidRequestError,
+    LastAdminError,
+    NotFoundError,
+    SignInRefusedError,
+)
 from models.account import Account, AccountSession
 from models.types import Role
 
@@ -45,10 +51,12 @@ def create_account(session: Session, new: NewAccount) -> Account:
     """Make an account; the caller commits.
 
     Raises:
-        InvalidRequestError: this is no email address.
+        InvalidRequestError: this is no email address, or no name of a tenant.
         AccountExistsError: there is one of this address.
     """
     email = check_email(new.email)
+    if new.tenant is not None and not new.tenant.strip():
+        raise InvalidRequestError("A tenant has a name; without any the account sees all.", pointer="/tenant")
     row: Account | None = session.scalar(
         insert(Account)
         .values(
@@ -162,8 +170,27 @@ def enable(session: Session, account: Account) -> None:
     session.execute(update(Account).where(Account.id == account.id).values(disabled_at=None))
 
 
-def open_session(session: Session, account: Account, lasts: timedelta, agent: str) -> str:
-    """Sign a browser in; returns the token, of which only the hash is kept."""
+def open_session(
+    session: Session, verified: Account, lasts: timedelta, agent: str, *, before: str | None = None
+) -> str:
+    """Sign a browser in to an account whose password was verified; returns the token, kept as a hash only.
+
+    The session of the token `before`, with which the browser comes, ends.
+
+    Raises:
+        SignInRefusedError: it was disabled meanwhile, or has another password.
+    """
+    # the account before its sessions, in the order in which others lock them
+    account = session.scalar(
+        select(Account)
+        .where(Account.id == verified.id, Account.password_hash == verified.password_hash)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if account is None or account.disabled_at is not None:
+        raise SignInRefusedError
+    if before:
+        end_token(session, before)
     token = secrets.token_urlsafe(32)
     session.execute(
         insert(AccountSession).values(

@@ -126,6 +126,8 @@ COUNT: Final = text(
 def count_minutes(session: Session, kept: timedelta) -> int:
     """A duty: count the jobs of the minutes that are not known yet, a slice; returns how many rows changed.
 
+    That is, where there is more to count; 0 where it has come to now, whose minute changes all the time.
+
     Where it begins stands in the table itself, so that after any end it goes on without a gap; it counts the
     last minutes again each time, and of a minute that it has counted before it changes only what is new.
     """
@@ -140,7 +142,8 @@ def count_minutes(session: Session, kept: timedelta) -> int:
         "first_id": first_id(begin.since),
         "last_id": first_id(until, LATE),
     }
-    return len(session.execute(COUNT, slice_).all())
+    changed = len(session.execute(COUNT, slice_).all())
+    return 0 if full_at is None else changed
 
 
 def _next_minute(time: datetime) -> datetime:

@@ -16,6 +16,7 @@ class Account(Base):
     __table_args__ = (
         one_of("role", Role),
         CheckConstraint("email = lower(email)", name="email_lower"),
+        CheckConstraint("tenant <> ''", name="tenant_named"),
         Index("ix_accounts_tenant_id", "tenant", text("id DESC")),
     )
 

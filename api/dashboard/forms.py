@@ -5,11 +5,13 @@ from typing import Final
 
 from fastapi import Request
 
+from api.spool import Bounds, Spool, hold_of
 from jobs.errors import InvalidRequestError
 
 MAX_FIELDS: Final = 100
 MAX_FIELD_CHARACTERS: Final = 100_000
 MAX_FORM_BYTES: Final = 1_000_000
+BOUNDS: Final = Bounds(MAX_FORM_BYTES, 30.0, Spool(64 * MAX_FORM_BYTES), "shorten what stands in it")
 MAX_REASON: Final = 500
 MAX_TENANT: Final = 200
 MAX_DIGITS: Final = 12
@@ -77,7 +79,9 @@ async def read_form(request: Request) -> Form:
     """
     if int(request.headers.get("Content-Length", "0") or 0) > MAX_FORM_BYTES:
         raise InvalidRequestError("The form is too large.")
-    async with request.form(max_files=0, max_fields=MAX_FIELDS) as sent:
+    # also of a body that does not say how long it is, and apart from what pictures have room in
+    hold_of(request).widen(BOUNDS)
+    async with request.form(max_files=0, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_CHARACTERS) as sent:
         fields: dict[str, list[str]] = {}
         for name, value in sent.multi_items():
             if not isinstance(value, str) or len(value) > MAX_FIELD_CHARACTERS or "\0" in value:

@@ -92,7 +92,7 @@ JobSearchDep = Annotated[JobSearch, Depends(read_search)]
 def _seen(visitor: Visitor, tenant: str | None) -> str | None:
     if tenant is not None and not visitor.sees(tenant):
         raise NotFoundError
-    return visitor.tenant or tenant
+    return tenant if visitor.tenant is None else visitor.tenant
 
 
 def tags_of(written: Sequence[str]) -> dict[str, str]:

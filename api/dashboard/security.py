@@ -73,9 +73,7 @@ def keep_cookie(response: Response, token: str, seconds: int) -> None:
 
     Lax: a link in a chat leads to its page; what changes something has to come from a page of ours anyway.
     """
-    response.set_cookie(
-        COOKIE, token, max_age=seconds, path="/", secure=True, httponly=True, samesite="lax"
-    )
+    response.set_cookie(COOKIE, token, max_age=seconds, path="/", secure=True, httponly=True, samesite="lax")
 
 
 def drop_cookie(response: Response) -> None:

@@ -76,7 +76,8 @@ async def find_visitor(request: Request) -> Visitor:
     token = request.cookies.get(COOKIE)
     if not token:
         raise SignedOutError
-    async with services_of(request).sessions.begin() as session:
+    # not by the connections that writers take turns at: whoever looks is to wait for none of them
+    async with services_of(request).reading() as session:
         try:
             row = await session.run_sync(find_signed_in, token)
         except NotFoundError:

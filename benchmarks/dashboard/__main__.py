@@ -40,13 +40,14 @@ def main() -> None:
         bench.start_api(LENSQUEUE_REQUESTS_PER_MINUTE="0", LENSQUEUE_RESULT_TTL_DAYS="3650")
         paths = pages(bench.sessions)
         found = {email: _measure(bench, email, paths) for email in (ALL, ONE)}
-    slowest = max(part["p95_ms"] for parts in found.values() for part in parts.values())
+    every = [part for parts in found.values() for part in parts.values()]
     report = json.dumps(
         {
             "jobs": arguments.jobs,
             "seeded_s": round(seeded_s, 1),
             "first_byte": found,
-            "slowest_p95_ms": slowest,
+            "slowest_p95_ms": max(part["p95_ms"] for part in every),
+            "slowest_cold_ms": max(part["cold_ms"] for part in every),
             "target_ms": TARGET_MS,
             "machine": describe_machine(),
         },
@@ -99,6 +100,7 @@ def _measure(bench: Bench, email: str, paths: dict[str, str]) -> dict[str, Any]:
         # over plain HTTP this client would not send back what browsers do on localhost
         client.headers["Cookie"] = signed.headers["Set-Cookie"].partition(";")[0]
         taken: dict[str, list[float]] = {name: [] for name in paths}
+        first: dict[str, float] = {}
         for turn in range(WARM_UP + ROUNDS):
             for name, path in paths.items():
                 since = time.perf_counter()
@@ -111,12 +113,16 @@ def _measure(bench: Bench, email: str, paths: dict[str, str]) -> dict[str, Any]:
                         pass
                 if answer.status_code != httpx.codes.OK:
                     raise RuntimeError(f"{path} answered {answer.status_code} to {email}")
+                if turn == 0:
+                    first[name] = first_byte_ms
                 if turn >= WARM_UP:
                     taken[name].append(first_byte_ms)
     return {
         name: {
             "median_ms": round(statistics.median(times), 1),
             "p95_ms": round(statistics.quantiles(times, n=20)[18], 1),
+            # of this process and these tables, nothing was read before
+            "cold_ms": round(first[name], 1),
         }
         for name, times in taken.items()
     }

@@ -1,17 +1,22 @@
 """Signing in to the dashboard, who may, and what browsers are told."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.app import create_app
 from api.dashboard.security import COOKIE
 from api.settings import ApiSettings
+from jobs.accounts import change_password, hash_password, open_session
+from jobs.errors import InvalidRequestError, SignInRefusedError
 from models.account import Account, AccountSession
 from models.audit import AuditEntry
+from models.session import POOL_SIZE
 from models.types import Role
 from tests.dashboard import OWN, PASSWORD, add_account, sign_in
 
@@ -173,3 +178,51 @@ def test_what_a_page_is_told_in_its_address_is_not_shown(browser: TestClient) ->
 def test_forms_that_are_none_are_refused(browser: TestClient, body: bytes) -> None:
     headers = {**OWN, "Content-Type": "application/x-www-form-urlencoded"}
     assert browser.post("/admin/sign-in", content=body, headers=headers).status_code == 422
+
+
+def test_a_form_that_does_not_say_how_long_it_is_is_given_up(browser: TestClient) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"email="
+        for _ in range(40):
+            yield b"a" * 65_536
+
+    headers = {**OWN, "Content-Type": "application/x-www-form-urlencoded"}
+    assert browser.post("/admin/sign-in", content=pieces(), headers=headers).status_code == 413
+
+
+def test_a_password_that_was_changed_meanwhile_opens_nothing(sessions: sessionmaker[Session]) -> None:
+    add_account(sessions, EMAIL)
+    with sessions() as session:
+        verified = session.scalars(select(Account)).one()
+    with sessions.begin() as session:
+        change_password(session, verified.id, hash_password("a better horse battery"))
+    with sessions.begin() as session, pytest.raises(SignInRefusedError):
+        open_session(session, verified, timedelta(hours=1), "")
+
+
+@pytest.mark.parametrize("tenant", ["", "  "])
+def test_no_account_is_of_all_tenants_by_accident(sessions: sessionmaker[Session], tenant: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        add_account(sessions, EMAIL, tenant=tenant)
+
+
+def test_whoever_looks_waits_for_no_writer(browser: TestClient, settings: ApiSettings) -> None:
+    sign_in(browser, EMAIL)
+    services = browser.app.state.services  # type: ignore[attr-defined]
+    assert browser.portal is not None
+
+    async def hold_all() -> list[AsyncSession]:
+        held = [services.sessions() for _ in range(POOL_SIZE)]
+        for session in held:
+            await session.execute(text("SELECT 1"))
+        return held
+
+    async def let_go(held: list[AsyncSession]) -> None:
+        for session in held:
+            await session.close()
+
+    held = browser.portal.call(hold_all)
+    try:
+        assert browser.get("/admin/account").status_code == 200
+    finally:
+        browser.portal.call(let_go, held)

@@ -14,9 +14,10 @@ addEventListener("DOMContentLoaded", () => {
     if (on && polling === null) polling = setInterval(() => topics.forEach(tell), 5000);
     if (!on && polling !== null) { clearInterval(polling); polling = null; }
   };
+  let stream = null;
   const follow = () => {
     const query = [...topics].map((topic) => `topic=${encodeURIComponent(topic)}`).join("&");
-    const stream = new EventSource(`/admin/live?${query}`);
+    stream = new EventSource(`/admin/live?${query}`);
     stream.addEventListener("open", () => {
       // what changed since the last question was not told to anybody
       if (polling !== null) topics.forEach(tell);
@@ -26,11 +27,19 @@ addEventListener("DOMContentLoaded", () => {
     stream.addEventListener("error", () => {
       poll(true);
       // refused for good, or by a service that is starting: browsers come back only to streams that broke
-      if (stream.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
+      if (stream?.readyState === EventSource.CLOSED) setTimeout(() => { if (!document.hidden) follow(); }, 5000);
     });
-    addEventListener("pagehide", () => stream.close(), { once: true });
   };
-  follow();
+  const rest = () => { stream?.close(); stream = null; poll(false); };
+  addEventListener("pagehide", rest);
+  // a page that nobody sees holds no connection: browsers have six for a host, and people have more tabs
+  document.addEventListener("visibilitychange", () => {
+    rest();
+    if (document.hidden) return;
+    topics.forEach(tell);
+    follow();
+  });
+  if (!document.hidden) follow();
 });
 // One sheet open at a time; Escape closes it, and the keyboard is back where it was.
 addEventListener("keydown", (event) => {

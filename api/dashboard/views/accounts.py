@@ -51,7 +51,9 @@ async def create_account(request: Request, visitor: Managing, services: Services
     """Make an account; that of one tenant makes those of its tenant alone."""
     form = await read_form(request)
     email, role = accounts.check_email(form.text("email")), _role(form)
-    tenant = visitor.tenant or (form.tenant() if form.text("tenant", required=False) else None)
+    tenant = visitor.tenant
+    if tenant is None and form.text("tenant", required=False):
+        tenant = form.tenant()
     new = NewAccount(email, await _hash(request, form), role, tenant)
     async with services.sessions.begin() as session:
         await session.run_sync(_create, visitor, new)

@@ -105,7 +105,7 @@ async def cancel_job(request: Request, wire_id: WireId, visitor: Acting, service
     form = await read_form(request)
     async with services.sessions() as session:
         job = await find_bare_job(session, visitor, wire_id)
-    reason = form.text("reason", required=False)
+    reason = form.reason()
 
     def note(session: Session) -> None:
         audit.note(session, visitor.actor, "job.cancelled", wire_id, tenant=job.tenant, reason=reason)
@@ -121,7 +121,7 @@ async def retry_job(request: Request, wire_id: WireId, visitor: Acting, services
     scope = _scope(form.text("scope"))
     async with services.sessions() as session:
         job = await find_bare_job(session, visitor, wire_id)
-    reason = form.text("reason", required=False)
+    reason = form.reason()
 
     def note(session: Session, new: Job) -> None:
         audit.note(
@@ -150,11 +150,11 @@ async def delete_job(request: Request, wire_id: WireId, visitor: Acting, service
     async with services.sessions() as session:
         job = await find_bare_job(session, visitor, wire_id)
     async with writing(services, services.ending, job.tenant) as session:
-        await session.run_sync(_delete, visitor, job, form.text("reason", required=False))
+        await session.run_sync(_delete, visitor, job, form.reason())
     return go("/admin/jobs", "job-deleted")
 
 
-def _delete(session: Session, visitor: Visitor, job: Job, reason: str) -> None:
+def _delete(session: Session, visitor: Visitor, job: Job, reason: str | None) -> None:
     deletion.delete_job(session, job.tenant, job.id)
     wire_id = ids.job_id(job.id)
     audit.note(session, visitor.actor, "job.deleted", wire_id, tenant=job.tenant, reason=reason)

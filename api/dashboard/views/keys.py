@@ -64,7 +64,7 @@ async def create_key(request: Request, visitor: Managing, services: ServicesDep)
         raise RoleForbidsError(
             "A key with the scope admin may pause queues for everybody: an account of one tenant makes none."
         )
-    tenant = visitor.tenant or form.tenant()
+    tenant = form.tenant() if visitor.tenant is None else visitor.tenant
 
     def make(session: Session) -> Made:
         made = keys.create_key(

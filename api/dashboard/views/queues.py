@@ -71,7 +71,7 @@ async def _change(
     request: Request, services: Services, visitor: Visitor, model: str, verb: str, change: Change
 ) -> None:
     form = await read_form(request)
-    reason = form.text("reason", required=False)
+    reason = form.reason()
     if not _is_known(services, model):
         raise NotFoundError
 

@@ -91,9 +91,7 @@ async def _check(request: Request, services: ServicesDep, email: str, password: 
 
 
 def _open(session: Session, account: Account, lasts: timedelta, agent: str, before: str | None) -> str:
-    if before:
-        accounts.end_token(session, before)
-    token = accounts.open_session(session, account, lasts, agent)
+    token = accounts.open_session(session, account, lasts, agent, before=before)
     actor = Actor(account.email, account.id)
     audit.note(session, actor, "account.signed_in", account.email, tenant=account.tenant)
     return token

@@ -44,10 +44,10 @@ class Holding:
     """A unit that a worker holds; without a job where that is not the visitor's to see."""
 
     job: str | None
-    unit: int
-    attempt: int
-    items: int
-    since: datetime
+    unit: int = 0
+    attempt: int = 0
+    items: int = 0
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,14 @@ async def drain(worker_id: str, request: Request, visitor: Running, services: Se
     """Have a worker finish what it holds and claim no more."""
     form = await read_form(request)
     parsed = parse_worker_id(worker_id)
-    reason = form.text("reason", required=False)
+    reason = form.reason()
     async with services.sessions.begin() as session:
         await session.run_sync(_drain, visitor, parsed, reason)
     asked = dict(parse_qsl(form.text("back", required=False)))
     return go(f"{HOME}?{_query(*_read(asked))}", "worker-draining")
 
 
-def _drain(session: Session, visitor: Visitor, worker_id: uuid.UUID, reason: str) -> None:
+def _drain(session: Session, visitor: Visitor, worker_id: uuid.UUID, reason: str | None) -> None:
     workers.drain_known(session, worker_id)
     audit.note(session, visitor.actor, "worker.drained", wire_worker_id(worker_id), reason=reason)
 
@@ -136,8 +136,12 @@ async def _held(
 ) -> dict[uuid.UUID, list[Holding]]:
     held: dict[uuid.UUID, list[Holding]] = defaultdict(list)
     for row in await session.execute(fleet.HELD, fleet.held_by(worker_ids)):
-        job = wire_job_id(row.job_id) if visitor.sees(row.tenant) else None
-        held[row.worker_id].append(Holding(job, row.unit, row.attempt, row.items, row.since))
+        if visitor.sees(row.tenant):
+            job = wire_job_id(row.job_id)
+            held[row.worker_id].append(Holding(job, row.unit, row.attempt, row.items, row.since))
+        else:
+            # that it is busy, and nothing of what with
+            held[row.worker_id].append(Holding(None))
     return held
 
 
