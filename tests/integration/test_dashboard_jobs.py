@@ -276,6 +276,7 @@ def files(*pictures: bytes, name: str = "scene.jpg") -> list[tuple[str, Any]]:
 
 
 LENS = {
+    "once": "a",
     "type": "logit_lens",
     "model": MODEL,
     "labels": "a ring\r\n\r\n a star ",
@@ -304,9 +305,31 @@ def test_a_job_is_submitted_by_the_form_as_by_the_api(
     assert (entry.verb, entry.target, entry.tenant) == ("job.submitted", wire(job.id), TENANT)
 
 
+def test_a_form_that_is_sent_twice_submits_one_job(
+    seen_by: SeenBy, sessions: Sessions, picture: bytes
+) -> None:
+    browser = seen_by()
+    form = LENS | {"once": once_in(browser.get("/admin/jobs/new").text)}
+
+    def send(**changes: str) -> str:
+        answer = browser.post("/admin/jobs/new", data=form | changes, files=files(picture))
+        assert answer.status_code == 303
+        return answer.headers["Location"]
+
+    assert send() == (first := send())
+    assert scalar(sessions, "SELECT count(*) FROM jobs") == 1
+    assert [entry.verb for entry in audited(sessions)] == ["job.submitted"]
+    # whoever goes back and asks for something else gets it; what a refusal shows is another page
+    assert send(labels="a star") != first
+    refused = browser.post("/admin/jobs/new", data=form | {"labels": ""}, files=files(picture))
+    assert once_in(refused.text) != form["once"]
+    assert scalar(sessions, "SELECT count(*) FROM jobs") == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        ({"once": ""}, "once"),
         ({"labels": " "}, "at least one label"),
         ({"labels": "a\na"}, "a"),
         ({"template": "no place"}, "template"),
@@ -335,7 +358,14 @@ def test_a_form_without_pictures_is_refused_and_embeddings_need_no_labels(
     browser = seen_by()
     nothing_chosen = [("images", ("", b"", "application/octet-stream"))]
     assert browser.post("/admin/jobs/new", data=LENS, files=nothing_chosen).status_code == 422
-    data = {"type": "embedding", "model": MODEL, "labels": "a ring", "template": "", "heatmaps": "none"}
+    data = {
+        "once": "b",
+        "type": "embedding",
+        "model": MODEL,
+        "labels": "a ring",
+        "template": "",
+        "heatmaps": "none",
+    }
     assert browser.post("/admin/jobs/new", data=data, files=files(picture, picture)).status_code == 303
     assert scalar(sessions, "SELECT type || total FROM jobs") == "embedding2"
     assert browser.post("/admin/jobs/new", data=data).status_code == 415
