@@ -1,5 +1,7 @@
 """Somebody who looks at the dashboard: an account, signed in, in a client that behaves as a browser does."""
 
+import re
+
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
@@ -30,6 +32,12 @@ def sign_in(client: TestClient, email: str, password: str = PASSWORD) -> TestCli
     client.headers.update(OWN)
     client.follow_redirects = False
     return client
+
+
+def once_in(page: str) -> str:
+    """The word in the hidden field of a page's form, of which it makes one thing."""
+    (word,) = set(re.findall(r'<input type="hidden" name="once" value="(\w{32})">', page))
+    return str(word)
 
 
 def audited(sessions: sessionmaker[Session]) -> list[tuple[str, str, str, str | None, str | None]]:

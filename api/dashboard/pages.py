@@ -22,6 +22,7 @@ TOLD: Final = {
     "queue-draining": "The queue is paused, and its workers finish what they hold and claim no more.",
     "queue-resumed": "The queue goes on.",
     "worker-draining": "The worker finishes what it holds and claims no more.",
+    "key-made-before": "The key was made, and shown once. If you did not see it, revoke it and make another.",
     "key-revoked": "The key is refused from now on.",
     "set-deleted": "The image set is deleted.",
     "set-sealed": "The version is sealed: it will never change.",

@@ -23,7 +23,7 @@ from models.audit import AuditEntry
 from models.job import Job, JobInput
 from models.job_action import JobAction
 from models.types import Role
-from tests.dashboard import OWN, add_account, sign_in
+from tests.dashboard import OWN, add_account, once_in, sign_in
 from tests.faults import cancel_job, change
 from tests.ledger import MODEL, TENANT, claim, complete, scalar, submit_texts
 
@@ -171,14 +171,16 @@ def test_all_that_a_filter_finds_are_tried_again_when_that_is_confirmed(
     browser = seen_by()
     here = "/admin/jobs/act?verb=retry&state=failed"
     assert here.replace("&", "&amp;") in browser.get("/admin/jobs?state=failed").text
-    assert "<code>retry 2</code>" in browser.get(here).text
+    asked = browser.get(here).text
+    assert "<code>retry 2</code>" in asked
+    once = once_in(asked)
     for typed, status in (("", 422), ("retry", 422), ("cancel 2", 422), ("retry 3", 409)):
-        again = browser.post(here, data={"typed": typed, "reason": EVIL})
+        again = browser.post(here, data={"once": once, "typed": typed, "reason": EVIL})
         assert (again.status_code, "<code>retry 2</code>" in again.text) == (status, True), typed
         assert EVIL not in again.text
     assert audited(sessions) == []
     assert scalar(sessions, "SELECT count(*) FROM job_actions") == 0
-    accepted = browser.post(here, data={"typed": " Retry 2", "reason": "a new model"})
+    accepted = browser.post(here, data={"once": once, "typed": " Retry 2", "reason": "a new model"})
     link, _, told = accepted.headers["Location"].partition("?")
     assert (accepted.status_code, told) == (303, "told=action-accepted")
     shown = ended(browser, link)
@@ -205,7 +207,7 @@ def test_an_action_is_about_the_jobs_of_one_tenant_and_never_all_of_them(
         submit_texts(sessions, tenant=tenant)
     operator = seen_by(tenant=None)
     assert "name a tenant" in operator.get("/admin/jobs?state=queued").text
-    data = {"typed": "cancel 1"}
+    data = {"typed": "cancel 1", "once": "a"}
     for query in ("verb=cancel&state=queued", f"verb=cancel&tenant={TENANT}"):
         assert operator.get(f"/admin/jobs/act?{query}").status_code == 422
         assert operator.post(f"/admin/jobs/act?{query}", data=data).status_code == 422
@@ -213,6 +215,28 @@ def test_an_action_is_about_the_jobs_of_one_tenant_and_never_all_of_them(
     ended(operator, accepted.headers["Location"])
     assert audited(sessions)[0].tenant == TENANT
     assert scalar(sessions, "SELECT count(*) FROM jobs WHERE state = 'queued' AND tenant = 'other'") == 1
+
+
+def test_a_confirmation_that_is_sent_twice_is_acted_upon_once(seen_by: SeenBy, sessions: Sessions) -> None:
+    for _ in range(2):
+        submit_texts(sessions)
+        fail(sessions)
+    browser = seen_by()
+    here = "/admin/jobs/act?verb=retry&state=failed"
+    form = {"once": once_in(browser.get(here).text), "typed": "retry 2", "reason": "a new model"}
+    first, second = (browser.post(here, data=form) for _ in range(2))
+    # nor for another reason: it is the same page
+    third = browser.post(here, data=form | {"reason": "a better one"})
+    assert first.status_code == 303
+    assert first.headers["Location"] == second.headers["Location"] == third.headers["Location"]
+    assert scalar(sessions, "SELECT count(*) FROM job_actions") == 1
+    assert [entry.verb for entry in audited(sessions)] == ["jobs.retried"]
+    ended(browser, first.headers["Location"])
+    # the page of another time is about another action, and one that says none is refused
+    again = browser.post(here, data=form | {"once": once_in(browser.get(here).text)})
+    assert again.headers["Location"] != first.headers["Location"]
+    assert browser.post(here, data={"typed": "retry 2"}).status_code == 422
+    assert scalar(sessions, "SELECT count(*) FROM job_actions") == 2
 
 
 def test_what_is_being_done_stands_above_the_list(
@@ -252,6 +276,7 @@ def files(*pictures: bytes, name: str = "scene.jpg") -> list[tuple[str, Any]]:
 
 
 LENS = {
+    "once": "a",
     "type": "logit_lens",
     "model": MODEL,
     "labels": "a ring\r\n\r\n a star ",
@@ -280,9 +305,31 @@ def test_a_job_is_submitted_by_the_form_as_by_the_api(
     assert (entry.verb, entry.target, entry.tenant) == ("job.submitted", wire(job.id), TENANT)
 
 
+def test_a_form_that_is_sent_twice_submits_one_job(
+    seen_by: SeenBy, sessions: Sessions, picture: bytes
+) -> None:
+    browser = seen_by()
+    form = LENS | {"once": once_in(browser.get("/admin/jobs/new").text)}
+
+    def send(**changes: str) -> str:
+        answer = browser.post("/admin/jobs/new", data=form | changes, files=files(picture))
+        assert answer.status_code == 303
+        return answer.headers["Location"]
+
+    assert send() == (first := send())
+    assert scalar(sessions, "SELECT count(*) FROM jobs") == 1
+    assert [entry.verb for entry in audited(sessions)] == ["job.submitted"]
+    # whoever goes back and asks for something else gets it; what a refusal shows is another page
+    assert send(labels="a star") != first
+    refused = browser.post("/admin/jobs/new", data=form | {"labels": ""}, files=files(picture))
+    assert once_in(refused.text) != form["once"]
+    assert scalar(sessions, "SELECT count(*) FROM jobs") == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        ({"once": ""}, "once"),
         ({"labels": " "}, "at least one label"),
         ({"labels": "a\na"}, "a"),
         ({"template": "no place"}, "template"),
@@ -311,7 +358,14 @@ def test_a_form_without_pictures_is_refused_and_embeddings_need_no_labels(
     browser = seen_by()
     nothing_chosen = [("images", ("", b"", "application/octet-stream"))]
     assert browser.post("/admin/jobs/new", data=LENS, files=nothing_chosen).status_code == 422
-    data = {"type": "embedding", "model": MODEL, "labels": "a ring", "template": "", "heatmaps": "none"}
+    data = {
+        "once": "b",
+        "type": "embedding",
+        "model": MODEL,
+        "labels": "a ring",
+        "template": "",
+        "heatmaps": "none",
+    }
     assert browser.post("/admin/jobs/new", data=data, files=files(picture, picture)).status_code == 303
     assert scalar(sessions, "SELECT type || total FROM jobs") == "embedding2"
     assert browser.post("/admin/jobs/new", data=data).status_code == 415

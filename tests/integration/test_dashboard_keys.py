@@ -17,7 +17,7 @@ from jobs.keys import create_key, hash_key
 from jobs.usage import Counts, KeyDay, record
 from models.api_key import ApiKey
 from models.types import Role, Scope
-from tests.dashboard import add_account, audited, sign_in
+from tests.dashboard import add_account, audited, once_in, sign_in
 from tests.ledger import TENANT
 
 Sessions = sessionmaker[Session]
@@ -37,7 +37,13 @@ def browser(settings: ApiSettings, sessions: Sessions) -> Iterator[TestClient]:
 
 def test_a_key_is_shown_once_and_written_down_without_it(browser: TestClient, sessions: Sessions) -> None:
     sign_in(browser, ADA)
-    asked = {"name": MARKUP, "tenant": TENANT, "scope": ["read", "admin"], "expires_in_days": "2"}
+    asked = {
+        "once": once_in(browser.get(HERE).text),
+        "name": MARKUP,
+        "tenant": TENANT,
+        "scope": ["read", "admin"],
+        "expires_in_days": "2",
+    }
     made = browser.post(HERE, data=asked)
     assert (made.status_code, made.headers["Cache-Control"]) == (200, "no-store")
     (key,) = re.findall(r"lq_[\w-]{43}", made.text)
@@ -52,9 +58,33 @@ def test_a_key_is_shown_once_and_written_down_without_it(browser: TestClient, se
     assert audited(sessions) == [(ADA, "key.created", ids.key_id(row.id), TENANT, None)]
 
 
+def test_a_form_that_is_sent_twice_makes_one_key_and_does_not_show_it_again(
+    browser: TestClient, sessions: Sessions
+) -> None:
+    sign_in(browser, ADA)
+    once = once_in(browser.get(HERE).text)
+    assert once_in(browser.get(HERE).text) != once
+    asked = {"once": once, "name": "night", "tenant": TENANT, "scope": "read"}
+    (key,) = re.findall(r"lq_[\w-]{43}", browser.post(HERE, data=asked).text)
+    again = browser.post(HERE, data=asked)
+    assert (again.status_code, again.headers["Location"]) == (303, f"{HERE}?told=key-made-before")
+    told = browser.get(again.headers["Location"]).text
+    assert "shown once" in told
+    assert key not in again.text + told
+    assert len(audited(sessions)) == 1
+    # whoever goes back and asks for another one gets it
+    other = browser.post(HERE, data=asked | {"name": "day"})
+    assert re.findall(r"lq_[\w-]{43}", other.text) not in ([], [key])
+    with sessions() as session:
+        assert sorted(row.name for row in session.scalars(select(ApiKey))) == ["day", "night"]
+
+
 def test_what_makes_no_key_is_refused(browser: TestClient, sessions: Sessions) -> None:
     sign_in(browser, ADA)
     refused: list[tuple[str, str | list[str]]] = [
+        ("once", ""),
+        ("once", "\N{ARABIC-INDIC DIGIT THREE}"),
+        ("once", "a" * 256),
         ("name", ""),
         ("name", "x" * 201),
         ("scope", []),
@@ -69,7 +99,7 @@ def test_what_makes_no_key_is_refused(browser: TestClient, sessions: Sessions) -
         ("expires_in_days", "9" * 10_000),
     ]
     for name, value in refused:
-        asked = {"name": "a", "tenant": TENANT, "scope": "read", name: value}
+        asked = {"once": "a", "name": "a", "tenant": TENANT, "scope": "read", name: value}
         assert browser.post(HERE, data=asked).status_code == 422, (name, value)
     with sessions() as session:
         assert session.scalars(select(ApiKey)).all() == []
@@ -114,7 +144,7 @@ def test_an_account_of_a_tenant_manages_its_keys_alone_and_gives_no_more_than_it
     assert browser.post(f"{HERE}/{ids.key_id(strange.id)}/revoke").status_code == 404
     # nobody of the tenant could make another
     assert browser.post(f"{HERE}/{ids.key_id(own.id)}/revoke").status_code == 409
-    asked = {"name": "mine", "tenant": TENANT, "scope": ["read", "admin"]}
+    asked = {"once": "a", "name": "mine", "tenant": TENANT, "scope": ["read", "admin"]}
     assert browser.post(HERE, data=asked).status_code == 403
     assert audited(sessions) == []
     assert browser.post(HERE, data={**asked, "scope": "read"}).status_code == 200

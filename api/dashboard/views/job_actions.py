@@ -1,6 +1,7 @@
 """Doing something to all jobs that a filter finds, not to those of a page alone."""
 
 import re
+import uuid
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -8,16 +9,19 @@ from sqlalchemy.orm import Session
 
 from api.dashboard.forms import read_form
 from api.dashboard.job_search import JobSearch, JobSearchDep
+from api.dashboard.once import new_once, once_of
 from api.dashboard.pages import go, page
 from api.dashboard.visitor import Acting, Looking, Visitor
 from api.deps import ReadingDep, Services, ServicesDep
 from api.errors import STATUS
+from api.once import in_turn
 from api.schemas.ids import action_id, job_id, parse_action_id
 from jobs import actions, audit
 from jobs.actions import MAX_JOBS, Wish
 from jobs.errors import CountDiffersError, EmptyFilterError, InvalidRequestError, NotFoundError
+from jobs.idempotency import Once, make_once
 from models.job_action import JobAction
-from models.types import ActionState, ActionVerb
+from models.types import ActionState, ActionVerb, Made
 
 router = APIRouter()
 
@@ -47,15 +51,16 @@ async def show_confirmation(
 async def act(
     request: Request, verb: ActionVerb, visitor: Acting, services: ServicesDep, search: JobSearchDep
 ) -> Response:
-    """Accept it, if it is confirmed, and about as many jobs as were seen."""
+    """Accept it, if it is confirmed, and about as many jobs as were seen; sent twice, it is done once."""
     form = await read_form(request)
+    # not of the reason and the count: for these it is not done once more
+    once = once_of(form, Made.ACTION, request.url.path, search.query(verb=verb))
     reason = form.text("reason", required=False)
     tenant = _tenant_of(search)
     try:
         seen = _confirmed(verb, form.text("typed", required=False), reason)
         wish = Wish(verb, search.wanted, seen, reason or None)
-        async with services.sessions.begin() as session:
-            action = await session.run_sync(_accept, visitor, tenant, wish)
+        action = await in_turn(lambda: _accept(services, visitor, tenant, wish, once))
     except (NotConfirmedError, CountDiffersError) as error:
         return await _confirmation(request, services, visitor, verb, search, error, reason)
     return go(f"/admin/actions/{action_id(action.id)}", "action-accepted")
@@ -118,6 +123,7 @@ async def _confirmation(
         error=error and error.message,
         reason=reason,
         max_reason=MAX_REASON,
+        once=new_once(),
     )
 
 
@@ -151,8 +157,22 @@ def _confirmed(verb: ActionVerb, typed: str, reason: str) -> int:
     return int(match[2].replace(",", ""))
 
 
-def _accept(session: Session, visitor: Visitor, tenant: str, wish: Wish) -> JobAction:
-    action = actions.accept(session, tenant, wish)
+async def _accept(services: Services, visitor: Visitor, tenant: str, wish: Wish, once: Once) -> JobAction:
+    async with services.sessions.begin() as session:
+        action, _ = await session.run_sync(
+            lambda held: make_once(
+                held,
+                tenant,
+                once,
+                lambda new_id: _make(held, visitor, tenant, wish, new_id),
+                lambda known: held.scalar(actions.action_of(tenant, known)),
+            )
+        )
+    return action
+
+
+def _make(session: Session, visitor: Visitor, tenant: str, wish: Wish, new_id: uuid.UUID | None) -> JobAction:
+    action = actions.accept(session, tenant, wish, action_id=new_id)
     audit.note(
         session,
         visitor.actor,

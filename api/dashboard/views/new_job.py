@@ -10,6 +10,7 @@ from starlette.datastructures import FormData
 from api import bodies
 from api.dashboard.forms import Form
 from api.dashboard.job_search import JobSearch, JobSearchDep, tags_of
+from api.dashboard.once import new_once, once_of
 from api.dashboard.pages import go, page
 from api.dashboard.visitor import Acting, Visitor
 from api.deps import ReadingDep, Services, ServicesDep
@@ -26,6 +27,7 @@ from jobs import audit
 from jobs.errors import DomainError, InvalidRequestError
 from jobs.tenants import TENANTS, is_known
 from models.job import Job
+from models.types import Made
 
 router = APIRouter()
 
@@ -55,7 +57,7 @@ async def show_form(
 async def submit_job(
     request: Request, visitor: Acting, services: ServicesDep, search: JobSearchDep
 ) -> Response:
-    """Accept the job, and go to its page."""
+    """Accept the job, and go to its page; a form that is sent twice makes one."""
     tenant = await _tenant_of(services, search)
     if bodies.media_type_of(request) != "multipart/form-data":
         raise UnsupportedMediaTypeError("Send the form as `multipart/form-data`.")
@@ -91,13 +93,16 @@ async def _submit(
     wanted = JOB_REQUEST.validate_python(raw)
     submission = submission_of(wanted, uploads, services.settings.default_model, None)
     await check_submission(services, submission)
+    files = [(upload.name, upload.image_bytes) for upload in uploads]
+    key = once_of(form, Made.JOB, request.url.path, [tenant, form.fields, files]).key
 
     def note(session: Session, job: Job) -> None:
         audit.note(session, visitor.actor, "job.submitted", job_id(job.id), tenant=tenant)
 
-    accepted = await accept(services, tenant, submission, uploads, None, hold_of(request), beside=note)
+    accepted = await accept(services, tenant, submission, uploads, key, hold_of(request), beside=note)
     release_body(request)
-    services.inviter.invite(accepted.job.model, accepted.job.id)
+    if accepted.new:
+        services.inviter.invite(accepted.job.model, accepted.job.id)
     return accepted.job
 
 
@@ -178,4 +183,5 @@ def _form(
         max_image_bytes=settings.max_image_bytes,
         max_body_bytes=settings.max_body_bytes,
         error=error and str(error),
+        once=new_once(),
     )
