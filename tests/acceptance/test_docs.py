@@ -43,6 +43,7 @@ def checkout(up: Up, tmp_path: Path) -> Path:
         # the interpreter of these tests, in an environment whose place is another
         (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
         (programs / name).chmod(0o755)
+    (programs / "activate").write_text(f'PATH="{programs}:$PATH"\n')
     return tmp_path
 
 
