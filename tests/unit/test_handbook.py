@@ -1,6 +1,8 @@
 """The documentation: its reference says what the code says, and its pages are shown without a network."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pydantic_settings import BaseSettings
@@ -12,12 +14,14 @@ from handbook.docstrings import of_fields
 from handbook.links import borrowed
 from models.tables import metadata
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def test_the_reference_is_what_the_code_says() -> None:
     assert handbook.main(["--check"]) == 0, "run make reference"
 
 
-def test_what_is_not_written_down_is_found(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_written_down_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handbook, "FOLDER", tmp_path)
     assert handbook.main(["--check"]) == 1
     assert handbook.main([]) == 0
@@ -71,3 +75,11 @@ def test_links_that_people_follow_are_fetched_by_nobody() -> None:
         '<a href="https://keda.sh">KEDA</a> <link rel="canonical" href="https://docs.example/">'
         '<script src="assets/a.js"></script> <link rel="stylesheet" href="../assets/a.css">'
     )
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_pages_outside_of_the_site_link_to_what_is_there(page: str) -> None:
+    # MkDocs holds the links of all others
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text())
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
