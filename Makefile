@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: make demo, make test.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-bulk up test test-full test-chaos test-contract test-browser bench bench-bulk bench-cuda bench-dashboard check audit sbom clean
+.PHONY: help demo demo-bulk up test test-full test-chaos test-contract test-browser bench bench-bulk bench-cuda bench-dashboard check docs reference audit sbom clean
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
@@ -56,13 +56,15 @@ bench-cuda: .venv/ready-to-develop ## Measure the engine against transformers, a
 	@$(BIN)/python -m benchmarks.cuda --batches 32 --out benchmarks/results/so400m-cuda.json
 	@$(BIN)/python -m benchmarks.cuda --model google/siglip-base-patch16-224 --batches 256 --out benchmarks/results/base-cuda.json
 
-check: .venv/ready-to-develop ## Lint, formatting, types, import floors, the API's document, deployment files
+check: .venv/ready-to-develop ## Lint, formatting, types, import floors, the API's document, the documentation, deployment files
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache | tail -n 8
 	@$(BIN)/python -m api.openapi --check
 	@$(BIN)/python -m tests.contract.breaking
+	@$(BIN)/python -m handbook --check
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/python -m deploy.workers --check
@@ -70,6 +72,13 @@ check: .venv/ready-to-develop ## Lint, formatting, types, import floors, the API
 	  $(BIN)/kubectl kustomize deploy/kubernetes/overlays/$$overlay \
 	  | $(BIN)/kubernetes-validate --strict --quiet --no-warn --kubernetes-version $$version /dev/stdin || exit 1; \
 	done; done
+
+# the theme tells of its successor at each build: pyproject.toml says until when it is kept
+docs: .venv/ready-to-develop reference ## Build the documentation into site/: open site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+reference: .venv/ready-to-develop ## Write the pages of docs/reference that follow from the code
+	@$(BIN)/python -m handbook
 
 bench-dashboard: .venv/ready-to-develop ## Measure the dashboard's pages over a million jobs; takes ten minutes
 	@$(BIN)/python -m benchmarks.dashboard --out benchmarks/results/dashboard.json
@@ -83,7 +92,7 @@ sbom: .audit/ready ## Write docs/reference/sbom.cdx.json: every pinned package, 
 
 clean: ## Remove the environment and everything that was kept
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
-	@rm -rf .venv .audit .contract .lensqueue .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	@rm -rf .venv site .audit .contract .lensqueue .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
 .venv/ready-to-run: pyproject.toml client/pyproject.toml constraints.txt deploy/install
 	@deploy/install ml embedded analysis
@@ -100,9 +109,9 @@ clean: ## Remove the environment and everything that was kept
 	@touch $@
 
 .venv/ready-to-develop: .venv/ready-to-run
-	@deploy/install ml embedded analysis dev
+	@deploy/install ml embedded analysis dev docs
 	@touch $@
 
 .venv/ready-to-browse: .venv/ready-to-develop
-	@deploy/install ml embedded analysis dev browser
+	@deploy/install ml embedded analysis dev docs browser
 	@touch $@

@@ -38,7 +38,9 @@ class WorkerSettings(ServiceSettings):
     batch_bytes: int | None = Field(None, ge=1)
     """Estimated memory of a batch; half of what is free on a GPU and 2 GiB on a CPU, when absent."""
     max_image_bytes: int = DEFAULT_LIMITS.image_bytes
+    """A picture of more bytes is refused, before anything of it is decoded."""
     max_image_pixels: int = DEFAULT_LIMITS.pixels
+    """The same of one of more pixels, as its header says: width times height."""
     max_image_frames: int = DEFAULT_LIMITS.frames
     """A file with more is refused, although the first alone is decoded."""
     s3_endpoint_url: str | None = None

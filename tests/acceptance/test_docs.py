@@ -13,18 +13,32 @@ from PIL import Image
 
 from tests.acceptance.docs import Reader, blocks_of
 from tests.acceptance.standing import ROOT, Up
+from tests.ledger import MODEL
 
 pytestmark = pytest.mark.timeout(600)
 README = ROOT / "README.md"
+COMPARING = ROOT / "docs" / "tutorials" / "comparing-two-models.md"
+SHORTER = "my/five-blocks"
 PAGES = [README, ROOT / "client" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITH_BLOCKS = [page for page in PAGES if blocks_of(page)]
+
+
+def make_shorter_model(folder: Path) -> Path:
+    """The model of the tutorial that compares two, as its first block makes it."""
+    made = folder / ".lensqueue"
+    made.mkdir(parents=True)
+    (folder / "demo").symlink_to(ROOT / "demo")
+    with Reader("python", folder, dict(os.environ)) as reader:
+        reader.run(blocks_of(COMPARING)[0], COMPARING.name)
+    return made / SHORTER.rpartition("/")[2]
 
 
 @pytest.fixture(scope="module")
 def up(state_folder: Path) -> Iterator[Up]:
     folder = state_folder / "documentation"
     folder.mkdir(mode=0o711)
-    running = Up(folder / "state")
+    paths = json.dumps({SHORTER: str(make_shorter_model(folder / "model"))})
+    running = Up(folder / "state", "--model", MODEL, "--model", SHORTER, LENSQUEUE_MODEL_PATHS=paths)
     running.wait_until_ready()
     yield running
     running.stop()
@@ -43,6 +57,7 @@ def checkout(up: Up, tmp_path: Path) -> Path:
         # the interpreter of these tests, in an environment whose place is another
         (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
         (programs / name).chmod(0o755)
+    (programs / "activate").write_text(f'PATH="{programs}:$PATH"\n')
     return tmp_path
 
 
