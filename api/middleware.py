@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import BodyStalledError, BodyTooLargeError, internal
 from api.exchange import Exchange
+from api.metrics import count_request
 from api.schemas.ids import key_id
 from api.spool import SMALL_BYTES, Bounds, Hold, Spool
 
@@ -71,6 +72,7 @@ class RequestId:
 
 def _finish(scope: Scope, exchange: Exchange) -> None:
     scope["app"].state.services.usage.count_exchange(exchange)
+    count_request(scope, exchange)
     log.info(
         "request.answered",
         method=scope["method"],

@@ -14,6 +14,7 @@ from worker.analyst_runtime import Analyst
 from worker.claims import DATABASE_LOST, STORE_RETRY_SECONDS, Outcome, drop_unwanted, give_back, store
 from worker.errors import PausedError
 from worker.heartbeat import AbandonedError, Grip
+from worker.metrics import CLAIMS, stage
 from worker.passage import Passage
 
 log = structlog.get_logger()
@@ -83,6 +84,7 @@ def _work(analyst: Analyst, held: Held) -> None:
         result = _result(analyst, held.claim, passage)
     except AbandonedError:
         log.warning("claim.abandoned", why=held.grip.news)
+        CLAIMS.labels("abandoned").inc()
         if held.grip.news is Renewal.UNWANTED:
             _try_to_drop(analyst, held)
     except PausedError as error:
@@ -113,7 +115,8 @@ def _result(analyst: Analyst, claim: Claim, passage: Passage) -> UnitResult:
     # where work stood when it was claimed says nothing of its result
     told = {name: value for name, value in item.items() if name != "progress"}
     try:
-        payload = HANDLERS[JobType(unit.type)](analyst, unit, passage)
+        with stage("unit"):
+            payload = HANDLERS[JobType(unit.type)](analyst, unit, passage)
     except (BlobStoreFullError, BlobStoreMissingError):
         raise
     except DomainError as error:

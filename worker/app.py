@@ -17,7 +17,7 @@ from jobs.broker import CONSUMER_TRANSPORT, celery_app, queue_of
 from jobs.workers import drain
 from models.queue import ANALYSIS
 from models.session import sync_sessions
-from worker import analyst_runtime, runtime
+from worker import analyst_runtime, metrics, runtime
 from worker.oversight import watch
 from worker.settings import WorkerSettings
 
@@ -49,7 +49,9 @@ def load_checkpoint(**_: Any) -> None:
         # Celery swallows what a receiver raises: the child would take work that it cannot do
         log.exception("worker.start_failed")
         os._exit(1)  # and the parent starts another
-    if not loaded:
+    if loaded:
+        metrics.serve(settings.model, settings.metrics_host, settings.metrics_port)
+    else:
         # Here the parent would start child after child: a worker that cannot load ends, with its reason.
         os.kill(os.getppid(), signal.SIGTERM)
         os._exit(1)

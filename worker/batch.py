@@ -14,6 +14,7 @@ from worker.compute import compute
 from worker.decoding import Decoding
 from worker.feed import begin_decoding
 from worker.heartbeat import AbandonedError, Grip
+from worker.metrics import CLAIMS
 from worker.pace import items_gflop
 from worker.passage import Passage
 from worker.reuse import Reuse, find_reuse
@@ -123,6 +124,7 @@ def _run(runtime: Runtime, held: Held, between: Callable[[], None] | None) -> No
         store(runtime, held.claim, outcome)
     except AbandonedError:
         log.warning("claim.abandoned", why=held.grip.news)
+        CLAIMS.labels("abandoned").inc()
         if held.grip.news is Renewal.UNWANTED:
             _try_to_drop(runtime, held)
     except BlobStoreFullError as error:

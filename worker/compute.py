@@ -24,6 +24,7 @@ from worker.claims import STORE_RETRY_SECONDS, Outcome
 from worker.decoding import DecodedItem, Decoding
 from worker.feed import pixel_mode
 from worker.label_maps import LabelMaps
+from worker.metrics import stage
 from worker.outputs import Pictured, has_arrays, store_outputs
 from worker.passage import Passage
 from worker.passes import directions_of, run_entries
@@ -219,11 +220,12 @@ def _decoded(
     for unit, decoding in zip(claim.units, decodings, strict=True):
         if decoding is None:
             continue
-        left = decoding.left
-        while not decoding.wait(LOOK_SECONDS):
-            # a store that hangs is no progress
-            passage.linger() if decoding.left == left else passage.step()
+        with stage("decode", clock=lambda: passage.seconds):
             left = decoding.left
+            while not decoding.wait(LOOK_SECONDS):
+                # a store that hangs is no progress
+                passage.linger() if decoding.left == left else passage.step()
+                left = decoding.left
         decoded, failed = decoding.result()
         passage.step()
         answers.add([unit] * len(failed), failed)
