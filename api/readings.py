@@ -1,6 +1,7 @@
 """What metrics say of the ledger: read when they are asked for, and not again for some seconds."""
 
 import asyncio
+from itertools import product
 from typing import Final
 
 import structlog
@@ -11,6 +12,7 @@ from api import metrics
 from jobs.charts import ENDED, RECENT, open_jobs
 from jobs.fleet import crews
 from jobs.queue_overview import OVERVIEW
+from models.types import WorkerState
 
 log = structlog.get_logger()
 
@@ -60,6 +62,9 @@ class Readings:
             metrics.QUEUE_RUNNING.labels(queue.model).set(queue.running)
             metrics.QUEUE_OLDEST_SECONDS.labels(queue.model).set(queue.oldest_s or 0)
             metrics.QUEUE_PAUSED.labels(queue.model).set(queue.paused_at is not None)
+        for served, is_what in product({row.model for row in workers}, WorkerState):
+            # also none: whoever asks whether one more has failed compares
+            metrics.WORKERS.labels(served, is_what).set(0)
         for model, state, count in workers:
             metrics.WORKERS.labels(model, state).set(count)
         for state, model, count, *_ in jobs:
