@@ -91,8 +91,8 @@ TURN_SECONDS = 30.0
 
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
     """The API over the given settings, or those of the environment."""
-    logs.configure()
     settings = settings or ApiSettings()
+    logs.configure(log_format=settings.log_format)
     spool = Spool(settings.max_spooled_bytes)
 
     @asynccontextmanager

@@ -47,6 +47,8 @@ class Unit:
     type: str
     options: dict[str, Any]
     items: list[dict[str, Any]]
+    request_id: str | None = None
+    """The request that its job was submitted with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,7 @@ def claim(session: Session, model: str, holder: Holder) -> Claim | None:
             row.type,
             row.options,
             row.items,
+            row.request_id,
         )
         for row in rows
     )

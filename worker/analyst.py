@@ -69,7 +69,9 @@ def _take(analyst: Analyst) -> Held | None:
 
 def _run(analyst: Analyst, held: Held) -> None:
     (unit,) = held.claim.units
-    with structlog.contextvars.bound_contextvars(token=str(held.claim.token), job_id=str(unit.job_id)):
+    with structlog.contextvars.bound_contextvars(
+        token=str(held.claim.token), job_id=str(unit.job_id), request_id=unit.request_id
+    ):
         log.info("claim.begun", type=unit.type, attempt=unit.attempt)
         try:
             with analyst.running.of(held.claim.token):

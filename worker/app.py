@@ -23,8 +23,8 @@ from worker.settings import WorkerSettings
 
 log = structlog.get_logger()
 
-logs.configure()
 settings = WorkerSettings()
+logs.configure(log_format=settings.log_format)
 HARD_LIMIT_MARGIN_SECONDS = 5
 is_analyst = settings.model == ANALYSIS
 

@@ -89,7 +89,8 @@ def run(runtime: Runtime, held: Held, between: Callable[[], None] | None = None)
     """
     claim = held.claim
     jobs = sorted({str(unit.job_id) for unit in claim.units})
-    with structlog.contextvars.bound_contextvars(token=str(claim.token), job_ids=jobs):
+    requests = sorted({unit.request_id for unit in claim.units if unit.request_id})
+    with structlog.contextvars.bound_contextvars(token=str(claim.token), job_ids=jobs, request_ids=requests):
         log.info("claim.begun", units=len(claim.units), items=claim.size)
         try:
             with runtime.running.of(claim.token):
