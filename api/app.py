@@ -58,7 +58,7 @@ from api.streams import Streams
 from api.turns import Turns
 from api.usage import Usage
 from api.waiting import Waiting
-from jobs import logs
+from jobs import logs, tracing
 from jobs.acting import Actor
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
@@ -93,6 +93,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     """The API over the given settings, or those of the environment."""
     settings = settings or ApiSettings()
     logs.configure(log_format=settings.log_format)
+    tracing.configure("lensqueue-api")
     spool = Spool(settings.max_spooled_bytes)
 
     @asynccontextmanager
@@ -158,6 +159,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             # in a thread: a broker that hangs must not keep the others from their end
             await asyncio.to_thread(inviter.close)
             await app.state.services.exporter.close()
+            await asyncio.to_thread(tracing.flush)
             await egress.close()
             await sessions.kw["bind"].dispose()
             await engine.dispose()

@@ -49,6 +49,8 @@ class Unit:
     items: list[dict[str, Any]]
     request_id: str | None = None
     """The request that its job was submitted with."""
+    traceparent: str | None = None
+    """Its span, see `jobs.tracing`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,7 @@ def claim(session: Session, model: str, holder: Holder) -> Claim | None:
             row.options,
             row.items,
             row.request_id,
+            row.traceparent,
         )
         for row in rows
     )

@@ -59,7 +59,7 @@ CLAIM = text("""
     )
     SELECT claimed.token, claimed.job_id, claimed.unit, claimed.attempt, claimed.vtime, claimed.cost,
            claimed.item_bytes, claimed.sociable, jobs.tenant, jobs.type, jobs.options, job_inputs.items,
-           jobs.request_id
+           jobs.request_id, jobs.traceparent
     FROM claimed
     JOIN jobs ON jobs.id = claimed.job_id
     JOIN job_inputs ON job_inputs.job_id = claimed.job_id AND job_inputs.unit = claimed.unit

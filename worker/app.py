@@ -12,7 +12,7 @@ import structlog
 from celery import signals
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import logs
+from jobs import logs, tracing
 from jobs.broker import CONSUMER_TRANSPORT, celery_app, queue_of
 from jobs.workers import drain
 from models.queue import ANALYSIS
@@ -43,6 +43,7 @@ app = celery_app(
 @signals.worker_process_init.connect
 def load_checkpoint(**_: Any) -> None:
     """In the child: load the checkpoint, or say why not and end the worker."""
+    tracing.configure("lensqueue-worker")
     try:
         loaded = analyst_runtime.start(settings) if is_analyst else runtime.start(settings)
     except BaseException:
@@ -62,6 +63,7 @@ def stop_child(**_: Any) -> None:
     """In the child: end the heartbeat."""
     runtime.stop()
     analyst_runtime.stop()
+    tracing.flush()
 
 
 @signals.worker_ready.connect

@@ -13,9 +13,10 @@ from jobs import leases
 from jobs.deadlines import continue_cancels
 from jobs.leases import Appetite, Claim, Holder, Returned, UnitResult
 from worker.heartbeat import Heartbeat
-from worker.metrics import CLAIMS, stage
+from worker.metrics import CLAIMS
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
+from worker.stages import stage
 
 log = structlog.get_logger()
 

@@ -24,7 +24,6 @@ from worker.claims import STORE_RETRY_SECONDS, Outcome
 from worker.decoding import DecodedItem, Decoding
 from worker.feed import pixel_mode
 from worker.label_maps import LabelMaps
-from worker.metrics import stage
 from worker.outputs import Pictured, has_arrays, store_outputs
 from worker.passage import Passage
 from worker.passes import directions_of, run_entries
@@ -32,6 +31,7 @@ from worker.payloads import embedding_payloads, embeddings_of, is_finite, lens_p
 from worker.rescoring import rescore
 from worker.reuse import Reuse, reused_results, reused_rows
 from worker.runtime import Runtime
+from worker.stages import stage
 from worker.steps import Steps
 from worker.tables import TableRows, has_table, lens_rows, store_table, vector_rows
 

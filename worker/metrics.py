@@ -6,8 +6,7 @@ another child begins to count anew. What labels can be is bounded by this code.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Final
 
 import structlog
@@ -92,16 +91,6 @@ class OfModel(Collector):
                 sample._replace(labels={**sample.labels, "model": self._model}) for sample in family.samples
             ]
             yield family
-
-
-@contextmanager
-def stage(name: str, clock: Callable[[], float] = time.perf_counter) -> Iterator[None]:
-    """Measure one, also where it fails; by a clock that may leave out what is not its own."""
-    since = clock()
-    try:
-        yield
-    finally:
-        STAGE_SECONDS.labels(name).observe(clock() - since)
 
 
 def serve(model: str, host: str, port: int) -> None:

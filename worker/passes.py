@@ -7,10 +7,11 @@ from engine.lens import LabelDirections
 from jobs.leases import Unit
 from worker.answers import TRIES, Answers
 from worker.labels import shown_prompts
-from worker.metrics import BATCH_ITEMS, BATCH_PLACES, stage
+from worker.metrics import BATCH_ITEMS, BATCH_PLACES
 from worker.passage import Passage
 from worker.payloads import Shown
 from worker.runtime import Runtime
+from worker.stages import stage
 from worker.steps import Steps, run_in_steps
 
 PROMPTS_SHOWN: Final = 100

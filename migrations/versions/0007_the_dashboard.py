@@ -116,6 +116,7 @@ def upgrade() -> None:
         "workers", sa.Column("finished", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
     )
     op.add_column("jobs", sa.Column("request_id", sa.String(), nullable=True))
+    op.add_column("jobs", sa.Column("traceparent", sa.String(), nullable=True))
     op.create_index(
         "ix_workers_started_at_id",
         "workers",
@@ -180,6 +181,7 @@ def downgrade() -> None:
     for name in ("ix_jobs_ended_at", "ix_jobs_type_id", "ix_jobs_model_id", "ix_jobs_state_id"):
         op.drop_index(name, table_name="jobs")
     op.drop_index("ix_workers_started_at_id", table_name="workers")
+    op.drop_column("jobs", "traceparent")
     op.drop_column("jobs", "request_id")
     for name in ("finished", "memory_limit_bytes", "memory_bytes", "batch_fill"):
         op.drop_column("workers", name)
