@@ -18,8 +18,11 @@ from api.deps import Services
 from api.exports.allowance import Allowance
 from api.exports.exporter import Exporter
 from api.fetching import Fetcher
+from api.metrics import TURN_SECONDS as TURN_WAITS
+from api.metrics import counted
 from api.middleware import BodyLimit, RequestId
 from api.rate_limits import RateLimits
+from api.readings import Readings
 from api.refunds import Refunds
 from api.routes import (
     api_keys,
@@ -36,6 +39,7 @@ from api.routes import (
     job_lists,
     job_requests,
     jobs,
+    metrics,
     models,
     pairs,
     queues,
@@ -54,7 +58,7 @@ from api.streams import Streams
 from api.turns import Turns
 from api.usage import Usage
 from api.waiting import Waiting
-from jobs import logs
+from jobs import logs, tracing
 from jobs.acting import Actor
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
@@ -87,8 +91,10 @@ TURN_SECONDS = 30.0
 
 def create_app(settings: ApiSettings | None = None) -> FastAPI:
     """The API over the given settings, or those of the environment."""
-    logs.configure()
     settings = settings or ApiSettings()
+    logs.configure(log_format=settings.log_format)
+    tracing.configure("lensqueue-api")
+    spool = Spool(settings.max_spooled_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -103,13 +109,14 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             sessions=sessions,
             engine=engine,
             reading=reading,
-            direct=Turns(*DIRECT, TURN_SECONDS),
-            quick=Turns(*QUICK, TURN_SECONDS),
-            slow=Turns(*SLOW, TURN_SECONDS),
-            ending=Turns(*ENDING, TURN_SECONDS),
+            direct=Turns(*DIRECT, TURN_SECONDS, TURN_WAITS.labels("direct").observe),
+            quick=Turns(*QUICK, TURN_SECONDS, TURN_WAITS.labels("quick").observe),
+            slow=Turns(*SLOW, TURN_SECONDS, TURN_WAITS.labels("slow").observe),
+            ending=Turns(*ENDING, TURN_SECONDS, TURN_WAITS.labels("ending").observe),
             refunds=Refunds(reading),
             inviter=inviter,
             blobs=blobs,
+            bodies=spool,
             archives=settings.archive_bounds(),
             catalog=settings.catalog(),
             schema_head=head(),
@@ -120,6 +127,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             egress=egress,
             fetcher=Fetcher(egress, settings.fetch_bounds()),
             streams=Streams(settings.max_streams),
+            readings=Readings(reading),
             exporter=Exporter(
                 sync_sessions(settings.database_url),
                 blobs,
@@ -151,6 +159,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             # in a thread: a broker that hangs must not keep the others from their end
             await asyncio.to_thread(inviter.close)
             await app.state.services.exporter.close()
+            await asyncio.to_thread(tracing.flush)
             await egress.close()
             await sessions.kw["bind"].dispose()
             await engine.dispose()
@@ -167,7 +176,6 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=openapi.operation_id,
     )
-    spool = Spool(settings.max_spooled_bytes)
     app.add_middleware(
         BodyLimit,
         limit_bytes=settings.max_body_bytes,
@@ -191,7 +199,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     )
     of_images = (images, image_sets, image_set_versions, ingestions, set_searches)
     of_tenants = (api_keys, usage, webhooks)
-    for routes in (health, docs, *of_images, *of_jobs, models, queues, workers, *of_tenants):
+    for routes in (health, metrics, docs, *of_images, *of_jobs, models, queues, workers, *of_tenants):
         app.include_router(routes.router)
     dashboard = create_dashboard()
     app.mount(DASHBOARD, dashboard)
@@ -210,7 +218,7 @@ def _maintained(
     def start(name: str, duties: Sequence[Duty], every_seconds: float) -> threading.Thread:
         # a daemon: one that waits for the database must not hold up the end of the process
         thread = threading.Thread(
-            target=keep, args=(sessions, duties, every_seconds, stop), name=name, daemon=True
+            target=keep, args=(sessions, counted(duties), every_seconds, stop), name=name, daemon=True
         )
         thread.start()
         return thread

@@ -17,9 +17,10 @@ from api.exports.exporter import Exporter
 from api.fetching import Fetcher
 from api.parameters import refuse_unknown_query
 from api.rate_limits import RateLimits
+from api.readings import Readings
 from api.refunds import Refunds
 from api.settings import ApiSettings
-from api.spool import Bounds, hold_of
+from api.spool import Bounds, Spool, hold_of
 from api.streams import Streams
 from api.turns import Turns
 from api.usage import Usage
@@ -58,6 +59,8 @@ class Services:
     refunds: Refunds
     inviter: Inviter
     blobs: BlobStore
+    bodies: Spool
+    """What all bodies hold that are being read."""
     archives: Bounds
     """Of what is sent to be added to a set."""
     catalog: Catalog
@@ -70,6 +73,7 @@ class Services:
     fetcher: Fetcher
     exporter: Exporter
     streams: Streams
+    readings: Readings
 
 
 def services_of(request: Request) -> Services:

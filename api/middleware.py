@@ -10,8 +10,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import BodyStalledError, BodyTooLargeError, internal
 from api.exchange import Exchange
+from api.metrics import count_request
 from api.schemas.ids import key_id
 from api.spool import SMALL_BYTES, Bounds, Hold, Spool
+from jobs.tracing import request_span
 
 log = structlog.get_logger()
 
@@ -57,7 +59,10 @@ class RequestId:
                 exchange.sent_bytes += len(message.get("body", b""))
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+        with (
+            structlog.contextvars.bound_contextvars(request_id=exchange.request_id),
+            request_span(Headers(scope=scope)) as span,
+        ):
             try:
                 await self.app(scope, counted_receive, send_with_id)
             except Exception as error:  # noqa: BLE001 - the outermost: it logs, and answers
@@ -67,10 +72,15 @@ class RequestId:
                     await answer(scope, receive, send_with_id)
             finally:
                 _finish(scope, exchange)
+                if span is not None:
+                    span.update_name(f"{scope['method']} {getattr(scope.get('route'), 'path', 'none')}")
+                    span.set_attribute("http.response.status_code", int(exchange.status))
+                    span.set_attribute("request_id", exchange.request_id)
 
 
 def _finish(scope: Scope, exchange: Exchange) -> None:
     scope["app"].state.services.usage.count_exchange(exchange)
+    count_request(scope, exchange)
     log.info(
         "request.answered",
         method=scope["method"],

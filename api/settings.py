@@ -113,6 +113,9 @@ class ApiSettings(ServiceSettings):
     """So long somebody who signed in to the dashboard stays signed in."""
     history_days: int = Field(30, ge=1)
     """The charts of the dashboard show so many days."""
+    metrics_token: str = Field("", repr=False)
+    """Whoever sends it as `Authorization: Bearer` may read `/metrics`, from anywhere. Without one, only who
+    asks from this machine may, and not through a proxy."""
 
     def limits(self) -> Limits:
         """How large one inline job may be."""

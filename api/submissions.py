@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Session
 
@@ -44,6 +45,8 @@ from jobs.units import Admission
 from models.image import Image
 from models.job import Job
 from models.types import JobType
+
+log = structlog.get_logger()
 
 FEW_LABELS: Final = 32
 """So many are checked in less time than it takes to give them to a thread."""
@@ -226,6 +229,7 @@ async def settle(
         raise
     if accepted.new:
         services.backlog.add(items)
+        log.info("job.submitted", job_id=str(accepted.job.id), model=accepted.job.model, items=items)
     else:
         await _undo(services, give_back, admission, items)
     return accepted

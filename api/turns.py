@@ -1,8 +1,9 @@
 """Turns at what few may do at a time: given to tenants by rotation, to none more than its share of them."""
 
 import asyncio
+import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from api.errors import BusyError
@@ -11,8 +12,18 @@ from api.errors import BusyError
 class Turns:
     """Who is at it and who waits; belongs to one event loop."""
 
-    def __init__(self, at_once: int, share: int | None = None, wait_seconds: float | None = None) -> None:
-        """A tenant has `share` of them at a time, or half; nobody waits for longer than `wait_seconds`."""
+    def __init__(
+        self,
+        at_once: int,
+        share: int | None = None,
+        wait_seconds: float | None = None,
+        note_wait: Callable[[float], object] = lambda _: None,
+    ) -> None:
+        """A tenant has `share` of them at a time, or half; nobody waits for longer than `wait_seconds`.
+
+        Of each wait, also one that was in vain, `note_wait` is told the seconds.
+        """
+        self._note_wait = note_wait
         self._free = at_once
         # rounded up: a single one has to go to somebody
         self._share = -(-at_once // 2) if share is None else share
@@ -38,12 +49,19 @@ class Turns:
         finally:
             self._end(tenant, turn)
 
+    def __len__(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._waiting.values()))
+
     async def _wait(self, turn: "asyncio.Future[None]") -> None:
+        since = time.perf_counter()
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await turn
         except TimeoutError:
             raise BusyError from None
+        finally:
+            self._note_wait(time.perf_counter() - since)
 
     def _give(self) -> None:
         """Give what is free to those who wait, as far as they may have it."""

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from jobs import fairness
 from jobs.admission import Quota, check_room
 from jobs.fairness import WEIGHTS, FlowKey
+from jobs.origin import origin
 from jobs.pricing import Price
 from jobs.submission import Terms
 from jobs.units import Admission, store_units
@@ -71,6 +72,7 @@ def store_job(session: Session, tenant: str, wanted: Wanted, *, job_id: uuid.UUI
         start_by=None if terms.start_within is None else func.now() + terms.start_within,
         run_timeout=terms.run_timeout,
         result_ttl=terms.result_ttl,
+        **origin(),
     )
     session.add(job)
     session.flush()

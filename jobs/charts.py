@@ -100,6 +100,11 @@ LAST_HOUR: Final = text(f"""
     SELECT coalesce(sum(failed), 0) AS failed, coalesce(sum(succeeded + partial), 0) AS succeeded
     FROM job_minutes WHERE minute > now() - interval '1 hour' AND {ALL_TENANTS}
 """)  # noqa: S608 - of a condition in this code, as are the next ones
+RECENT: Final = text(f"""
+    SELECT model, sum(submitted) AS submitted, {", ".join(f"sum({state}) AS {state}" for state in ENDED)}
+    FROM job_minutes WHERE minute > now() - interval '10 minutes' GROUP BY model
+""")  # noqa: S608
+"""What was submitted, and what ended, in the last ten minutes, by model."""
 ITEM_MINUTES: Final = 5
 ITEMS_A_MINUTE: Final = text(f"""
     SELECT coalesce(sum(succeeded + failed), 0) / {ITEM_MINUTES}.0

@@ -47,6 +47,10 @@ class Unit:
     type: str
     options: dict[str, Any]
     items: list[dict[str, Any]]
+    request_id: str | None = None
+    """The request that its job was submitted with."""
+    traceparent: str | None = None
+    """Its span, see `jobs.tracing`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +176,8 @@ def claim(session: Session, model: str, holder: Holder) -> Claim | None:
             row.type,
             row.options,
             row.items,
+            row.request_id,
+            row.traceparent,
         )
         for row in rows
     )

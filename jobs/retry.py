@@ -19,6 +19,7 @@ from jobs.admission import Quota, admit
 from jobs.analysis_jobs import admit_again
 from jobs.deletion import existing
 from jobs.errors import AlreadyRetriedError, NotEndedError, NothingToRetryError, ResultsExpiredError
+from jobs.origin import origin
 from jobs.submission import ImageItem, Item, Submission, Terms, TextItem
 from jobs.units import Admission, store_work
 from models.job import Job, JobInput
@@ -239,6 +240,7 @@ def store_retry(
         start_by=None if asked.terms.start_within is None else func.now() + asked.terms.start_within,
         run_timeout=asked.terms.run_timeout,
         result_ttl=asked.terms.result_ttl,
+        **origin(),
     )
     session.add(job)
     session.flush()

@@ -8,6 +8,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from engine.catalog import DEFAULT_MODEL, Catalog
+from jobs.logs import LogFormat
 
 
 class DatabaseSettings(BaseSettings):
@@ -40,6 +41,8 @@ class DatabaseSettings(BaseSettings):
 class ServiceSettings(DatabaseSettings):
     """Shared by the API and the workers."""
 
+    log_format: LogFormat = "console"
+    """`json` for whoever collects logs: one object a line."""
     broker_url: str = "redis://localhost:6379/0"
     """Celery URL of Redis or Valkey: `redis://host:port/db` or `redis+socket:///path`."""
     blobs: Path = Path(".lensqueue/blobs")

@@ -15,6 +15,7 @@ from sqlalchemy import Row, column, text
 
 from jobs import outlook
 from jobs.images import Content
+from jobs.origin import origin
 from jobs.outlook import Outlook
 from jobs.remote import Remote, Unfetched
 from jobs.submission import ImageItem, Item, Submission, Terms, TextItem
@@ -34,7 +35,7 @@ STORE: Final = text(f"""
             job_id uuid, tenant text, key_id uuid, type text, options jsonb, tags jsonb, priority text,
             cost double precision, vtime_end double precision, charge_id uuid,
             start_within_s double precision, run_timeout_s double precision, result_ttl_s double precision,
-            webhook_endpoint_id uuid,
+            webhook_endpoint_id uuid, request_id text, traceparent text,
             sent jsonb, named jsonb, units jsonb, {WORK_COLUMNS}
         )
     ), wanted AS (
@@ -76,12 +77,13 @@ STORE: Final = text(f"""
     ), job AS (
         INSERT INTO jobs (
             id, tenant, key_id, type, model, options, tags, priority, total, cost, vtime_end, charge_id,
-            input_bytes, start_by, run_timeout, result_ttl, webhook_endpoint_id
+            input_bytes, start_by, run_timeout, result_ttl, webhook_endpoint_id, request_id,
+            traceparent
         )
         SELECT coalesce(job_id, uuidv7()), tenant, key_id, type, model, options, tags, priority, total, cost,
                vtime_end, charge_id, (SELECT coalesce(sum(image_bytes), 0) FROM pictures),
                now() + make_interval(secs => start_within_s), make_interval(secs => run_timeout_s),
-               make_interval(secs => result_ttl_s), webhook_endpoint_id
+               make_interval(secs => result_ttl_s), webhook_endpoint_id, request_id, traceparent
         FROM told
         WHERE (SELECT count(*) FROM kept) + (SELECT count(*) FROM new) = jsonb_array_length(sent)
           AND (SELECT count(*) FROM known) = jsonb_array_length(named)
@@ -188,6 +190,7 @@ def columns_of(tenant: str, submission: Submission, admission: Admission) -> dic
         "charge_id": admission.charge_id,
         "webhook_endpoint_id": submission.webhook_endpoint_id,
         "version_id": submission.source and submission.source.version_id,
+        **origin(),
     }
 
 

@@ -58,7 +58,8 @@ CLAIM = text("""
         SELECT job_id, unit, attempt, :worker_id, token FROM claimed
     )
     SELECT claimed.token, claimed.job_id, claimed.unit, claimed.attempt, claimed.vtime, claimed.cost,
-           claimed.item_bytes, claimed.sociable, jobs.tenant, jobs.type, jobs.options, job_inputs.items
+           claimed.item_bytes, claimed.sociable, jobs.tenant, jobs.type, jobs.options, job_inputs.items,
+           jobs.request_id, jobs.traceparent
     FROM claimed
     JOIN jobs ON jobs.id = claimed.job_id
     JOIN job_inputs ON job_inputs.job_id = claimed.job_id AND job_inputs.unit = claimed.unit

@@ -111,6 +111,10 @@ class Job(Base):
     """Estimated work of all items, in GFLOP: what its flow was charged."""
     vtime_end: Mapped[float | None]
     """Where its flow's clock stood when it was charged for it: virtual time by which all of it was begun."""
+    request_id: Mapped[str | None]
+    """The request that it was submitted with, as logs name it."""
+    traceparent: Mapped[str | None]
+    """The span of that request, as W3C writes it, where there are traces."""
     charge_id: Mapped[uuid.UUID | None]
     """What that charge is known by, drawn when it was made: before the job's own id, which is drawn later."""
     input_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")

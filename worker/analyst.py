@@ -8,13 +8,17 @@ import structlog
 from jobs import leases
 from jobs.errors import BlobStoreFullError, BlobStoreMissingError, DomainError
 from jobs.leases import Claim, Holder, ItemResult, Renewal, UnitResult
+from jobs.tracing import Stage
+from models.queue import ANALYSIS
 from models.types import JobType
 from worker.analyst_handlers import HANDLERS
 from worker.analyst_runtime import Analyst
 from worker.claims import DATABASE_LOST, STORE_RETRY_SECONDS, Outcome, drop_unwanted, give_back, store
 from worker.errors import PausedError
 from worker.heartbeat import AbandonedError, Grip
+from worker.metrics import CLAIMS
 from worker.passage import Passage
+from worker.stages import stage, traced
 
 log = structlog.get_logger()
 
@@ -29,6 +33,7 @@ class Held:
 
     claim: Claim
     grip: Grip
+    claimed: Stage
 
 
 def run_slice(analyst: Analyst) -> bool:
@@ -56,22 +61,27 @@ def run_slice(analyst: Analyst) -> bool:
 def _take(analyst: Analyst) -> Held | None:
     settings = analyst.settings
     holder = Holder(settings.worker_id, settings.lease, settings.hard_limit)
+    began_ns = time.time_ns()
     try:
-        with analyst.sessions.begin() as session:
+        with stage("claim"), analyst.sessions.begin() as session:
             claim = leases.claim(session, settings.model, holder)
     except DATABASE_LOST as error:
         # nothing is lost: whoever comes back is invited again
         log.warning("claim.failed", error=str(error))
         return None
-    return None if claim is None else Held(claim, analyst.heartbeat.hold(claim.token))
+    if claim is None:
+        return None
+    return Held(claim, analyst.heartbeat.hold(claim.token), Stage("claim", began_ns, time.time_ns()))
 
 
 def _run(analyst: Analyst, held: Held) -> None:
     (unit,) = held.claim.units
-    with structlog.contextvars.bound_contextvars(token=str(held.claim.token), job_id=str(unit.job_id)):
+    with structlog.contextvars.bound_contextvars(
+        token=str(held.claim.token), job_id=str(unit.job_id), request_id=unit.request_id
+    ):
         log.info("claim.begun", type=unit.type, attempt=unit.attempt)
         try:
-            with analyst.running.of(held.claim.token):
+            with analyst.running.of(held.claim.token), traced(held.claim, ANALYSIS, held.claimed):
                 _work(analyst, held)
         finally:
             analyst.heartbeat.let_go(held.grip)
@@ -83,6 +93,7 @@ def _work(analyst: Analyst, held: Held) -> None:
         result = _result(analyst, held.claim, passage)
     except AbandonedError:
         log.warning("claim.abandoned", why=held.grip.news)
+        CLAIMS.labels("abandoned").inc()
         if held.grip.news is Renewal.UNWANTED:
             _try_to_drop(analyst, held)
     except PausedError as error:
@@ -113,7 +124,8 @@ def _result(analyst: Analyst, claim: Claim, passage: Passage) -> UnitResult:
     # where work stood when it was claimed says nothing of its result
     told = {name: value for name, value in item.items() if name != "progress"}
     try:
-        payload = HANDLERS[JobType(unit.type)](analyst, unit, passage)
+        with stage("unit"):
+            payload = HANDLERS[JobType(unit.type)](analyst, unit, passage)
     except (BlobStoreFullError, BlobStoreMissingError):
         raise
     except DomainError as error:

@@ -9,6 +9,7 @@ from jobs import workers
 from jobs.blobs import BlobStore
 from jobs.errors import DomainError
 from models.session import sync_sessions
+from worker import metrics
 from worker.heartbeat import Heartbeat
 from worker.memory import own_memory
 from worker.passage import Passage
@@ -72,6 +73,7 @@ def start(settings: WorkerSettings) -> bool:
         workers.judge_crashes(session, settings.worker_id, healthy=True)
         workers.report_online(session, settings.worker_id, device=DEVICE, dtype=settings.dtype, revision=None)
     _ready[:] = [Analyst(settings, sessions, blobs, heartbeat, RunningMark(settings.worker_id))]
+    metrics.INFO.labels(DEVICE, settings.dtype).set(1)
     log.info("worker.online", model=settings.model, device=DEVICE)
     return True
 

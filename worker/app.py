@@ -12,19 +12,19 @@ import structlog
 from celery import signals
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import logs
+from jobs import logs, tracing
 from jobs.broker import CONSUMER_TRANSPORT, celery_app, queue_of
 from jobs.workers import drain
 from models.queue import ANALYSIS
 from models.session import sync_sessions
-from worker import analyst_runtime, runtime
+from worker import analyst_runtime, metrics, runtime
 from worker.oversight import watch
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger()
 
-logs.configure()
 settings = WorkerSettings()
+logs.configure(log_format=settings.log_format)
 HARD_LIMIT_MARGIN_SECONDS = 5
 is_analyst = settings.model == ANALYSIS
 
@@ -43,13 +43,16 @@ app = celery_app(
 @signals.worker_process_init.connect
 def load_checkpoint(**_: Any) -> None:
     """In the child: load the checkpoint, or say why not and end the worker."""
+    tracing.configure("lensqueue-worker")
     try:
         loaded = analyst_runtime.start(settings) if is_analyst else runtime.start(settings)
     except BaseException:
         # Celery swallows what a receiver raises: the child would take work that it cannot do
         log.exception("worker.start_failed")
         os._exit(1)  # and the parent starts another
-    if not loaded:
+    if loaded:
+        metrics.serve(settings.model, settings.metrics_host, settings.metrics_port)
+    else:
         # Here the parent would start child after child: a worker that cannot load ends, with its reason.
         os.kill(os.getppid(), signal.SIGTERM)
         os._exit(1)
@@ -60,6 +63,7 @@ def stop_child(**_: Any) -> None:
     """In the child: end the heartbeat."""
     runtime.stop()
     analyst_runtime.stop()
+    tracing.flush()
 
 
 @signals.worker_ready.connect

@@ -8,16 +8,19 @@ import structlog
 
 from jobs.errors import BlobStoreFullError
 from jobs.leases import Claim, Renewal
+from jobs.tracing import Stage
 from worker.canary import UNFIT, check_canary
 from worker.claims import DATABASE_LOST, claim_work, drop_unwanted, give_back, is_single_next, store
 from worker.compute import compute
 from worker.decoding import Decoding
 from worker.feed import begin_decoding
 from worker.heartbeat import AbandonedError, Grip
+from worker.metrics import CLAIMS
 from worker.pace import items_gflop
 from worker.passage import Passage
 from worker.reuse import Reuse, find_reuse
 from worker.runtime import Runtime
+from worker.stages import traced
 
 log = structlog.get_logger()
 
@@ -29,6 +32,7 @@ class Held:
     claim: Claim
     grip: Grip
     decodings: list[Decoding | None]
+    claimed: Stage
     reuse: Reuse = field(default_factory=Reuse)
 
     @property
@@ -59,6 +63,7 @@ def take(runtime: Runtime, *, beside: bool = False, single: bool = False) -> Hel
         UNFIT: a store that is not mounted must stop the worker, not fail its pictures.
     """
     runtime.blobs.check()
+    began_ns = time.time_ns()
     try:
         if single and not is_single_next(runtime):
             return None
@@ -69,6 +74,7 @@ def take(runtime: Runtime, *, beside: bool = False, single: bool = False) -> Hel
         return None
     if claim is None:
         return None
+    claimed = Stage("claim", began_ns, time.time_ns())
     # before anything else, for that may take longer than a lease lasts
     grip = runtime.heartbeat.hold(claim.token)
     try:
@@ -77,7 +83,7 @@ def take(runtime: Runtime, *, beside: bool = False, single: bool = False) -> Hel
     except Exception:
         runtime.heartbeat.let_go(grip)
         raise
-    return Held(claim, grip, decodings, reuse)
+    return Held(claim, grip, decodings, claimed, reuse)
 
 
 def run(runtime: Runtime, held: Held, between: Callable[[], None] | None = None) -> None:
@@ -88,10 +94,11 @@ def run(runtime: Runtime, held: Held, between: Callable[[], None] | None = None)
     """
     claim = held.claim
     jobs = sorted({str(unit.job_id) for unit in claim.units})
-    with structlog.contextvars.bound_contextvars(token=str(claim.token), job_ids=jobs):
+    requests = sorted({unit.request_id for unit in claim.units if unit.request_id})
+    with structlog.contextvars.bound_contextvars(token=str(claim.token), job_ids=jobs, request_ids=requests):
         log.info("claim.begun", units=len(claim.units), items=claim.size)
         try:
-            with runtime.running.of(claim.token):
+            with runtime.running.of(claim.token), traced(claim, runtime.settings.model, held.claimed):
                 _run(runtime, held, between)
         finally:
             let_go(runtime, held)
@@ -123,6 +130,7 @@ def _run(runtime: Runtime, held: Held, between: Callable[[], None] | None) -> No
         store(runtime, held.claim, outcome)
     except AbandonedError:
         log.warning("claim.abandoned", why=held.grip.news)
+        CLAIMS.labels("abandoned").inc()
         if held.grip.news is Renewal.UNWANTED:
             _try_to_drop(runtime, held)
     except BlobStoreFullError as error:

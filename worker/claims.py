@@ -13,8 +13,10 @@ from jobs import leases
 from jobs.deadlines import continue_cancels
 from jobs.leases import Appetite, Claim, Holder, Returned, UnitResult
 from worker.heartbeat import Heartbeat
+from worker.metrics import CLAIMS
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
+from worker.stages import stage
 
 log = structlog.get_logger()
 
@@ -52,7 +54,7 @@ def claim_work(runtime: Runtime, *, beside: bool = False, single: bool = False) 
     settings = runtime.settings
     appetite = Appetite(settings.batch_items, runtime.room.memory_bytes, beside, single)
     holder = Holder(settings.worker_id, settings.lease, settings.hard_limit, appetite)
-    with runtime.sessions.begin() as session:
+    with stage("claim"), runtime.sessions.begin() as session:
         return leases.claim(session, settings.model, holder)
 
 
@@ -67,13 +69,14 @@ def store(runtime: Claimant, claim: Claim, outcome: Outcome) -> None:
     while True:
         runtime.heartbeat.step()
         try:
-            with runtime.sessions.begin() as session:
+            with stage("store"), runtime.sessions.begin() as session:
                 kept = leases.complete(session, claim.token, outcome.results, outcome.returned)
         except DATABASE_LOST as error:
             log.warning("store.retried", error=str(error))
             time.sleep(STORE_RETRY_SECONDS)
         else:
             break
+    CLAIMS.labels("completed" if kept else "lost").inc()
     if kept:
         runtime.heartbeat.tally.count(runtime.settings.model, claim, outcome.results)
     for unit in outcome.returned:
@@ -85,6 +88,7 @@ def give_back(runtime: Claimant, claim: Claim, reason: str, *, counts: bool = Tr
     """Put all work of a claim back into the queue, with the reason in its history."""
     with runtime.sessions.begin() as session:
         leases.release(session, claim.token, reason[:MAX_REASON], counts=counts)
+    CLAIMS.labels("released").inc()
     log.warning("claim.released", reason=reason)
 
 

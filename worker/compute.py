@@ -31,6 +31,7 @@ from worker.payloads import embedding_payloads, embeddings_of, is_finite, lens_p
 from worker.rescoring import rescore
 from worker.reuse import Reuse, reused_results, reused_rows
 from worker.runtime import Runtime
+from worker.stages import stage
 from worker.steps import Steps
 from worker.tables import TableRows, has_table, lens_rows, store_table, vector_rows
 
@@ -219,11 +220,12 @@ def _decoded(
     for unit, decoding in zip(claim.units, decodings, strict=True):
         if decoding is None:
             continue
-        left = decoding.left
-        while not decoding.wait(LOOK_SECONDS):
-            # a store that hangs is no progress
-            passage.linger() if decoding.left == left else passage.step()
+        with stage("decode", clock=lambda: passage.seconds):
             left = decoding.left
+            while not decoding.wait(LOOK_SECONDS):
+                # a store that hangs is no progress
+                passage.linger() if decoding.left == left else passage.step()
+                left = decoding.left
         decoded, failed = decoding.result()
         passage.step()
         answers.add([unit] * len(failed), failed)

@@ -14,6 +14,7 @@ from jobs.item_counts import count_finished
 from jobs.leases import Renewal, renew
 from jobs.workers import Vitals, report_alive
 from models.types import WorkerState
+from worker import metrics
 from worker.memory import Memory
 from worker.pace import Pace
 from worker.tally import Tally
@@ -114,10 +115,12 @@ class Heartbeat:
         while not self._stop.wait(self._every_seconds):
             try:
                 self._beat()
+                metrics.HEARTBEATS.labels("told").inc()
                 # behind the beat: leases wait for neither of these
                 self._tell_finished()
                 self._memory = self._measured()
             except SQLAlchemyError as error:
+                metrics.HEARTBEATS.labels("missed").inc()
                 # the lease outlives several beats; the next one may pass
                 log.warning("heartbeat.missed", error=str(error))
             except Exception:
@@ -143,11 +146,15 @@ class Heartbeat:
 
     def _measured(self) -> Memory | None:
         try:
-            return self.measure()
+            memory = self.measure()
         except RuntimeError as error:
             # a device that is sick: the work on it says so
             log.warning("heartbeat.unmeasured", error=str(error))
             return None
+        if memory is not None:
+            metrics.MEMORY_BYTES.set(memory.taken)
+            metrics.MEMORY_LIMIT_BYTES.set(memory.limit)
+        return memory
 
     def _tell_finished(self) -> None:
         """Count what was finished since; what could not be told is told with the next beat.
@@ -179,5 +186,6 @@ class Heartbeat:
         if stalled and not self._said_stalled:
             # from here on the leases run out: somebody else is to try, whatever this process is stuck in
             log.error("lease.stalled", tokens=[str(grip.token) for grip in self._grips], idle_seconds=idle)
+            metrics.STALLS.inc()
             self._said_stalled = True
         return stalled

@@ -17,6 +17,7 @@ from jobs.blobs import BlobStore
 from jobs.errors import DomainError
 from models.session import sync_sessions
 from pictures.decode import Limits
+from worker import metrics
 from worker.canary import CanaryFailedError, check_canary
 from worker.heartbeat import Heartbeat
 from worker.pace import Room
@@ -97,6 +98,7 @@ def start(settings: WorkerSettings) -> bool:
             revision=runtime.provenance["revision"],
         )
     _loaded[:] = [runtime]
+    metrics.INFO.labels(str(runtime.engine.device), str(runtime.provenance["dtype"])).set(1)
     log.info(
         "worker.online",
         model=settings.model,

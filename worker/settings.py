@@ -52,6 +52,11 @@ class WorkerSettings(ServiceSettings):
     decode_memory_bytes: int = Field(1536 * MEBIBYTE, ge=64 * MEBIBYTE)
     """A picture that takes more fails; the costliest within the default limits take less than 1 GiB."""
 
+    metrics_port: int = Field(0, ge=0, le=65_535)
+    """Its metrics are told at `/metrics` of this port; nowhere when 0. Each worker of a host has its own."""
+    metrics_host: str = "127.0.0.1"
+    """The address of that port; in a container `0.0.0.0`, for it asks nobody who he is."""
+
     @property
     def lease(self) -> timedelta:
         """The lifetime of a lease between heartbeats."""

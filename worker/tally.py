@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from jobs.item_counts import Finished
 from jobs.leases import Claim, UnitResult
+from worker.metrics import ITEMS
 
 Counts = dict[str, dict[str, Finished]]
 """By model, then by tenant."""
@@ -27,6 +28,8 @@ class Tally:
             one = done[tenants[result.job_id]]
             one.failed += failed
             one.succeeded += len(result.items) - failed
+            ITEMS.labels("failed").inc(failed)
+            ITEMS.labels("succeeded").inc(len(result.items) - failed)
         self.put({model: done} if done else {})
 
     def take(self) -> Counts:

@@ -1,6 +1,6 @@
 """Accounts, their sessions, the audit, history by the minute, what workers say of their devices.
 
-And indexes by which the jobs of all tenants are listed, and those of a type.
+The request that a job was submitted with, and indexes by which the jobs of all tenants are listed, and those of a type.
 """
 
 import sqlalchemy as sa
@@ -116,6 +116,8 @@ def upgrade() -> None:
     op.add_column(
         "workers", sa.Column("finished", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
     )
+    op.add_column("jobs", sa.Column("request_id", sa.String(), nullable=True))
+    op.add_column("jobs", sa.Column("traceparent", sa.String(), nullable=True))
     op.create_index(
         "ix_workers_started_at_id",
         "workers",
@@ -180,6 +182,8 @@ def downgrade() -> None:
     for name in ("ix_jobs_ended_at", "ix_jobs_type_id", "ix_jobs_model_id", "ix_jobs_state_id"):
         op.drop_index(name, table_name="jobs")
     op.drop_index("ix_workers_started_at_id", table_name="workers")
+    op.drop_column("jobs", "traceparent")
+    op.drop_column("jobs", "request_id")
     for name in ("finished", "memory_limit_bytes", "memory_bytes", "batch_fill"):
         op.drop_column("workers", name)
     for name in ("job_hours", "item_minutes", "job_minutes", "audit_entries", "account_sessions", "accounts"):

@@ -1,5 +1,6 @@
 """A worker whose engine crashes, hangs and runs out of memory on order; its leases last for minutes."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -8,21 +9,28 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cli.processes import worker_env
 from jobs import workers
+from tests.acceptance.conftest import free_port
 from tests.acceptance.workplace import Workplace
 from tests.ledger import assert_settled, read, scalar
 
 HARD_LIMIT_SECONDS = 4
 PROMPT_SECONDS = 5.0
 HEARD_SECONDS = 60.0
+METRICS_PORT = free_port()
 
 
 @pytest.fixture(scope="module")
 def place(state_folder: Path) -> Iterator[Workplace]:
-    limits = {"LENSQUEUE_SLICE_SECONDS": "1", "LENSQUEUE_HARD_LIMIT_SECONDS": str(HARD_LIMIT_SECONDS)}
+    limits = {
+        "LENSQUEUE_SLICE_SECONDS": "1",
+        "LENSQUEUE_HARD_LIMIT_SECONDS": str(HARD_LIMIT_SECONDS),
+        "LENSQUEUE_METRICS_PORT": str(METRICS_PORT),
+    }
     with Workplace(state_folder / "troubled", **limits) as running:
         yield running
 
@@ -36,6 +44,9 @@ def test_what_a_killed_child_held_waits_again_at_once(place: Workplace) -> None:
     assert told.startswith("lost: it died of SIGKILL")
     assert place.finish(job).state == "succeeded"
     assert_settled(place.sessions)
+    # counted by the next child, which serves on the same port
+    told = httpx.get(f"http://127.0.0.1:{METRICS_PORT}/metrics").text
+    assert re.search(r'^lensqueue_worker_claims_total{.*outcome="completed"} 1.0$', told, re.MULTILINE)
 
 
 @pytest.mark.chaos
