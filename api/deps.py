@@ -19,6 +19,7 @@ from api.parameters import refuse_unknown_query
 from api.rate_limits import RateLimits
 from api.readings import Readings
 from api.refunds import Refunds
+from api.schemas.ids import key_id
 from api.settings import ApiSettings
 from api.spool import Bounds, Spool, hold_of
 from api.streams import Streams
@@ -26,6 +27,7 @@ from api.turns import Turns
 from api.usage import Usage
 from api.waiting import Waiting
 from engine.catalog import Catalog
+from jobs.audit import Actor
 from jobs.blobs import BlobStore
 from jobs.broker import Inviter
 from jobs.egress import Egress
@@ -108,6 +110,11 @@ class Caller:
     key_id: uuid.UUID
     tenant: str
     scopes: frozenset[Scope]
+
+    @property
+    def actor(self) -> Actor:
+        """Who the audit says that it was."""
+        return Actor(key_id(self.key_id))
 
 
 async def get_caller(

@@ -25,6 +25,12 @@ MAX_JOBS: Final = 100_000
 MAX_RUNNING: Final = 100
 """Actions of one tenant at once; what is sent in the same moment may go a little beyond."""
 ACTIONS_LOOKED_AT: Final = 20
+AUDITED: Final = {
+    ActionVerb.CANCEL: "jobs.cancelled",
+    ActionVerb.RETRY: "jobs.retried",
+    ActionVerb.DELETE: "jobs.deleted",
+}
+"""What the audit says of each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from api import bodies
-from api.deps import Admin, ReadingDep, ServicesDep, SessionDep
+from api.deps import Admin, Caller, ReadingDep, ServicesDep, SessionDep
 from api.once import IDEMPOTENCY_KEY, REPLAYED, in_turn, once_of
 from api.schemas import api_keys as schema
+from api.schemas.ids import key_id as wire_key_id
 from api.schemas.ids import parse_key_id
 from api.schemas.pages import decode_token
-from jobs import keys
+from jobs import audit, keys
 from jobs.errors import NotFoundError
 from jobs.idempotency import Once, make_once
 from models.api_key import ApiKey
@@ -43,7 +44,7 @@ async def create_key(
 
     async def make() -> tuple[tuple[ApiKey, str | None], bool]:
         async with services.sessions.begin() as session:
-            return await session.run_sync(_make_or_find, caller.tenant, once, wanted)
+            return await session.run_sync(_make_or_find, caller, once, wanted)
 
     (row, key), new = await in_turn(make)
     if not new:
@@ -89,14 +90,21 @@ async def revoke_key(key_id: str, caller: Admin, session: SessionDep) -> None:
 
     Its row stays, and its usage. A key may revoke itself, unless it is the last one that can make another.
     """
-    await session.run_sync(keys.revoke_key, caller.tenant, parse_key_id(key_id))
+    parsed = parse_key_id(key_id)
+
+    def revoke(session: Session) -> None:
+        keys.revoke_key(session, caller.tenant, parsed)
+        audit.note(session, caller.actor, "key.revoked", wire_key_id(parsed), tenant=caller.tenant)
+
+    await session.run_sync(revoke)
     await session.commit()
 
 
 def _make_or_find(
-    session: Session, tenant: str, once: Once | None, wanted: schema.NewKey
+    session: Session, caller: Caller, once: Once | None, wanted: schema.NewKey
 ) -> tuple[tuple[ApiKey, str | None], bool]:
     """The row, with the key if it is new; and whether it is."""
+    tenant = caller.tenant
 
     def make(key_id: uuid.UUID | None) -> tuple[ApiKey, str | None]:
         made = keys.create_key(
@@ -108,6 +116,7 @@ def _make_or_find(
             expires_in=wanted.expires_in(),
             key_id=key_id,
         )
+        audit.note(session, caller.actor, "key.created", wire_key_id(made.row.id), tenant=tenant)
         return made.row, made.key
 
     def find(key_id: uuid.UUID) -> tuple[ApiKey, str | None] | None:

@@ -1,18 +1,21 @@
 """Actions on many jobs at once."""
 
+import uuid
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
 
 from api import bodies
 from api.deps import Caller, Reader, ReadingDep, Services, ServicesDep, Submitter
 from api.once import IDEMPOTENCY_KEY, REPLAYED, in_turn, once_of
 from api.schemas import job_actions as schema
+from api.schemas.ids import action_id as wire_action_id
 from api.schemas.ids import parse_action_id
 from api.schemas.listing import PageToken, next_link
 from api.schemas.pages import decode_token
-from jobs import actions
+from jobs import actions, audit
 from jobs.actions import Wish
 from jobs.errors import NotFoundError
 from jobs.idempotency import Once, make_once
@@ -101,6 +104,21 @@ async def read_action(action_id: str, caller: Reader, session: ReadingDep) -> sc
     return schema.view(action)
 
 
+def _make(session: Session, caller: Caller, wish: Wish, new_id: uuid.UUID | None) -> JobAction:
+    action = actions.accept(session, caller.tenant, wish, key_id=caller.key_id, action_id=new_id)
+    audit.note(
+        session,
+        caller.actor,
+        actions.AUDITED[wish.verb],
+        wire_action_id(action.id),
+        tenant=caller.tenant,
+        reason=wish.reason,
+        filter=action.filter,
+        matched=action.matched,
+    )
+    return action
+
+
 async def _accept(
     services: Services, caller: Caller, wish: Wish, once: Once | None
 ) -> tuple[JobAction, bool]:
@@ -110,9 +128,7 @@ async def _accept(
                 held,
                 caller.tenant,
                 once,
-                lambda new_id: actions.accept(
-                    held, caller.tenant, wish, key_id=caller.key_id, action_id=new_id
-                ),
+                lambda new_id: _make(held, caller, wish, new_id),
                 lambda known: held.scalar(actions.action_of(caller.tenant, known)),
             )
         )

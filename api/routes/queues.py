@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
-from api.deps import Admin, Reader, ReadingDep, Services, ServicesDep
+from api.deps import Admin, Caller, Reader, ReadingDep, Services, ServicesDep
 from api.errors import problem
 from api.inviting import invite_waiting
 from api.schemas import queues as schema
 from engine.errors import CatalogError
-from jobs import queues
+from jobs import audit, queues
 
 router = APIRouter(prefix="/v1/queues", tags=["queues"])
 
@@ -38,7 +38,7 @@ async def pause_queue(
 
     What workers hold already, they finish. Paused again, it stays as it is.
     """
-    return await _hold(request, services, f"{owner}/{name}", queues.pause)
+    return await _hold(request, services, caller, f"{owner}/{name}", "queue.paused", queues.pause)
 
 
 @router.post(
@@ -51,7 +51,7 @@ async def resume_queue(
     owner: str, name: str, request: Request, caller: Admin, services: ServicesDep
 ) -> schema.ModelQueueView | Response:
     """Let a paused queue go on, and invite its workers. One that is not paused stays as it is."""
-    return await _resume(request, services, f"{owner}/{name}")
+    return await _resume(request, services, caller, f"{owner}/{name}")
 
 
 @router.post(
@@ -64,7 +64,7 @@ async def pause_own_queue(
     name: str, request: Request, caller: Admin, services: ServicesDep
 ) -> schema.ModelQueueView | Response:
     """The same of a name that the operator gave, which need not have an owner."""
-    return await _hold(request, services, name, queues.pause)
+    return await _hold(request, services, caller, name, "queue.paused", queues.pause)
 
 
 @router.post(
@@ -77,17 +77,24 @@ async def resume_own_queue(
     name: str, request: Request, caller: Admin, services: ServicesDep
 ) -> schema.ModelQueueView | Response:
     """The same of a name that the operator gave, which need not have an owner."""
-    return await _resume(request, services, name)
+    return await _resume(request, services, caller, name)
 
 
-async def _resume(request: Request, services: Services, model: str) -> schema.ModelQueueView | Response:
-    answer = await _hold(request, services, model, queues.resume)
+async def _resume(
+    request: Request, services: Services, caller: Caller, model: str
+) -> schema.ModelQueueView | Response:
+    answer = await _hold(request, services, caller, model, "queue.resumed", queues.resume)
     await invite_waiting(services, model)
     return answer
 
 
 async def _hold(
-    request: Request, services: Services, model: str, change: Callable[[Session, str], None]
+    request: Request,
+    services: Services,
+    caller: Caller,
+    model: str,
+    verb: str,
+    change: Callable[[Session, str], None],
 ) -> schema.ModelQueueView | Response:
     try:
         services.catalog.find(model)
@@ -96,6 +103,7 @@ async def _hold(
         return problem(request, error.code, str(error), status=HTTPStatus.NOT_FOUND)
     async with services.sessions.begin() as session:
         await session.run_sync(change, model)
+        await session.run_sync(audit.note, caller.actor, verb, model)
         row = (await session.execute(queues.standing(model))).one_or_none()
     # one that nobody used or paused before has no row yet
     return schema.ModelQueueView(model=model, paused_at=None) if row is None else schema.view(*row)

@@ -5,7 +5,8 @@ from fastapi import APIRouter
 from api.deps import Admin, Reader, ReadingDep, SessionDep
 from api.schemas import workers as schema
 from api.schemas.ids import parse_worker_id
-from jobs import queries, workers
+from api.schemas.ids import worker_id as wire_worker_id
+from jobs import audit, queries, workers
 
 router = APIRouter(prefix="/v1/workers", tags=["workers"])
 
@@ -33,5 +34,6 @@ async def drain_worker(worker_id: str, caller: Admin, session: SessionDep) -> sc
     parsed = parse_worker_id(worker_id)
     await session.run_sync(workers.drain_known, parsed)
     row = (await session.execute(queries.worker_of(parsed))).one()
+    await session.run_sync(audit.note, caller.actor, "worker.drained", wire_worker_id(parsed))
     await session.commit()
     return schema.view(*row)

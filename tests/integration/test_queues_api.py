@@ -12,9 +12,10 @@ from jobs import workers
 from jobs.broker import Inviter
 from jobs.keys import create_key
 from models.types import Scope
+from tests.dashboard import audited
 from tests.faults import change
 from tests.integration.test_bad_requests import assert_problem
-from tests.ledger import MODEL, claim, submit_texts
+from tests.ledger import MODEL, TENANT, claim, submit_texts
 
 Sessions = sessionmaker[Session]
 QUEUE = f"/v1/queues/{MODEL}"
@@ -108,3 +109,25 @@ def test_a_worker_is_told_to_claim_no_more(
         assert workers.report_alive(session, worker_id) == "draining"
     change(sessions, "UPDATE workers SET state = 'offline'")
     assert_problem(api.post(path, headers=admin), 409, "worker-not-online")
+
+
+def test_what_a_key_does_to_everybody_is_in_the_audit(
+    api: TestClient, sessions: Sessions, admin: dict[str, str]
+) -> None:
+    for verb in ("pause", "resume"):
+        api.post(f"{QUEUE}/{verb}", headers=admin).raise_for_status()
+    made = api.post("/v1/api-keys", json={"name": "second", "scopes": ["admin"]}, headers=admin)
+    api.delete(f"/v1/api-keys/{made.json()['id']}", headers=admin).raise_for_status()
+    wish = {"action": "delete", "filter": {"state": ["failed"]}, "expected_count": 0, "reason": "tidy"}
+    acted = api.post("/v1/job-actions", json=wish).raise_for_status().json()
+    mine = {api.get("/v1/api-keys", headers=admin).json()["items"][-1]["id"]}
+    told = audited(sessions)
+    assert [(verb, target) for _, verb, target, _, _ in told] == [
+        ("queue.paused", MODEL),
+        ("queue.resumed", MODEL),
+        ("key.created", made.json()["id"]),
+        ("key.revoked", made.json()["id"]),
+        ("jobs.deleted", acted["id"]),
+    ]
+    assert {actor for actor, *_ in told[:4]} == mine
+    assert told[4][3:] == (TENANT, "tidy")

@@ -26,12 +26,6 @@ from models.types import ActionState, ActionVerb, Made
 router = APIRouter()
 
 MAX_REASON: Final = 1_000
-DONE: Final = {
-    ActionVerb.CANCEL: "jobs.cancelled",
-    ActionVerb.RETRY: "jobs.retried",
-    ActionVerb.DELETE: "jobs.deleted",
-}
-"""What the audit says of each."""
 _TYPED: Final = re.compile(r"([a-z]+)\s+([0-9][0-9,]{0,10})")
 
 
@@ -176,7 +170,7 @@ def _make(session: Session, visitor: Visitor, tenant: str, wish: Wish, new_id: u
     audit.note(
         session,
         visitor.actor,
-        DONE[wish.verb],
+        actions.AUDITED[wish.verb],
         action_id(action.id),
         tenant=tenant,
         reason=wish.reason,
