@@ -20,7 +20,7 @@ LOOKED_AT: Final = 1_000
 """Of the items that failed, so many are looked at: reasons are few."""
 SHOWN: Final = 3
 """Of a reason, so many items are named."""
-OTHERS: Final = {"failed": "failed", "skipped": "passed over"}
+OTHERS: Final = {"there": "were there", "failed": "failed", "skipped": "passed over"}
 """How those that were not added are told of."""
 
 SetArgument = Annotated[str, typer.Argument(metavar="SET", help="The id of an image set: ims_...")]
@@ -53,7 +53,7 @@ def ingest(
 ) -> None:
     """Have the pictures of an archive added, and print the id of the job that does it.
 
-    With --wait, once it has ended: told are the counts and why some are no pictures; it ends with 5 then.
+    With --wait, once it has ended: told are the counts and why some were not added; it ends with 5 then.
     """
     if archive is None and manifest is None:
         raise CommandError("give an archive, a --manifest, or both", USAGE)
@@ -90,7 +90,7 @@ def ingest(
 
 def _finish(client: Client, job: Job, image_set: str, *, as_json: bool) -> None:
     told = next(iter(client.results(job)), None)
-    counts = {name: (told.raw if told else {}).get(name) or 0 for name in ("added", "failed", "skipped")}
+    counts = {name: (told.raw if told else {}).get(name) or 0 for name in ("added", *OTHERS)}
     failed: list[SetItem] = []
     if told and counts["failed"]:
         version = client.image_set(image_set).last_version

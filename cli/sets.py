@@ -22,7 +22,7 @@ sets = typer.Typer(
 
 PAGE_SETS: Final = 100
 NAMES_SHOWN: Final = 5
-HEADS: Final = ("version", "number", "items", "no pictures", "labelled", "MB", "sealed", "manifest")
+HEADS: Final = ("version", "number", "items", "not added", "labelled", "MB", "sealed", "manifest")
 
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="Pictures, also in folders inside it.")
@@ -128,7 +128,7 @@ def seal(context: typer.Context, image_set: SetArgument, as_json: JsonOption = F
         print_json(version.raw)
         return
     typer.echo(version.id)
-    without = f", {version.failed} are no pictures" if version.failed else ""
+    without = f", {version.failed} with an error in place of a picture" if version.failed else ""
     notes.print(f"version {version.number} has {version.items} items{without}; {version.manifest_sha256}")
 
 

@@ -110,7 +110,7 @@ def check_addable(
     named = [image_id for image_id in image_ids if image_id is not None]
     if named:
         _refuse_unknown(image_ids, images.known_ids(session, tenant, named))
-    taken = known_custom_ids(session, last.id, (name for name in custom_ids if name is not None))
+    taken = set(known_items(session, last.id, (name for name in custom_ids if name is not None)))
     refused = {}
     for place, name in enumerate(custom_ids):
         if name in taken:
@@ -120,13 +120,12 @@ def check_addable(
     _refuse_known(refused)
 
 
-def known_custom_ids(session: Session, version_id: uuid.UUID, names: Iterable[str]) -> set[str]:
-    """Which of these custom_ids a version has."""
-    wanted = list(names)
-    found = select(ImageSetItem.custom_id).where(
-        ImageSetItem.version_id == version_id, ImageSetItem.custom_id.in_(wanted)
+def known_items(session: Session, version_id: uuid.UUID, names: Iterable[str]) -> dict[str, ImageSetItem]:
+    """The items that a version has under these custom_ids, by them."""
+    found = select(ImageSetItem).where(
+        ImageSetItem.version_id == version_id, ImageSetItem.custom_id.in_(list(names))
     )
-    return {name for name in session.scalars(found) if name is not None}
+    return {item.custom_id: item for item in session.scalars(found) if item.custom_id is not None}
 
 
 def _check_room(version: ImageSetVersion, more: int, most: int) -> None:

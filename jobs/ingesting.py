@@ -24,7 +24,7 @@ from jobs.members import MemberError
 from jobs.sources import Stored
 from jobs.submission import Terms
 from models.image import Image
-from models.image_set import ImageSetVersion
+from models.image_set import ImageSetItem, ImageSetVersion
 from models.job import Job
 from models.types import JobType
 
@@ -79,7 +79,7 @@ class NewSource:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a source is: all before `place` is `added`, but what `failed`.
+    """How far a source is: all before `place` is `added`, but what `failed` and what was `there` already.
 
     Of the member at that place, the lines of a manifest that name it are added up to `line`. `skipped` are
     members that are nobody's pictures, or that the manifest does not name. Of a prefix of S3, `key` is the
@@ -94,12 +94,18 @@ class Progress:
     added: int = 0
     failed: int = 0
     skipped: int = 0
+    there: int = 0
     first: int | None = None
 
     @property
     def counts(self) -> dict[str, int]:
         """What is told of it in the end."""
-        return {"added": self.added, "failed": self.failed, "skipped": self.skipped}
+        return {
+            "added": self.added,
+            "there": self.there,
+            "failed": self.failed,
+            "skipped": self.skipped,
+        }
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -199,7 +205,7 @@ def add_chunk(session: Session, target: Target, before: Progress, chunk: Chunk) 
     """Add a chunk to the version behind what was added `before`; returns how far the source is now.
 
     What cannot be an item as it is, for its custom_id or for an image that is not there, is one with an
-    error: nothing is left out.
+    error: nothing is left out but what the version has already, the same under the same custom_id.
 
     Raises:
         OvertakenError: it is not as far as that, or farther.
@@ -219,6 +225,7 @@ def add_chunk(session: Session, target: Target, before: Progress, chunk: Chunk) 
         chunk.after,
         added=before.added + sum(item.error is None for item in items),
         failed=before.failed + sum(item.error is not None for item in items),
+        there=before.there + len(chunk.found) - len(items),
         first=first,
     )
     told = {
@@ -240,6 +247,7 @@ def _hold_version(session: Session, target: Target) -> None:
 
 
 def _items(session: Session, target: Target, found: Sequence[Found]) -> list[NewItem]:
+    """What is found as items, without those that are there already."""
     contents = [one.picture for one in found if isinstance(one.picture, Content)]
     kept = {sha256: row.image.id for sha256, row in images.keep(session, target.tenant, contents).items()}
     kept |= _named(session, target.tenant, [one.picture for one in found if isinstance(one.picture, str)])
@@ -247,16 +255,26 @@ def _items(session: Session, target: Target, found: Sequence[Found]) -> list[New
         session, target.tenant, [one.picture for one in found if isinstance(one.picture, uuid.UUID)]
     )
     names = [one.custom_id for one in found if one.custom_id is not None]
-    taken = adding.known_custom_ids(session, target.version_id, names)
+    known: dict[str, NewItem | ImageSetItem] = {**adding.known_items(session, target.version_id, names)}
     items = []
     for one in found:
         item = _item(one, kept, held)
-        if one.custom_id in taken:
-            item = replace(item, image_id=None, custom_id=None, error=item.error or _taken(one))
-        elif one.custom_id is not None:
-            taken.add(one.custom_id)
+        if one.custom_id is not None:
+            there = known.setdefault(one.custom_id, item)
+            if there is not item and _identity(there) == _identity(item):
+                continue
+            if there is not item:
+                item = replace(item, image_id=None, custom_id=None, error=item.error or _taken(one))
         items.append(item)
     return items
+
+
+def _identity(item: NewItem | ImageSetItem) -> tuple[Any, ...]:
+    """By what two items of one custom_id are the same: an error, or a picture and what is said of it."""
+    if item.error is not None:
+        return (item.error["code"],)
+    # a tenant has one image of the same bytes
+    return item.image_id, item.true_label, tuple(item.true_labels or ()), item.split
 
 
 def _item(one: Found, kept: Mapping[str, uuid.UUID], held: Mapping[uuid.UUID, Image]) -> NewItem:
@@ -286,7 +304,8 @@ def _named(session: Session, tenant: str, hashes: Sequence[str]) -> dict[str, uu
 
 def _taken(one: Found) -> dict[str, Any]:
     return _error(
-        "duplicate-custom-id", f"{one.name}: the custom_id {one.custom_id!r} is in the set already."
+        "duplicate-custom-id",
+        f"{one.name}: the custom_id {one.custom_id!r} is in the set already, for another picture or label.",
     )
 
 

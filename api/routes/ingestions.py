@@ -96,9 +96,10 @@ async def ingest_files(
 
     An archive may be the body itself. A manifest names images by `image_id`, `sha256` or, in the archive sent
     beside it, by `file`, with `custom_id`, `true_label` and `split`. What is no picture is an item with its
-    error; a broken archive fails the job's item, and what was added before stays. The result says how many
-    were `added`, `failed` and `skipped`, and the index of the `first` item. The set cannot be sealed
-    meanwhile. Files are stored as they come, and may be much larger than other bodies.
+    error; a broken archive fails the job's item, and what was added before stays. What the set has already
+    under the same `custom_id`, with the same bytes and labels, is passed over. The result says how many were
+    `added`, `there` already, `failed` and `skipped`, and the index of the `first` item. The set cannot be
+    sealed meanwhile. Files are stored as they come, and may be much larger than other bodies.
     """
     wanted, media_type, key = parse_set_id(set_id), bodies.media_type_of(request), key_of(request)
     async with services.sessions() as session:

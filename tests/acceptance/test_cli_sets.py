@@ -33,7 +33,7 @@ def test_a_folder_is_added_to_a_set_and_sealed(shell: Shell, tmp_path: Path) -> 
     assert again["passed_over"] == [str(folder / "notes.txt")]
     version = shell.run("sets", "seal", image_set)
     assert re.fullmatch(r"isv_[0-9a-f]{32}\n", version.stdout)
-    assert "version 1 has 3 items, 1 are no pictures" in version.stderr
+    assert "version 1 has 3 items, 1 with an error in place of a picture" in version.stderr
     shown = shell.run("sets", "show", image_set)
     assert version.stdout.strip() in shown.stdout
     assert "shapes [1]; licence: CC0-1.0" in shown.stderr

@@ -34,7 +34,13 @@ def test_an_archive_becomes_items_in_its_order(
         renamed = {f"{pack.__name__}/{name}": data for name, data in files.items()}
         job_id = ingest(pack(renamed), folder_labels=True)
         assert run_slice(analyst) is False
-        assert result_of(sessions, job_id) == {"added": 450, "failed": 0, "skipped": 0, "first": begins}
+        assert result_of(sessions, job_id) == {
+            "added": 450,
+            "there": 0,
+            "failed": 0,
+            "skipped": 0,
+            "first": begins,
+        }
         assert read(sessions, job_id).state == "succeeded"
         items = items_of(sessions, set_id)[-450:]
         assert [item.custom_id for item in items] == list(renamed)
@@ -64,7 +70,7 @@ def test_what_is_wrong_with_a_file_is_told_of_its_item(
     }
     job_id = ingest(zip_of([*files.items(), ("good.jpg", tiny_png(1))]))
     run_slice(analyst)
-    assert result_of(sessions, job_id) == {"added": 1, "failed": 6, "skipped": 1, "first": 0}
+    assert result_of(sessions, job_id) == {"added": 1, "there": 0, "failed": 6, "skipped": 1, "first": 0}
     items = items_of(sessions, set_id)
     named = codes_of(items)
     nameless = [item.error for item in items if item.custom_id is None and item.error is not None]
@@ -124,7 +130,7 @@ def test_a_manifest_names_pictures_that_are_kept(
     ]
     job_id = ingest(b"\n".join(map(orjson.dumps, lines)), MANIFEST)
     run_slice(analyst)
-    assert result_of(sessions, job_id) == {"added": 2, "failed": 5, "skipped": 0, "first": 2}
+    assert result_of(sessions, job_id) == {"added": 2, "there": 0, "failed": 5, "skipped": 0, "first": 2}
     items = items_of(sessions, set_id)[2:]
     assert [(item.custom_id, code_of(item)) for item in items] == [
         ("one", None),
@@ -154,7 +160,7 @@ def test_a_manifest_names_the_files_of_an_archive_beside_it(
     )
     job_id = ingest((manifest + "x\n").encode(), MANIFEST, archive)
     run_slice(analyst)
-    assert result_of(sessions, job_id) == {"added": 3, "failed": 3, "skipped": 1, "first": 0}
+    assert result_of(sessions, job_id) == {"added": 3, "there": 0, "failed": 3, "skipped": 1, "first": 0}
     found = [(item.custom_id, item.true_label, code_of(item)) for item in items_of(sessions, set_id)]
     assert found == [
         (None, None, "bad-line"),
@@ -210,6 +216,57 @@ def test_an_ingestion_makes_a_version_once_it_adds_something(
     assert (last().number, last().items) == (2, 3)
 
 
+def test_what_is_ingested_again_is_passed_over(
+    analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, ingest: Ingest
+) -> None:
+    shapes = {"ring/a.png": tiny_png(1), "ring/b.png": tiny_png(2), "ring/torn.png": tiny_png(3)[:-20]}
+    ingest(zip_of(shapes), folder_labels=True)
+    run_slice(analyst)
+    with sessions.begin() as session:
+        sealed = sealing.seal(session, TENANT, set_id)
+    # packed otherwise, and one of them twice
+    again = [ingest(tar_of([*shapes.items(), ("ring/a.png", tiny_png(1))]), folder_labels=True)]
+    run_slice(analyst)
+    again.append(ingest(zip_of(shapes), folder_labels=True))
+    run_slice(analyst)
+    assert [result_of(sessions, job_id) for job_id in again] == [
+        {"added": 0, "there": 4, "failed": 0, "skipped": 0, "first": None},
+        {"added": 0, "there": 3, "failed": 0, "skipped": 0, "first": None},
+    ]
+    with sessions.begin() as session:
+        assert session.scalars(image_sets.versions_of(set_id, limit=1)).one().id == sealed.id
+        assert sealing.seal(session, TENANT, set_id).id == sealed.id, "nothing was added to it"
+    assert len(items_of(sessions, set_id)) == 3
+
+
+def test_a_known_custom_id_of_other_bytes_or_labels_is_told_of(
+    analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, ingest: Ingest
+) -> None:
+    ingest(zip_of({"ring/a.png": tiny_png(1), "ring/b.png": tiny_png(2), "c.png": b""}), folder_labels=True)
+    run_slice(analyst)
+    other = {"ring/a.png": tiny_png(5), "ring/b.png": tiny_png(2), "c.png": b"#", "ring/d.png": tiny_png(4)}
+    job_id = ingest(zip_of(other), folder_labels=True)
+    run_slice(analyst)
+    assert result_of(sessions, job_id) == {"added": 1, "there": 1, "failed": 2, "skipped": 0, "first": 3}
+    images = {item.custom_id: item.sha256 for item in items_of(sessions, set_id)}
+    lines = [
+        {"sha256": images["ring/b.png"], "custom_id": "ring/b.png", "true_label": "star"},
+        {"sha256": images["ring/b.png"], "custom_id": "ring/b.png", "true_label": "ring", "split": "test"},
+        {"sha256": images["ring/b.png"], "custom_id": "ring/b.png", "true_label": "ring"},
+        {"sha256": images["ring/b.png"], "custom_id": "c.png"},
+    ]
+    job_id = ingest(b"\n".join(map(orjson.dumps, lines)), MANIFEST)
+    run_slice(analyst)
+    assert result_of(sessions, job_id) == {"added": 0, "there": 1, "failed": 3, "skipped": 0, "first": 6}
+    found = [(item.custom_id, code_of(item)) for item in items_of(sessions, set_id)[3:]]
+    assert found == [
+        (None, "duplicate-custom-id"),
+        (None, "not-an-image"),
+        ("ring/d.png", None),
+        *[(None, "duplicate-custom-id")] * 3,
+    ]
+
+
 def test_a_set_that_is_full_or_gone_takes_no_more(
     analyst: Analyst, sessions: Sessions, set_id: uuid.UUID, ingest: Ingest, blobs: BlobStore
 ) -> None:
@@ -259,5 +316,5 @@ def test_a_lying_header_costs_its_member_alone(
     lying = patched(zip_of(tiny_pngs(3)), 1, 24, "<L", 10)
     job_id = ingest(lying)
     run_slice(analyst)
-    assert result_of(sessions, job_id) == {"added": 2, "failed": 1, "skipped": 0, "first": 0}
+    assert result_of(sessions, job_id) == {"added": 2, "there": 0, "failed": 1, "skipped": 0, "first": 0}
     assert codes_of(items_of(sessions, set_id))["000001.png"] == "member-damaged"

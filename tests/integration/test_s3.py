@@ -89,7 +89,7 @@ def test_objects_under_a_prefix_become_items(bucket: Any, analyst: Analyst, sess
     put(bucket, shown | labelled | odd | {"open/other.png": tiny_png(8), "secret/a.png": tiny_png(9)})
     job_id = ingest(sessions, "s3://pictures/open/set/", folder_labels=True)
     run_slice(analyst)
-    assert ended(sessions, job_id) == {"added": 4, "failed": 2, "skipped": 0, "first": 0}
+    assert ended(sessions, job_id) == {"added": 4, "there": 0, "failed": 2, "skipped": 0, "first": 0}
     found = [
         (item.custom_id, item.true_label, item.error and item.error["code"]) for item in items_of(sessions)
     ]
@@ -121,7 +121,7 @@ def test_an_ingestion_goes_on_behind_the_last_key(
     monkeypatch.setattr(Analyst, "is_to_pause", change_and_pause)
     job_id = ingest(sessions, "s3://pictures/open/set/")
     run_slice(analyst)
-    assert ended(sessions, job_id) == {"added": 10, "failed": 0, "skipped": 0, "first": 0}
+    assert ended(sessions, job_id) == {"added": 10, "there": 0, "failed": 0, "skipped": 0, "first": 0}
     assert [item.custom_id for item in items_of(sessions)] == [f"{number}.png" for number in range(10, 20)]
     assert keys == [f"open/set/{number}.png" for number in (12, 15, 18)]
 
