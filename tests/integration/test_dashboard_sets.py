@@ -1,5 +1,6 @@
 """Image sets in the dashboard: shown, sealed and deleted, and nobody else's."""
 
+import json
 import uuid
 from collections.abc import Iterator
 
@@ -92,6 +93,39 @@ def test_a_set_is_shown_with_its_versions_items_failures_and_jobs(
         assert "<img src=x" not in page
     for refused in (f"{here}?version=7", f"{HERE}/ims_{'0' * 32}", f"{HERE}/x"):
         assert browser.get(refused).status_code == 404
+
+
+def test_a_job_over_a_set_says_of_which_one_and_writes_ids_as_the_api_does(
+    browser: TestClient, sessions: Sessions
+) -> None:
+    sign_in(browser, VIEWER)
+    version = last_version(sessions, fill(sessions))
+    job = ids.job_id(submit_texts(sessions))
+    beside = uuid.uuid4()
+    options = {
+        "version": {"id": str(version.id), "items": 2, "manifest_sha256": "0" * 64},
+        "version_id": str(version.id),
+        "set_id": str(version.set_id),
+        "reference_job_id": str(beside),
+        "other_job_id": None,
+        "outputs": ["pooled"],
+        "patch_layers": {"every": 3},
+        "patch_method": "head",
+    }
+    told = "UPDATE jobs SET options = CAST(:options AS jsonb), version_id = :version"
+    change(sessions, told, options=json.dumps(options), version=version.id)
+    shown = browser.get(f"/admin/jobs/{job}").text
+    here = f"{HERE}/{ids.set_id(version.set_id)}"
+    assert f'<a href="{here}?version=1">version 1 of shapes {ESCAPED}, 2 items</a>' in shown
+    assert f'<a href="{here}">{ids.set_id(version.set_id)}</a>' in shown
+    assert f'<a href="/admin/jobs/{ids.job_id(beside)}">{ids.job_id(beside)}</a>' in shown
+    assert ids.version_id(version.id) in shown
+    assert "every 3rd, and the last" in shown
+    for hidden in (str(version.id), str(beside), "patch method", "{&#34;"):
+        assert hidden not in shown
+    # its set is gone: the id is all that is known
+    change(sessions, "UPDATE jobs SET version_id = NULL")
+    assert f"{ids.version_id(version.id)}, 2 items" in browser.get(f"/admin/jobs/{job}").text
 
 
 def test_items_are_paged_by_their_index(browser: TestClient, sessions: Sessions) -> None:
