@@ -79,6 +79,7 @@ def test_a_set_is_shown_with_its_versions_items_failures_and_jobs(
     assert listed.count('id="ims_') == 1
     shown = browser.get(here).text
     assert ids.job_id(job_id) in shown
+    assert f">{ids.version_id(version.id)}</code>" in shown
     assert "49.png" in shown
     assert "torn 0" not in shown
     for part in (f"{HERE}/rows", f"{here}/news"):
