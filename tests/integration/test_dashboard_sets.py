@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
@@ -15,6 +16,7 @@ from api.dashboard.addresses import PAGE
 from api.schemas import ids
 from api.settings import ApiSettings
 from jobs.adding import NewItem, add_items
+from jobs.blobs import BlobStore
 from jobs.image_sets import create_set, jobs_over
 from models.image import Image
 from models.image_set import ImageSet, ImageSetVersion
@@ -23,6 +25,7 @@ from tests.dashboard import add_account, audited, sign_in
 from tests.faults import change
 from tests.integration.test_plans import indexes, nodes, plan_of, rows_read
 from tests.ledger import TENANT, submit_texts
+from tests.mapped import GRID, finish_mapped
 
 Sessions = sessionmaker[Session]
 HERE = "/admin/sets"
@@ -127,6 +130,22 @@ def test_a_job_over_a_set_says_of_which_one_and_writes_ids_as_the_api_does(
     # its set is gone: the id is all that is known
     change(sessions, "UPDATE jobs SET version_id = NULL")
     assert f"{ids.version_id(version.id)}, 2 items" in browser.get(f"/admin/jobs/{job}").text
+
+
+def test_an_item_of_a_lens_over_a_set_says_what_it_is(
+    browser: TestClient, sessions: Sessions, blobs: BlobStore
+) -> None:
+    sign_in(browser, VIEWER)
+    version = last_version(sessions, fill(sessions))
+    job = finish_mapped(sessions, blobs, np.zeros((2, 2, *GRID), np.float32))
+    shown = f"/admin/jobs/{ids.job_id(job)}/items/"
+    assert "True label" not in browser.get(f"{shown}0").text
+    change(sessions, "UPDATE jobs SET version_id = :version", version=version.id)
+    assert f'title="{ESCAPED}">{ESCAPED}</span>' in browser.get(f"{shown}0").text
+    # the second of the set is none; of a retry it is counted as it was at first
+    assert "True label" not in browser.get(f"{shown}1").text
+    change(sessions, """UPDATE results SET item = item || '{"first_index": 0}'""")
+    assert "True label" in browser.get(f"{shown}1").text
 
 
 def test_items_are_paged_by_their_index(browser: TestClient, sessions: Sessions) -> None:
