@@ -24,6 +24,19 @@ TENANTS: Final = text("""
 """The tenants that have or had keys, by their names."""
 
 
+# the ends of two indexes
+ONLY_TENANT: Final = text("""
+    SELECT min(least)
+    FROM (
+        SELECT min(tenant) AS least, max(tenant) AS most FROM api_keys
+        UNION ALL
+        SELECT min(tenant), max(tenant) FROM accounts
+    ) AS ends
+    HAVING min(least) = max(most)
+""")
+"""The tenant of all keys and accounts that are of one, if these are all of the same."""
+
+
 def is_known(tenant: str) -> Select[bool]:
     """Whether anybody could ever see what is this tenant's, beside the operator."""
     return select(or_(exists().where(ApiKey.tenant == tenant), exists().where(Account.tenant == tenant)))

@@ -107,6 +107,8 @@ def test_a_lens_is_shown_at_the_layer_and_label_of_its_address(
     # a pooled lens alone, a failure, and nothing
     assert "data-curve" in (pooled := browser.get(f"{url}/items/1").text)
     assert "thumbnail" not in pooled
+    assert "This job kept no maps: ask for the output <code>patch</code>" in pooled
+    assert "True label" not in pooled
     assert "image-truncated" in browser.get(f"{url}/items/2").text
     assert browser.get(f"{url}/items/3").status_code == 404
     assert browser.get(f"{url}/items/0/result.json").json()["top"]["label"] == EVIL

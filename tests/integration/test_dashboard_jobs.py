@@ -206,6 +206,10 @@ def test_an_action_is_about_the_jobs_of_one_tenant_and_never_all_of_them(
     for tenant in (TENANT, "other"):
         submit_texts(sessions, tenant=tenant)
     operator = seen_by(tenant=None)
+    # where there is one, nobody has to say which
+    alone = operator.get("/admin/jobs?state=queued").text
+    assert f'/admin/jobs/act?verb=cancel&amp;tenant={TENANT}&amp;state=queued"' in alone
+    add_account(sessions, "somebody@example.org", tenant="other")
     assert "name a tenant" in operator.get("/admin/jobs?state=queued").text
     data = {"typed": "cancel 1", "once": "a"}
     for query in ("verb=cancel&state=queued", f"verb=cancel&tenant={TENANT}"):
@@ -330,7 +334,7 @@ def test_a_form_that_is_sent_twice_submits_one_job(
     ("changes", "told"),
     [
         ({"once": ""}, "once"),
-        ({"labels": " "}, "at least one label"),
+        ({"labels": " "}, "Give at least one label, one a line"),
         ({"labels": "a\na"}, "a"),
         ({"template": "no place"}, "template"),
         ({"model": "google/nothing"}, "Unknown model"),
@@ -375,6 +379,8 @@ def test_whoever_sees_all_tenants_says_whose_job_it_is(
     seen_by: SeenBy, sessions: Sessions, picture: bytes
 ) -> None:
     operator = seen_by(tenant=None)
+    assert f'action="/admin/jobs/new?tenant={TENANT}"' in operator.get("/admin/jobs/new").text
+    add_account(sessions, "somebody@example.org", tenant="other")
     assert 'name="tenant"' in operator.get("/admin/jobs/new").text
     shown = operator.get(f"/admin/jobs/new?tenant={TENANT}").text
     (action,) = re.findall(r'action="(/admin/jobs/new[^"]*)"', shown)

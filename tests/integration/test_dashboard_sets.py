@@ -1,8 +1,10 @@
 """Image sets in the dashboard: shown, sealed and deleted, and nobody else's."""
 
+import json
 import uuid
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
@@ -14,6 +16,7 @@ from api.dashboard.addresses import PAGE
 from api.schemas import ids
 from api.settings import ApiSettings
 from jobs.adding import NewItem, add_items
+from jobs.blobs import BlobStore
 from jobs.image_sets import create_set, jobs_over
 from models.image import Image
 from models.image_set import ImageSet, ImageSetVersion
@@ -22,6 +25,7 @@ from tests.dashboard import add_account, audited, sign_in
 from tests.faults import change
 from tests.integration.test_plans import indexes, nodes, plan_of, rows_read
 from tests.ledger import TENANT, submit_texts
+from tests.mapped import GRID, finish_mapped
 
 Sessions = sessionmaker[Session]
 HERE = "/admin/sets"
@@ -78,6 +82,7 @@ def test_a_set_is_shown_with_its_versions_items_failures_and_jobs(
     assert listed.count('id="ims_') == 1
     shown = browser.get(here).text
     assert ids.job_id(job_id) in shown
+    assert f">{ids.version_id(version.id)}</code>" in shown
     assert "49.png" in shown
     assert "torn 0" not in shown
     for part in (f"{HERE}/rows", f"{here}/news"):
@@ -92,6 +97,55 @@ def test_a_set_is_shown_with_its_versions_items_failures_and_jobs(
         assert "<img src=x" not in page
     for refused in (f"{here}?version=7", f"{HERE}/ims_{'0' * 32}", f"{HERE}/x"):
         assert browser.get(refused).status_code == 404
+
+
+def test_a_job_over_a_set_says_of_which_one_and_writes_ids_as_the_api_does(
+    browser: TestClient, sessions: Sessions
+) -> None:
+    sign_in(browser, VIEWER)
+    version = last_version(sessions, fill(sessions))
+    job = ids.job_id(submit_texts(sessions))
+    beside = uuid.uuid4()
+    options = {
+        "version": {"id": str(version.id), "items": 2, "manifest_sha256": "0" * 64},
+        "version_id": str(version.id),
+        "set_id": str(version.set_id),
+        "reference_job_id": str(beside),
+        "other_job_id": None,
+        "outputs": ["pooled"],
+        "patch_layers": {"every": 3},
+        "patch_method": "head",
+    }
+    told = "UPDATE jobs SET options = CAST(:options AS jsonb), version_id = :version"
+    change(sessions, told, options=json.dumps(options), version=version.id)
+    shown = browser.get(f"/admin/jobs/{job}").text
+    here = f"{HERE}/{ids.set_id(version.set_id)}"
+    assert f'<a href="{here}?version=1">version 1 of shapes {ESCAPED}, 2 items</a>' in shown
+    assert f'<a href="{here}">{ids.set_id(version.set_id)}</a>' in shown
+    assert f'<a href="/admin/jobs/{ids.job_id(beside)}">{ids.job_id(beside)}</a>' in shown
+    assert ids.version_id(version.id) in shown
+    assert "every 3rd, and the last" in shown
+    for hidden in (str(version.id), str(beside), "patch method", "{&#34;"):
+        assert hidden not in shown
+    # its set is gone: the id is all that is known
+    change(sessions, "UPDATE jobs SET version_id = NULL")
+    assert f"{ids.version_id(version.id)}, 2 items" in browser.get(f"/admin/jobs/{job}").text
+
+
+def test_an_item_of_a_lens_over_a_set_says_what_it_is(
+    browser: TestClient, sessions: Sessions, blobs: BlobStore
+) -> None:
+    sign_in(browser, VIEWER)
+    version = last_version(sessions, fill(sessions))
+    job = finish_mapped(sessions, blobs, np.zeros((2, 2, *GRID), np.float32))
+    shown = f"/admin/jobs/{ids.job_id(job)}/items/"
+    assert "True label" not in browser.get(f"{shown}0").text
+    change(sessions, "UPDATE jobs SET version_id = :version", version=version.id)
+    assert f'title="{ESCAPED}">{ESCAPED}</span>' in browser.get(f"{shown}0").text
+    # the second of the set is none; of a retry it is counted as it was at first
+    assert "True label" not in browser.get(f"{shown}1").text
+    change(sessions, """UPDATE results SET item = item || '{"first_index": 0}'""")
+    assert "True label" in browser.get(f"{shown}1").text
 
 
 def test_items_are_paged_by_their_index(browser: TestClient, sessions: Sessions) -> None:

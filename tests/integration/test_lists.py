@@ -15,7 +15,7 @@ from jobs import listing
 from jobs.actions import running_actions
 from jobs.keys import create_key
 from jobs.listing import JobFilter
-from jobs.tenants import TENANTS
+from jobs.tenants import ONLY_TENANT, TENANTS
 from models.types import JobState, JobType
 from tests.faults import cancel_job, change
 from tests.integration.test_bad_requests import assert_problem
@@ -274,3 +274,4 @@ def test_what_is_being_done_and_who_has_jobs_are_told_by_index(sessions: Session
     found = plan_of(sessions, TENANTS)
     assert found[0]["Actual Rows"] == 2
     assert rows_read(found, "api_keys") == 2
+    assert rows_read(plan_of(sessions, ONLY_TENANT), "api_keys") == 2

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from api import cancellation
+from api.dashboard.asked_for import asked_for
 from api.dashboard.forms import read_form
 from api.dashboard.lookup import find_bare_job
 from api.dashboard.pages import go, page
@@ -28,7 +29,7 @@ from jobs.idempotency import Once
 from jobs.outlook import outlook_of
 from jobs.retry import RetryScope
 from models.api_key import ApiKey
-from models.image_set import ImageSetVersion
+from models.image_set import ImageSet, ImageSetVersion
 from models.job import Job
 from models.queue import ANALYSIS
 from models.types import Made
@@ -51,7 +52,6 @@ TYPES: Final = {
     "drift": "Drift",
     "index": "Index",
 }
-TOLD_APART: Final = {"job_id", "from_job"}
 SCOPES: Final = {
     RetryScope.FAILED_ITEMS: "Those that failed or were dropped",
     RetryScope.ALL: "All of them",
@@ -192,7 +192,7 @@ async def _facts(
         "expired": expired,
         "labels": told.names,
         "label_count": told.labels,
-        "options": {name: value for name, value in told.options.items() if name not in TOLD_APART},
+        "options": asked_for(told.options, beside["version"], beside["image_set"]),
         "of_job": _source(told.options),
         "items": items[:ITEMS],
         "next_items": items[ITEMS - 1].index if len(items) > ITEMS else None,
@@ -222,8 +222,15 @@ async def _beside(session: AsyncSession, job: Job) -> dict[str, Any]:
     """What other tables know of it: who submitted it, what it is made of, who tried it again."""
     key = None if job.key_id is None else await session.get(ApiKey, job.key_id)
     version = None if job.version_id is None else await session.get(ImageSetVersion, job.version_id)
+    image_set = None if version is None else await session.get(ImageSet, version.set_id)
     retries = (await session.execute(job_pages.retries_of(job.tenant, job.id))).all()
-    return {"key": key, "version": version, "retries": retries, "once": secrets.token_hex(16)}
+    return {
+        "key": key,
+        "version": version,
+        "image_set": image_set,
+        "retries": retries,
+        "once": secrets.token_hex(16),
+    }
 
 
 async def _files(session: AsyncSession, job: Job) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from jobs.errors import ItemDroppedError, NoResultYetError
 from jobs.maps import Maps, maps_of, read_thumbnail
 from jobs.outlook import outlook_of
 from jobs.outputs import array_of, names_of
+from models.image_set import ImageSetItem
 from models.job import Job, Result
 
 router = APIRouter(prefix=f"{PREFIX}/items/{{index}}")
@@ -62,6 +63,7 @@ async def show_item(
     if "pooled" in payload:
         lens = lens_view(payload, layer, label, of)
         facts |= {"lens": lens, "map_names": MAP_NAMES, "labels_by_layer": LABELS_BY_LAYER, "side": SIDE}
+        facts["truth"] = await _truth(services, job, result)
         return page(request, "item_lens.html", visitor, **facts)
     vector: list[float] = payload.get("embedding") or []
     facts |= {"numbers": vector[:NUMBERS_SHOWN], "norm": math.sqrt(math.fsum(x * x for x in vector))}
@@ -135,6 +137,19 @@ async def _find(services: Services, visitor: Visitor, wire_id: str, index: int) 
         job = await find_kept_job(session, visitor, wire_id)
         result = await find_result(session, job, index)
     return job, await fill(services, job.tenant, result)
+
+
+async def _truth(services: Services, job: Job, result: Result) -> list[str]:
+    """What the item is known to be, where it is one of an image set."""
+    if job.version_id is None:
+        return []
+    # a retry numbers its items anew
+    place = result.item.get("first_index", result.index)
+    async with services.reading() as session:
+        item = await session.get(ImageSetItem, (job.version_id, place))
+    if item is None:
+        return []
+    return [item.true_label] if item.true_label is not None else list(item.true_labels or ())
 
 
 async def _find_maps(

@@ -17,7 +17,7 @@ from api.deps import ReadingDep, ServicesDep
 from api.schemas.ids import action_id, job_id, parse_job_id
 from jobs.actions import running_actions
 from jobs.listing import count_up_to, jobs_page
-from jobs.tenants import TENANTS
+from jobs.tenants import ONLY_TENANT, TENANTS
 from models.job import Job
 from models.queue import ANALYSIS
 from models.types import JobState, JobType
@@ -57,6 +57,7 @@ async def show_jobs(
     """The filter, and a page of what it finds."""
     found = await _read(session, search, before)
     tenants = (await session.scalars(TENANTS)).all() if visitor.tenant is None else ()
+    acted_on = search.tenant or await session.scalar(ONLY_TENANT)
     models = sorted({*services.catalog.names(), ANALYSIS, *search.wanted.models})
     return page(
         request,
@@ -66,6 +67,7 @@ async def show_jobs(
         types=list(JobType),
         models=models,
         tenants=tenants,
+        acted_on=acted_on,
         **await _facts(session, visitor, search, before, found),
     )
 

@@ -24,8 +24,8 @@ from api.uploads import Upload
 from engine.catalog import DEFAULT_TEMPLATE
 from engine.errors import EngineError
 from jobs import audit
-from jobs.errors import DomainError, InvalidRequestError
-from jobs.tenants import TENANTS, is_known
+from jobs.errors import DomainError, InvalidRequestError, NoLabelsError
+from jobs.tenants import ONLY_TENANT, TENANTS, is_known
 from models.job import Job
 from models.types import Made
 
@@ -45,8 +45,11 @@ NEW: Final = Form({"type": ["logit_lens"], "template": [DEFAULT_TEMPLATE], "heat
 async def show_form(
     request: Request, visitor: Acting, services: ServicesDep, session: ReadingDep, search: JobSearchDep
 ) -> Response:
-    """The form; whoever sees all tenants says first whose job it is."""
+    """The form; whoever sees all tenants says first whose job it is, where there is more than one."""
     if search.tenant is None:
+        only = await session.scalar(ONLY_TENANT)
+        if only is not None:
+            return _form(request, services, visitor, only, NEW)
         tenants = (await session.scalars(TENANTS)).all()
         return page(request, "new_job_tenant.html", visitor, tenants=tenants)
     await _check_tenant(services, search.tenant)
@@ -115,12 +118,15 @@ def _job(form: Form) -> dict[str, Any]:
     }
     if raw["type"] != "logit_lens":
         return raw
+    labels = _lines(form, "labels")
+    if not labels:
+        raise NoLabelsError("Give at least one label, one a line.", pointer="/labels")
     heatmaps = form.text("heatmaps", required=False) or "none"
     if heatmaps not in HEATMAPS:
         raise InvalidRequestError("There are no such heatmaps.", pointer="/heatmaps")
     outputs = ["pooled"] if heatmaps == "none" else ["pooled", "patch"]
     options = {"template": form.text("template"), "outputs": outputs, "patch_layers": HEATMAPS[heatmaps][1]}
-    return raw | {"labels": _lines(form, "labels"), "options": options}
+    return raw | {"labels": labels, "options": options}
 
 
 def _lines(form: Form, name: str) -> list[str]:
