@@ -31,7 +31,7 @@ test-full: .venv/ready-to-develop ## Run the engine on all eleven checkpoints at
 	@$(BIN)/python -m pytest tests/full -m full --durations=5
 
 test-chaos: .venv/ready-to-develop ## Kill, freeze and lie to the processes of a running service
-	@$(BIN)/python -m pytest tests/chaos tests/acceptance/test_faults.py tests/acceptance/test_worker.py -m chaos --durations=0
+	@$(BIN)/python -m pytest -m "chaos or slow_chaos" --durations=0
 
 test-contract: .venv/ready-to-develop .contract/ready ## Hold the running API against its document: Spectral, Redocly, Schemathesis, a generated client
 	@$(BIN)/python -m pytest tests/contract -m contract --durations=5

@@ -98,6 +98,7 @@ def assert_each_once(place: Workplace, files: dict[str, bytes]) -> None:
     assert scalar(place.sessions, "SELECT items FROM image_set_versions") == len(files)
 
 
+@pytest.mark.slow_chaos
 def test_a_killed_analyst_goes_on_where_it_was(place: Workplace) -> None:
     files = tiny_pngs(ITEMS)
     job_id = submit(place, zip_of(files))
@@ -111,6 +112,7 @@ def test_a_killed_analyst_goes_on_where_it_was(place: Workplace) -> None:
     assert_settled(place.sessions)
 
 
+@pytest.mark.slow_chaos
 def test_an_analyst_that_is_told_to_end_leaves_its_work_to_the_next(place: Workplace) -> None:
     files = tiny_pngs(ITEMS)
     job_id = submit(place, zip_of(files))
@@ -143,6 +145,7 @@ def test_an_analyst_without_a_blob_store_says_so(place: Workplace, tmp_path: Pat
     assert "is not a blob store" in done.stderr
 
 
+@pytest.mark.slow_chaos
 def test_an_analyst_that_drains_puts_its_work_back_and_claims_no_more(place: Workplace) -> None:
     job_id = submit(place, zip_of(tiny_pngs(ITEMS)))
     worker_id = scalar(place.sessions, "SELECT id FROM workers WHERE state = 'online'")

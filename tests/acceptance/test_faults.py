@@ -18,7 +18,7 @@ from tests.conftest import SAMPLES
 from tests.ledger import assert_settled, scalar
 from tests.processes import is_alive
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.slow_chaos]
 ITEMS = 240
 
 
@@ -50,7 +50,6 @@ def assert_every_item_once(service: RunningService, job: dict[str, Any]) -> None
     assert_settled(service.sessions)
 
 
-@pytest.mark.slow_chaos
 def test_a_killed_child_loses_nothing(service: RunningService) -> None:
     job = submit_and_wait_for_some(service)
     lost = scalar(service.sessions, "SELECT count(*) FROM attempts WHERE outcome = 'lost'")
@@ -89,7 +88,6 @@ def test_a_broker_killed_with_its_data_lost_loses_nothing(service: RunningServic
     assert service.finish(later)["state"] == "succeeded"
 
 
-@pytest.mark.slow_chaos
 def test_a_stopped_worker_that_comes_back_late_changes_nothing(service: RunningService) -> None:
     job = submit_and_wait_for_some(service)
     child = suspend_in_the_middle_of_a_unit(service)
@@ -100,7 +98,6 @@ def test_a_stopped_worker_that_comes_back_late_changes_nothing(service: RunningS
     assert_every_item_once(service, job)
 
 
-@pytest.mark.slow_chaos
 def test_a_child_that_starts_while_the_database_is_away_takes_no_work_it_cannot_do(
     service: RunningService,
 ) -> None:

@@ -10,6 +10,8 @@ import pytest
 from tests.acceptance.conftest import RunningService
 from tests.ledger import assert_settled, scalar
 
+pytestmark = [pytest.mark.chaos, pytest.mark.slow_chaos]
+
 ITEMS = 1_000
 
 

@@ -116,6 +116,7 @@ def test_a_worker_without_a_service_says_where_it_looks_and_what_to_do(tmp_path:
     assert (named.returncode, f"nothing runs on {tmp_path}" in named.stderr) == (1, True)
 
 
+@pytest.mark.slow_chaos
 def test_what_dies_is_restarted_and_jobs_survive_a_stop(up: Up) -> None:
     key = (up.state / "api-key").read_text().strip()
     client = httpx.Client(

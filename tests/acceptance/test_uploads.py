@@ -217,6 +217,7 @@ def test_many_large_uploads_at_once_are_held_to_what_the_process_may_spool(api: 
     assert scalar(api.sessions, "SELECT count(*) FROM images WHERE tenant = :tenant", tenant=TENANT) == 0
 
 
+@pytest.mark.slow_chaos
 def test_bodies_that_do_not_come_hold_up_no_other_tenant_and_are_given_up(api: RunningService) -> None:
     size, other = str(30 * MIB), bearer_of(api, "somebody else")
     with request(api, "/v1/images", Content_Length=size, Expect="100-continue", **bearer(api)) as silent:
@@ -232,6 +233,7 @@ def test_bodies_that_do_not_come_hold_up_no_other_tenant_and_are_given_up(api: R
     assert not is_busy(api, size, bearer(api))
 
 
+@pytest.mark.slow_chaos
 def test_a_body_that_comes_byte_by_byte_is_given_up(api: RunningService) -> None:
     size = str(30 * MIB)
     with request(api, "/v1/images", Content_Length=size, Expect="100-continue", **bearer(api)) as slow:

@@ -18,6 +18,8 @@ from tests.acceptance.conftest import free_port
 from tests.acceptance.workplace import Workplace
 from tests.ledger import assert_settled, read, scalar
 
+pytestmark = [pytest.mark.chaos, pytest.mark.slow_chaos]
+
 HARD_LIMIT_SECONDS = 4
 PROMPT_SECONDS = 5.0
 HEARD_SECONDS = 60.0
@@ -49,8 +51,6 @@ def test_what_a_killed_child_held_waits_again_at_once(place: Workplace) -> None:
     assert re.search(r'^lensqueue_worker_claims_total{.*outcome="completed"} 1.0$', told, re.MULTILINE)
 
 
-@pytest.mark.chaos
-@pytest.mark.slow_chaos
 @pytest.mark.timeout(300)
 def test_an_item_that_crashes_healthy_workers_fails_alone(place: Workplace) -> None:
     parent = place.parent()
@@ -66,8 +66,6 @@ def test_an_item_that_crashes_healthy_workers_fails_alone(place: Workplace) -> N
     assert_settled(place.sessions)
 
 
-@pytest.mark.chaos
-@pytest.mark.slow_chaos
 @pytest.mark.timeout(400)
 def test_one_item_that_crashes_in_a_large_unit_fails_alone(place: Workplace) -> None:
     texts = [f"text {number}" for number in range(100)]
@@ -89,8 +87,6 @@ def test_no_error_of_a_batch_ends_the_worker(error: str, place: Workplace, tmp_p
     assert_settled(place.sessions)
 
 
-@pytest.mark.chaos
-@pytest.mark.slow_chaos
 def test_a_hung_call_is_killed_at_the_hard_limit_and_its_work_comes_back(
     place: Workplace, tmp_path: Path
 ) -> None:
@@ -102,8 +98,6 @@ def test_a_hung_call_is_killed_at_the_hard_limit_and_its_work_comes_back(
     assert_settled(place.sessions)
 
 
-@pytest.mark.chaos
-@pytest.mark.slow_chaos
 def test_a_killed_worker_takes_back_what_it_held_when_it_is_started_again(state_folder: Path) -> None:
     with Workplace(state_folder / "named", LENSQUEUE_WORKER_ID=str(uuid.uuid4())) as place:
         job = place.submit("sleep 3")

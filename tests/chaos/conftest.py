@@ -38,6 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker("chaos")
+            item.add_marker("slow_chaos")
             item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
 
 

@@ -58,7 +58,6 @@ def test_a_submit_does_not_wait_for_a_broker_that_does_not_answer(
         chaos.settle()
 
 
-@pytest.mark.slow_chaos
 @pytest.mark.parametrize(
     ("trouble", "cure"),
     [
@@ -92,7 +91,6 @@ def test_a_broker_that_takes_nothing_holds_up_no_submit_and_ends_no_worker(
     assert chaos.count("SELECT count(*) FROM attempts WHERE outcome <> 'completed'") == 0
 
 
-@pytest.mark.slow_chaos
 def test_messages_that_come_five_times_to_several_workers_are_work_once(chaos: Chaos) -> None:
     jobs = [chaos.order(["sleep 0.05"], Priority.INTERACTIVE) for _ in range(30)]
     invite(chaos, [job_id for job_id in jobs for _ in range(5)])
@@ -120,7 +118,6 @@ def invite(chaos: Chaos, jobs: list[uuid.UUID]) -> None:
             app.send_task(TASK, task_id=str(job_id), queue=queue_of(MODEL), retry=False, ignore_result=True)
 
 
-@pytest.mark.slow_chaos
 def test_while_no_worker_is_there_the_queue_in_the_broker_stays_short(chaos: Chaos) -> None:
     longest = 0
     for _ in range(3 * QUEUE_LIMIT):

@@ -7,8 +7,6 @@ on their path: `time.time` and its relatives. The kernel's stays as it is.
 import os
 from pathlib import Path
 
-import pytest
-
 from models.types import Priority
 from tests.chaos.conftest import Chaos
 
@@ -23,7 +21,6 @@ time.localtime = lambda seconds=None: _localtime(time.time() if seconds is None 
 """
 
 
-@pytest.mark.slow_chaos
 def test_workers_whose_clocks_are_an_hour_off_work_as_any(chaos: Chaos, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(SHIFTED)
     path = os.pathsep.join([str(tmp_path), str(Path.cwd()), os.environ.get("PYTHONPATH", "")])

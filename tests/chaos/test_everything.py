@@ -134,7 +134,6 @@ def run_until(condition: Callable[[], bool], command: Sequence[str], folder: Pat
     kill_family(process)
 
 
-@pytest.mark.slow_chaos
 def test_a_job_and_an_ingestion_go_on_where_they_were_when_everything_was_killed(whole: Whole) -> None:
     files, codes = with_broken(tiny_pngs(PICTURES))
     first, filling = whole.ingest(files)
@@ -173,7 +172,6 @@ def test_a_job_and_an_ingestion_go_on_where_they_were_when_everything_was_killed
     assert_settled(whole.sessions)
 
 
-@pytest.mark.slow_chaos
 def test_an_analysis_that_was_killed_while_it_sent_and_while_it_ran_finishes_when_it_is_run_again(
     folder: Path,
 ) -> None:

@@ -3,8 +3,6 @@
 import signal
 from functools import partial
 
-import pytest
-
 from models.types import Priority
 from tests.chaos.conftest import Chaos
 from tests.chaos.locks import locked, somebody_waits
@@ -49,7 +47,6 @@ def kill_after_the_complete(chaos: Chaos) -> None:
     chaos.worker_child().kill()
 
 
-@pytest.mark.slow_chaos
 def test_what_a_killed_child_held_waits_again_at_once(chaos: Chaos) -> None:
     chaos.add_worker()
     for kill in (
@@ -67,7 +64,6 @@ def test_what_a_killed_child_held_waits_again_at_once(chaos: Chaos) -> None:
     assert chaos.count("SELECT count(*) FROM jobs WHERE state <> 'succeeded'") == 0
 
 
-@pytest.mark.slow_chaos
 def test_a_worker_frozen_past_its_lease_changes_nothing_when_it_comes_back(chaos: Chaos) -> None:
     job_id = chaos.order(["sleep 1", "a text"])
     chaos.add_worker("frozen", LENSQUEUE_LEASE_SECONDS="2")
@@ -89,7 +85,6 @@ def is_restarted(chaos: Chaos, name: str, old: int) -> bool:
     return chaos.stack.pid(name) not in {None, old} and chaos.state_of(name) == "online"
 
 
-@pytest.mark.slow_chaos
 def test_a_rolling_restart_under_load_fails_and_loses_nothing(chaos: Chaos) -> None:
     jobs = [chaos.order(["a text"] * 500) for _ in range(4)]
     for name in ("first", "second"):
@@ -105,7 +100,6 @@ def test_a_rolling_restart_under_load_fails_and_loses_nothing(chaos: Chaos) -> N
     assert chaos.count("SELECT count(*) FROM attempts WHERE outcome <> 'completed'") == 0
 
 
-@pytest.mark.slow_chaos
 def test_a_child_that_stands_still_is_killed_long_before_its_time_limit(chaos: Chaos) -> None:
     chaos.add_worker(LENSQUEUE_LEASE_SECONDS="1")
     child = chaos.worker_child()

@@ -22,7 +22,6 @@ def failed_indexes(chaos: Chaos, job_id: uuid.UUID) -> list[int]:
     return list(found)
 
 
-@pytest.mark.slow_chaos
 def test_one_item_that_kills_its_worker_fails_alone_among_ten_thousand(chaos: Chaos) -> None:
     texts = ["a text"] * ITEMS
     texts[POISON] = "segfault"
@@ -37,7 +36,6 @@ def test_one_item_that_kills_its_worker_fails_alone_among_ten_thousand(chaos: Ch
     assert chaos.state_of("worker") == "online"
 
 
-@pytest.mark.slow_chaos
 def test_what_a_process_survives_costs_one_item_and_not_the_process(chaos: Chaos) -> None:
     orders = ["memory", "exit", "recursion"]
     job_id = chaos.order([*orders, *["a text"] * 5])
@@ -58,7 +56,6 @@ def test_what_a_process_survives_costs_one_item_and_not_the_process(chaos: Chaos
     assert chaos.state_of("worker") == "online"
 
 
-@pytest.mark.slow_chaos
 @pytest.mark.parametrize("order", ["hang", "stall"])
 def test_code_that_hangs_is_killed_at_the_hard_limit(order: str, chaos: Chaos) -> None:
     chaos.add_worker(
@@ -76,7 +73,6 @@ def test_code_that_hangs_is_killed_at_the_hard_limit(order: str, chaos: Chaos) -
     assert chaos.count("SELECT count(*) FROM attempts WHERE outcome = 'crashed'") == 0
 
 
-@pytest.mark.slow_chaos
 @pytest.mark.parametrize("illness", ["segfault", "kill"])
 def test_a_sick_host_beside_a_healthy_one_fails_nothing(illness: str, chaos: Chaos, tmp_path: Path) -> None:
     sickness = tmp_path / "sick"

@@ -4,7 +4,6 @@ import signal
 import time
 
 import psutil
-import pytest
 
 from jobs.recovery import MAX_GAP
 from models.types import Priority
@@ -30,7 +29,6 @@ def test_without_a_database_nothing_is_accepted(chaos: Chaos) -> None:
     chaos.settle()
 
 
-@pytest.mark.slow_chaos
 def test_what_was_computed_while_the_database_was_away_is_stored_once(chaos: Chaos) -> None:
     chaos.add_worker(LENSQUEUE_LEASE_SECONDS=str(LEASE_SECONDS))
     for _ in range(3):
@@ -48,7 +46,6 @@ def test_what_was_computed_while_the_database_was_away_is_stored_once(chaos: Cha
         ]
 
 
-@pytest.mark.slow_chaos
 def test_a_database_that_stood_still_past_the_leases_costs_nobody_theirs(chaos: Chaos) -> None:
     chaos.add_worker(LENSQUEUE_LEASE_SECONDS=str(LEASE_SECONDS))
     # longer than the loop of the duties may be silent

@@ -5,8 +5,6 @@ import time
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from jobs.errors import AlreadyEndedError
 from jobs.submission import Terms
 from models.types import ENDED, Priority
@@ -16,7 +14,6 @@ from tests.faults import cancel_job
 RACES = 1_000
 
 
-@pytest.mark.slow_chaos
 def test_a_person_does_not_wait_for_a_large_job_and_the_large_job_goes_on(chaos: Chaos) -> None:
     chaos.add_worker(LENSQUEUE_CHAOS_BATCH_MS="30")
     large = chaos.order(["a text"] * 20_000)
@@ -36,7 +33,6 @@ def test_a_person_does_not_wait_for_a_large_job_and_the_large_job_goes_on(chaos:
     chaos.settle()
 
 
-@pytest.mark.slow_chaos
 def test_who_used_idle_capacity_shares_evenly_with_who_comes_later(chaos: Chaos) -> None:
     chaos.add_worker(LENSQUEUE_CHAOS_BATCH_MS="30")
     chaos.order(["a text"] * 5_000, tenant="busy")
@@ -77,7 +73,6 @@ class Watcher(threading.Thread):
         self.look()
 
 
-@pytest.mark.slow_chaos
 def test_cancels_and_deadlines_that_race_workers_leave_one_end_that_never_changes(chaos: Chaos) -> None:
     chaos.add_worker(LENSQUEUE_BATCH_ITEMS="4", LENSQUEUE_CHAOS_BATCH_MS="10")
     watcher = Watcher(chaos)

@@ -3,8 +3,6 @@
 import signal
 import threading
 
-import pytest
-
 from tests.chaos.conftest import Chaos
 from tests.ledger import claim, complete
 from tests.receiver import Receiver
@@ -42,7 +40,6 @@ def take_work_back(chaos: Chaos) -> None:
     assert complete(chaos.sessions, held)
 
 
-@pytest.mark.slow_chaos
 def test_a_receiver_that_never_answers_leaves_recovery_and_requests_as_they_were(chaos: Chaos) -> None:
     take_work_back(chaos)
     with Receiver.listening() as silent, Receiver.listening() as well:

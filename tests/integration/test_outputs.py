@@ -101,6 +101,7 @@ def assert_near(found: Any, expected: NDArray[np.floating]) -> None:
     assert np.abs(found - expected).max() <= TOLERANCE * max(1.0, float(np.abs(expected).max()))
 
 
+@pytest.mark.slow_chaos
 def test_a_disk_that_stays_full_is_no_fault_of_the_work(
     api: TestClient,
     sessions: Sessions,
