@@ -88,7 +88,8 @@ audit: .audit/ready ## Ask PyPI, or AUDIT="--vulnerability-service osv", whether
 
 sbom: .audit/ready ## Write docs/reference/sbom.cdx.json: every pinned package, as CycloneDX
 	@.audit/bin/python -W ignore::UserWarning -m cyclonedx_py requirements constraints.txt --pyproject pyproject.toml \
-	  --output-reproducible --spec-version 1.6 --output-format JSON --output-file docs/reference/sbom.cdx.json
+	  --output-reproducible --spec-version 1.6 --output-format JSON --output-file - \
+	  | .audit/bin/python -m deploy.sbom > .audit/sbom.json && mv .audit/sbom.json docs/reference/sbom.cdx.json
 
 clean: ## Remove the environment and everything that was kept
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -44,7 +44,7 @@ def names_of(module: ModuleType) -> dict[str, MetricWrapperBase]:
 def labels_of(module: ModuleType, metric: MetricWrapperBase) -> tuple[str, ...]:
     """The labels of its samples."""
     # it is told nowhere else
-    own = tuple(metric._labelnames)  # noqa: SLF001
+    own = tuple(metric._labelnames)  # noqa: SLF001 - as the line above says
     return (MODEL, *own) if module is of_workers else own
 
 

@@ -13,19 +13,6 @@ from models.job import Job
 
 
 async def find_job(session: AsyncSession, visitor: Visitor, wire_id: str) -> Job:
-    """The job of this id, with its options; verbs are then asked for it by its own tenant.
-
-    Raises:
-        NotFoundError: there is none, or it is a tenant's whom the visitor does not see.
-        JobDeletedError: it was deleted.
-    """
-    job = await session.scalar(select(Job).where(Job.id == parse_job_id(wire_id)))
-    if job is None or not visitor.sees(job.tenant):
-        raise NotFoundError
-    return existing(job)
-
-
-async def find_bare_job(session: AsyncSession, visitor: Visitor, wire_id: str) -> Job:
     """The job of this id without its options, whose labels may weigh more than all the rest.
 
     Raises:
@@ -47,4 +34,4 @@ async def find_kept_job(session: AsyncSession, visitor: Visitor, wire_id: str) -
         JobDeletedError: it was deleted.
         ResultsExpiredError: its results were removed, or are about to be.
     """
-    return await check_kept(session, await find_bare_job(session, visitor, wire_id))
+    return await check_kept(session, await find_job(session, visitor, wire_id))

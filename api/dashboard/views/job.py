@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from api import cancellation
 from api.dashboard.asked_for import asked_for
 from api.dashboard.forms import read_form
-from api.dashboard.lookup import find_bare_job
+from api.dashboard.lookup import find_job
 from api.dashboard.pages import go, page
 from api.dashboard.visitor import Acting, Looking, Visitor
 from api.deps import ServicesDep
@@ -104,7 +104,7 @@ async def cancel_job(request: Request, wire_id: WireId, visitor: Acting, service
     """Drop what waits of it."""
     form = await read_form(request)
     async with services.sessions() as session:
-        job = await find_bare_job(session, visitor, wire_id)
+        job = await find_job(session, visitor, wire_id)
     reason = form.reason()
 
     def note(session: Session) -> None:
@@ -120,7 +120,7 @@ async def retry_job(request: Request, wire_id: WireId, visitor: Acting, services
     form = await read_form(request)
     scope = _scope(form.text("scope"))
     async with services.sessions() as session:
-        job = await find_bare_job(session, visitor, wire_id)
+        job = await find_job(session, visitor, wire_id)
     reason = form.reason()
 
     def note(session: Session, new: Job) -> None:
@@ -148,7 +148,7 @@ async def delete_job(request: Request, wire_id: WireId, visitor: Acting, service
     """Forget it, and all that it found."""
     form = await read_form(request)
     async with services.sessions() as session:
-        job = await find_bare_job(session, visitor, wire_id)
+        job = await find_job(session, visitor, wire_id)
     async with writing(services, services.ending, job.tenant) as session:
         await session.run_sync(_delete, visitor, job, form.reason())
     return go("/admin/jobs", "job-deleted")
@@ -170,7 +170,7 @@ async def _facts(
     services: ServicesDep, visitor: Visitor, wire_id: str, *, after: int, failed: bool, tried: str
 ) -> dict[str, Any]:
     async with services.reading() as session:
-        job = await find_bare_job(session, visitor, wire_id)
+        job = await find_job(session, visitor, wire_id)
         outlook = await session.run_sync(outlook_of, job.id)
         expired = await _is_expired(session, job)
         items = []

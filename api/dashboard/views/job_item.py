@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from api import drawing
 from api.conditional import IfNoneMatch
 from api.dashboard.lens_view import LABELS_BY_LAYER, MAP_NAMES, lens_view
-from api.dashboard.lookup import find_bare_job, find_kept_job
+from api.dashboard.lookup import find_job, find_kept_job
 from api.dashboard.pages import page
 from api.dashboard.views.job import MOST, PREFIX, WireId
 from api.dashboard.visitor import Looking, Visitor
@@ -161,6 +161,6 @@ async def _find_maps(
 
 async def _waiting(services: Services, visitor: Visitor, wire_id: str) -> dict[str, Any]:
     async with services.reading() as session:
-        job = await find_bare_job(session, visitor, wire_id)
+        job = await find_job(session, visitor, wire_id)
         outlook = await session.run_sync(outlook_of, job.id)
     return {"job": job, "shown": job_schema.view(job, outlook)}

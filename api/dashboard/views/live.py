@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.dashboard import live
 from api.dashboard.live import Follower, Topic
-from api.dashboard.lookup import find_bare_job
+from api.dashboard.lookup import find_job
 from api.dashboard.visitor import Looking, Visitor, find_visitor
 from api.deps import ServicesDep
 from api.errors import TooManyStreamsError
@@ -67,7 +67,7 @@ async def _topic(session: AsyncSession, visitor: Visitor, name: str) -> Topic:
         InvalidRequestError: there is no such topic.
     """
     if name.startswith(JOB):
-        job = await find_bare_job(session, visitor, name.removeprefix(JOB))
+        job = await find_job(session, visitor, name.removeprefix(JOB))
         return Topic(name, job_id=job.id)
     if name not in changes.OF_ALL:
         raise InvalidRequestError("There is no such topic.", pointer="/topic")
