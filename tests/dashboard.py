@@ -1,6 +1,9 @@
 """Somebody who looks at the dashboard: an account, signed in, in a client that behaves as a browser does."""
 
 import re
+import uuid
+from collections.abc import Callable
+from typing import Any
 
 from fastapi.testclient import TestClient
 from sqlalchemy import select
@@ -10,6 +13,7 @@ from jobs.accounts import NewAccount, create_account, hash_password
 from models.audit import AuditEntry
 from models.types import Role
 
+SeenBy = Callable[..., TestClient]
 PASSWORD = "correct horse battery"
 HASH = hash_password(PASSWORD)
 """Made once: it takes a tenth of a second."""
@@ -49,3 +53,17 @@ def audited(sessions: sessionmaker[Session]) -> list[tuple[str, str, str, str | 
             for row in rows
             if row.verb != "account.signed_in"
         ]
+
+
+def audit_entries(sessions: sessionmaker[Session]) -> list[AuditEntry]:
+    with sessions() as session:
+        wanted = select(AuditEntry).where(AuditEntry.verb != "account.signed_in").order_by(AuditEntry.id)
+        return list(session.scalars(wanted))
+
+
+def wire(job_id: uuid.UUID) -> str:
+    return f"job_{job_id.hex}"
+
+
+def files(*pictures: bytes, name: str = "scene.jpg") -> list[tuple[str, Any]]:
+    return [("images", (name, picture, "image/jpeg")) for picture in pictures]

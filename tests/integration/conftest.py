@@ -15,6 +15,8 @@ from jobs.blobs import BlobStore
 from jobs.ingesting import NewSource, SourceForm
 from jobs.keys import create_key
 from models.queue import ANALYSIS
+from models.types import Role
+from tests.dashboard import SeenBy, add_account, sign_in
 from tests.ingestions import Ingest, keep
 from tests.ledger import MODEL, TENANT
 from tests.receiver import Receiver
@@ -83,3 +85,24 @@ def ingest(sessions: sessionmaker[Session], blobs: BlobStore, set_id: uuid.UUID)
             return ingesting.submit_ingest(session, TENANT, set_id, [source]).id
 
     return submit_one
+
+
+@pytest.fixture
+def service(settings: ApiSettings, sessions: sessionmaker[Session]) -> Iterator[TestClient]:
+    with sessions.begin() as session:
+        create_key(session, name="tests", tenant=TENANT)
+    with TestClient(create_app(settings), base_url="https://testserver") as client:
+        yield client
+
+
+@pytest.fixture
+def seen_by(service: TestClient, sessions: sessionmaker[Session]) -> SeenBy:
+    """The service as somebody sees it who has just signed in."""
+
+    def look(role: Role = Role.OPERATOR, tenant: str | None = TENANT) -> TestClient:
+        email = f"{role}-{tenant}@example.org"
+        add_account(sessions, email, role, tenant)
+        service.cookies.clear()
+        return sign_in(service, email)
+
+    return look

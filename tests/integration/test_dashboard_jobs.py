@@ -1,60 +1,26 @@
-"""The list of jobs, what is done to all that a filter finds, and the form of a new job."""
+"""The list of jobs, and what is done to all that a filter finds."""
 
 import csv
 import io
 import re
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from api.app import create_app
 from api.dashboard.views import jobs as view
-from api.settings import ApiSettings
 from jobs import acting
-from jobs.keys import create_key
-from models.audit import AuditEntry
-from models.job import Job, JobInput
+from models.job import Job
 from models.job_action import JobAction
 from models.types import Role
-from tests.dashboard import OWN, add_account, once_in, sign_in
+from tests.dashboard import SeenBy, add_account, audit_entries, files, once_in, wire
 from tests.faults import cancel_job, change
 from tests.ledger import MODEL, TENANT, claim, complete, scalar, submit_texts
 
 Sessions = sessionmaker[Session]
-SeenBy = Callable[..., TestClient]
 EVIL = '<script>alert("1")</script>'
-
-
-@pytest.fixture
-def service(settings: ApiSettings, sessions: Sessions) -> Iterator[TestClient]:
-    with sessions.begin() as session:
-        create_key(session, name="tests", tenant=TENANT)
-    with TestClient(create_app(settings), base_url="https://testserver") as client:
-        yield client
-
-
-@pytest.fixture
-def seen_by(service: TestClient, sessions: Sessions) -> SeenBy:
-    """The service as somebody sees it who has just signed in."""
-
-    def look(role: Role = Role.OPERATOR, tenant: str | None = TENANT) -> TestClient:
-        email = f"{role}-{tenant}@example.org"
-        add_account(sessions, email, role, tenant)
-        service.cookies.clear()
-        return sign_in(service, email)
-
-    return look
-
-
-def wire(job_id: uuid.UUID) -> str:
-    return f"job_{job_id.hex}"
 
 
 def listed(page: str) -> list[str]:
@@ -66,12 +32,6 @@ def fail(sessions: Sessions) -> None:
     held = claim(sessions)
     assert held is not None
     assert complete(sessions, held, failing=(0,))
-
-
-def audited(sessions: Sessions) -> list[AuditEntry]:
-    with sessions() as session:
-        wanted = select(AuditEntry).where(AuditEntry.verb != "account.signed_in").order_by(AuditEntry.id)
-        return list(session.scalars(wanted))
 
 
 def test_jobs_are_found_by_the_filters_in_the_address(seen_by: SeenBy, sessions: Sessions) -> None:
@@ -178,7 +138,7 @@ def test_all_that_a_filter_finds_are_tried_again_when_that_is_confirmed(
         again = browser.post(here, data={"once": once, "typed": typed, "reason": EVIL})
         assert (again.status_code, "<code>retry 2</code>" in again.text) == (status, True), typed
         assert EVIL not in again.text
-    assert audited(sessions) == []
+    assert audit_entries(sessions) == []
     assert scalar(sessions, "SELECT count(*) FROM job_actions") == 0
     accepted = browser.post(here, data={"once": once, "typed": " Retry 2", "reason": "a new model"})
     link, _, told = accepted.headers["Location"].partition("?")
@@ -186,7 +146,7 @@ def test_all_that_a_filter_finds_are_tried_again_when_that_is_confirmed(
     shown = ended(browser, link)
     assert "a new model" in shown
     assert ended(browser, f"{link}/progress").startswith('<section class="card" id="action">')
-    (entry,) = audited(sessions)
+    (entry,) = audit_entries(sessions)
     assert (entry.verb, entry.target, entry.tenant) == ("jobs.retried", link.rpartition("/")[2], TENANT)
     assert (entry.filter, entry.matched, entry.reason) == ({"state": ["failed"]}, 2, "a new model")
     assert entry.actor == f"operator-{TENANT}@example.org"
@@ -217,7 +177,7 @@ def test_an_action_is_about_the_jobs_of_one_tenant_and_never_all_of_them(
         assert operator.post(f"/admin/jobs/act?{query}", data=data).status_code == 422
     accepted = operator.post(f"/admin/jobs/act?verb=cancel&state=queued&tenant={TENANT}", data=data)
     ended(operator, accepted.headers["Location"])
-    assert audited(sessions)[0].tenant == TENANT
+    assert audit_entries(sessions)[0].tenant == TENANT
     assert scalar(sessions, "SELECT count(*) FROM jobs WHERE state = 'queued' AND tenant = 'other'") == 1
 
 
@@ -234,7 +194,7 @@ def test_a_confirmation_that_is_sent_twice_is_acted_upon_once(seen_by: SeenBy, s
     assert first.status_code == 303
     assert first.headers["Location"] == second.headers["Location"] == third.headers["Location"]
     assert scalar(sessions, "SELECT count(*) FROM job_actions") == 1
-    assert [entry.verb for entry in audited(sessions)] == ["jobs.retried"]
+    assert [entry.verb for entry in audit_entries(sessions)] == ["jobs.retried"]
     ended(browser, first.headers["Location"])
     # the page of another time is about another action, and one that says none is refused
     again = browser.post(here, data=form | {"once": once_in(browser.get(here).text)})
@@ -273,138 +233,3 @@ def test_a_viewer_looks_and_cannot_act(seen_by: SeenBy, sessions: Sessions, pict
     assert viewer.post("/admin/jobs/new", data={"type": "embedding"}, files=files(picture)).status_code == 403
     assert scalar(sessions, "SELECT count(*) FROM jobs") == 1
     assert scalar(sessions, "SELECT count(*) FROM job_actions") == 0
-
-
-def files(*pictures: bytes, name: str = "scene.jpg") -> list[tuple[str, Any]]:
-    return [("images", (name, picture, "image/jpeg")) for picture in pictures]
-
-
-LENS = {
-    "once": "a",
-    "type": "logit_lens",
-    "model": MODEL,
-    "labels": "a ring\r\n\r\n a star ",
-    "template": "A {}.",
-    "heatmaps": "all",
-    "tags": "set: A",
-}
-
-
-def test_a_job_is_submitted_by_the_form_as_by_the_api(
-    seen_by: SeenBy, sessions: Sessions, picture: bytes
-) -> None:
-    browser = seen_by()
-    assert f"<option selected>{MODEL}</option>" in browser.get("/admin/jobs/new").text
-    sent = browser.post("/admin/jobs/new", data=LENS, files=files(picture, name="<b>.jpg"))
-    assert sent.status_code == 303
-    with sessions() as session:
-        job = session.scalars(select(Job)).one()
-        items = session.scalars(select(JobInput)).one().items
-    assert sent.headers["Location"] == f"/admin/jobs/{wire(job.id)}?told=job-submitted"
-    assert (job.tenant, job.key_id, job.tags, job.total) == (TENANT, None, {"set": "A"}, 1)
-    assert job.options["labels"] == ["a ring", "a star"]
-    assert (job.options["template"], job.options["outputs"]) == ("A {}.", ["pooled", "patch"])
-    assert [item["custom_id"] for item in items] == ["<b>.jpg"]
-    (entry,) = audited(sessions)
-    assert (entry.verb, entry.target, entry.tenant) == ("job.submitted", wire(job.id), TENANT)
-
-
-def test_a_form_that_is_sent_twice_submits_one_job(
-    seen_by: SeenBy, sessions: Sessions, picture: bytes
-) -> None:
-    browser = seen_by()
-    form = LENS | {"once": once_in(browser.get("/admin/jobs/new").text)}
-
-    def send(**changes: str) -> str:
-        answer = browser.post("/admin/jobs/new", data=form | changes, files=files(picture))
-        assert answer.status_code == 303
-        return answer.headers["Location"]
-
-    assert send() == (first := send())
-    assert scalar(sessions, "SELECT count(*) FROM jobs") == 1
-    assert [entry.verb for entry in audited(sessions)] == ["job.submitted"]
-    # whoever goes back and asks for something else gets it; what a refusal shows is another page
-    assert send(labels="a star") != first
-    refused = browser.post("/admin/jobs/new", data=form | {"labels": ""}, files=files(picture))
-    assert once_in(refused.text) != form["once"]
-    assert scalar(sessions, "SELECT count(*) FROM jobs") == 2
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"once": ""}, "once"),
-        ({"labels": " "}, "Give at least one label, one a line"),
-        ({"labels": "a\na"}, "a"),
-        ({"template": "no place"}, "template"),
-        ({"model": "google/nothing"}, "Unknown model"),
-        ({"heatmaps": "many"}, "no such heatmaps"),
-        ({"tags": "A"}, "name:value"),
-        ({"type": "rescore"}, "input"),
-        ({"type": "nothing"}, "type"),
-    ],
-)
-def test_a_form_that_is_refused_is_shown_again_with_what_it_said(
-    seen_by: SeenBy, sessions: Sessions, picture: bytes, changes: dict[str, str], told: str
-) -> None:
-    answer = seen_by().post("/admin/jobs/new", data=LENS | changes, files=files(picture))
-    assert answer.status_code == 422
-    (said,) = re.findall(r'role="alert" id="error">(.*?)</p>', answer.text, re.DOTALL)
-    assert told in said
-    assert (LENS | changes)["tags"] in answer.text
-    assert scalar(sessions, "SELECT count(*) FROM jobs") == 0
-    assert audited(sessions) == []
-
-
-def test_a_form_without_pictures_is_refused_and_embeddings_need_no_labels(
-    seen_by: SeenBy, sessions: Sessions, picture: bytes
-) -> None:
-    browser = seen_by()
-    nothing_chosen = [("images", ("", b"", "application/octet-stream"))]
-    assert browser.post("/admin/jobs/new", data=LENS, files=nothing_chosen).status_code == 422
-    data = {
-        "once": "b",
-        "type": "embedding",
-        "model": MODEL,
-        "labels": "a ring",
-        "template": "",
-        "heatmaps": "none",
-    }
-    assert browser.post("/admin/jobs/new", data=data, files=files(picture, picture)).status_code == 303
-    assert scalar(sessions, "SELECT type || total FROM jobs") == "embedding2"
-    assert browser.post("/admin/jobs/new", data=data).status_code == 415
-
-
-def test_whoever_sees_all_tenants_says_whose_job_it_is(
-    seen_by: SeenBy, sessions: Sessions, picture: bytes
-) -> None:
-    operator = seen_by(tenant=None)
-    assert f'action="/admin/jobs/new?tenant={TENANT}"' in operator.get("/admin/jobs/new").text
-    add_account(sessions, "somebody@example.org", tenant="other")
-    assert 'name="tenant"' in operator.get("/admin/jobs/new").text
-    shown = operator.get(f"/admin/jobs/new?tenant={TENANT}").text
-    (action,) = re.findall(r'action="(/admin/jobs/new[^"]*)"', shown)
-    assert parse_qs(urlsplit(action).query) == {"tenant": [TENANT]}
-    for query in ("", "?tenant=nobody"):
-        assert operator.post(f"/admin/jobs/new{query}", data=LENS, files=files(picture)).status_code == 422
-    assert operator.post(action, data=LENS, files=files(picture)).status_code == 303
-    assert scalar(sessions, "SELECT tenant FROM jobs") == TENANT
-    browser = seen_by()
-    assert browser.post("/admin/jobs/new?tenant=other", data=LENS, files=files(picture)).status_code == 404
-
-
-def test_nothing_of_a_body_is_read_before_it_is_known_who_sends_it(
-    service: TestClient, seen_by: SeenBy
-) -> None:
-    headers = {**OWN, "Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(2**40)}
-
-    def send(query: str = "") -> int:
-        return service.post(f"/admin/jobs/new{query}", content=b"", headers=headers).status_code
-
-    # it is larger than any body may be, which whoever begins to read it is told
-    assert send() == 401
-    seen_by(Role.VIEWER)
-    assert send() == 403
-    seen_by(tenant=None)
-    assert send() == 422
-    assert send(f"?tenant={TENANT}") == 413
