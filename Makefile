@@ -64,7 +64,7 @@ check: .venv/ready-to-develop ## Lint, formatting, types, import floors, the API
 	@$(BIN)/python -m api.openapi --check
 	@$(BIN)/python -m tests.contract.breaking
 	@$(BIN)/python -m handbook --check
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/python -m deploy.workers --check
@@ -73,9 +73,9 @@ check: .venv/ready-to-develop ## Lint, formatting, types, import floors, the API
 	  | $(BIN)/kubernetes-validate --strict --quiet --no-warn --kubernetes-version $$version /dev/stdin || exit 1; \
 	done; done
 
-# the theme tells of its successor at each build: pyproject.toml says until when it is kept
+# never --quiet: it takes the warnings away that --strict is to count; the theme tells of its successor at each build: pyproject.toml says until when it is kept
 docs: .venv/ready-to-develop reference ## Build the documentation into site/: open site/index.html
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 reference: .venv/ready-to-develop ## Write the pages of docs/reference that follow from the code
 	@$(BIN)/python -m handbook
