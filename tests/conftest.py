@@ -1,7 +1,5 @@
 """Real Postgres and Valkey for every test that asks: one stack a run, one cloned database a test."""
 
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from embedded.stack import Stack
 from jobs.blobs import BlobStore
 from models import schema
 from models.session import sync_sessions
+from tests.scratch import scratch_folder
 
 # Installed before any test imports the engine: the axes that annotations name are checked at every call.
 install_import_hook(
@@ -41,15 +40,9 @@ SAMPLES = Path(__file__).resolve().parents[1] / "demo" / "samples" / "images"
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """Postgres and Valkey, in a folder that their own user may enter."""
-    state = Path(tempfile.mkdtemp(prefix="lensqueue-tests-"))
-    state.chmod(0o711)
-    try:
-        with Stack(state) as running:
-            _forget_durability(running)
-            yield running
-    finally:
-        shutil.rmtree(state)
+    with scratch_folder("lensqueue-tests-") as state, Stack(state) as running:
+        _forget_durability(running)
+        yield running
 
 
 @pytest.fixture(scope="session")

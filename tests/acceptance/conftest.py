@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +25,7 @@ from models.types import Scope
 from tests.acceptance.clients import Blocking
 from tests.acceptance.shell import Shell
 from tests.ledger import MODEL, TENANT
+from tests.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
@@ -191,11 +190,8 @@ def shell(service: RunningService, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def state_folder() -> Iterator[Path]:
-    """A folder that the user of Postgres may enter, which pytest's own is not when root runs it."""
-    folder = Path(tempfile.mkdtemp(prefix="lensqueue-acceptance-"))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
+    with scratch_folder("lensqueue-acceptance-") as folder:
+        yield folder
 
 
 def free_port() -> int:
