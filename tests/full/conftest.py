@@ -1,4 +1,4 @@
-"""A hub cache of its own for each checkpoint, of which one is on the disk at a time."""
+"""A hub cache of its own for each checkpoint, of which one is kept at a time."""
 
 import os
 import shutil
@@ -14,6 +14,7 @@ import torch
 
 from tests.full.catalog import Facts
 from tests.numerics.checkpoints import Sizes, save_siglip, save_siglip2
+from tests.scratch import scratch_folder
 
 COMMIT = "0" * 40
 TIMEOUT_SECONDS = 600
@@ -31,29 +32,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def put_on_the_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Facts], None]]:
+def put_on_the_hub() -> Iterator[Callable[[Facts], None]]:
     """Saves random weights of these dimensions, as the hub's cache would have them, instead of the last."""
-    cache = tmp_path_factory.mktemp("hub")
-    patched = pytest.MonkeyPatch()
-    patched.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    with scratch_folder("lensqueue-hub-") as folder, pytest.MonkeyPatch.context() as patched:
+        cache = folder / "hub"
+        patched.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+        yield lambda facts: _put(cache, facts)
 
-    def put(facts: Facts) -> None:
-        shutil.rmtree(cache)
-        repository = cache / f"models--{facts.name.replace('/', '--')}"
-        save = save_siglip if facts.family == "siglip" else save_siglip2
-        sizes = Sizes(
-            image_size=facts.image_size,
-            patch_size=facts.patch_size,
-            width=facts.hidden_size,
-            layers=facts.layers,
-            heads=facts.attention_heads,
-            mlp=facts.mlp_size,
-            vocabulary=min(facts.text_vocab_size, TEXT_VOCABULARY),
-        )
-        save(repository / "snapshots" / COMMIT, sizes=sizes, dtype=torch.bfloat16)
-        (repository / "refs").mkdir()
-        (repository / "refs" / "main").write_text(COMMIT)
 
-    yield put
-    patched.undo()
-    shutil.rmtree(cache)
+def _put(cache: Path, facts: Facts) -> None:
+    shutil.rmtree(cache, ignore_errors=True)
+    repository = cache / f"models--{facts.name.replace('/', '--')}"
+    save = save_siglip if facts.family == "siglip" else save_siglip2
+    sizes = Sizes(
+        image_size=facts.image_size,
+        patch_size=facts.patch_size,
+        width=facts.hidden_size,
+        layers=facts.layers,
+        heads=facts.attention_heads,
+        mlp=facts.mlp_size,
+        vocabulary=min(facts.text_vocab_size, TEXT_VOCABULARY),
+    )
+    save(repository / "snapshots" / COMMIT, sizes=sizes, dtype=torch.bfloat16)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
