@@ -20,6 +20,7 @@ from worker.settings import WorkerSettings
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 HOW_TO = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
+UPGRADE = (ROOT / "docs" / "how-to" / "upgrade.md").read_text()
 HUB_MODELS = sorted(name for name in Catalog().names() if name != DEMO_MODEL)
 ENV = read_env(KUBERNETES / "base" / "settings.env")
 KINDS = {
@@ -175,6 +176,22 @@ def test_probes_ask_what_the_api_answers_on_the_port_that_it_listens_on(overlay:
     for _, _, other in ours(overlay):
         if other["args"][1] == "worker":
             assert other["readinessProbe"]["exec"]["command"] == ["python", "-m", "worker.ready"]
+
+
+def test_all_new_pods_of_the_api_stand_by_when_a_new_schema_makes_the_old_ones_unready(
+    overlay: str,
+) -> None:
+    deployment = named(overlay, "Deployment", "api")["spec"]
+    told = deployment["strategy"]["rollingUpdate"]
+    assert told == {"maxSurge": "100%", "maxUnavailable": 0}
+    for page in (HOW_TO, UPGRADE):
+        assert {f"`{key}: {value}`" for key, value in told.items()} <= set(re.findall(r"`max\w+: \S+`", page))
+    probe = named_container(overlay, "api")["readinessProbe"]
+    # a new one is ready by its first good look, and an old one has two more to go
+    assert probe["failureThreshold"] >= 3
+    assert probe.get("successThreshold", 1) == 1
+    assert deployment.get("minReadySeconds", 0) == 0
+    assert re.findall(r"updatedReplicas}'=(\d+)", HOW_TO) == [str(deployment["replicas"])]
 
 
 def test_everything_that_is_mounted_is_declared_and_lies_where_it_is_looked_for(overlay: str) -> None:
