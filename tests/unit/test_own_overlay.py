@@ -10,6 +10,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from sqlalchemy import make_url
 
 from deploy.rules import FILE, RULES, resource
 from tests.rendered import KUBERNETES, ROOT, read_env, render, render_folder
@@ -21,7 +22,7 @@ HOW_TO = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
 COMPONENT = "app.kubernetes.io/component"
 OPERATORS = "monitoring.coreos.com/v1"
 """For these kinds `kubernetes-validate` has no schema: they are looked at here."""
-MONITORED = {(OPERATORS, "PodMonitor"), (OPERATORS, "PrometheusRule")}
+ADDED = {(OPERATORS, "PodMonitor"), (OPERATORS, "PrometheusRule"), ("batch/v1", "CronJob")}
 
 
 @cache
@@ -42,20 +43,20 @@ def of_kind(kind: str) -> list[dict[str, Any]]:
     return [each for each in mine() if each["kind"] == kind]
 
 
-def test_it_adds_only_what_is_monitored_and_the_rest_is_valid() -> None:
+def test_it_adds_only_what_is_checked_and_that_is_valid() -> None:
     kinds = {(each["apiVersion"], each["kind"]) for each in mine()}
-    assert kinds - {(each["apiVersion"], each["kind"]) for each in render("cpu")} == MONITORED
+    assert kinds - {(each["apiVersion"], each["kind"]) for each in render("cpu")} == ADDED
     assert all(each["metadata"].get("namespace", "lensqueue") == "lensqueue" for each in mine())
     assert all(each["metadata"].get("namespace") for each in mine() if each["apiVersion"] == OPERATORS)
     for each in mine():
-        if each["kind"] in {"Ingress", "ConfigMap", "PersistentVolumeClaim"}:
+        if each["kind"] in {"Ingress", "ConfigMap", "PersistentVolumeClaim", "CronJob"}:
             kubernetes_validate.validate(each, "1.32", strict=True)
 
 
 def test_what_is_the_operators_is_put_everywhere() -> None:
     assert "example.com" not in yaml.safe_dump_all(mine())
     assert {each["spec"]["storageClassName"] for each in of_kind("PersistentVolumeClaim")} == {"nfs"}
-    (settings,) = of_kind("ConfigMap")
+    (settings,) = [each for each in of_kind("ConfigMap") if each["metadata"]["name"].startswith("settings-")]
     told = dict(each.split("=", 1) for each in yaml.safe_load(OVERLAY)["configMapGenerator"][0]["literals"])
     assert settings["data"] == {**read_env(KUBERNETES / "base" / "settings.env"), **told}
 
@@ -95,3 +96,39 @@ def test_the_operators_rules_are_the_alerts() -> None:
     assert FILE.read_text() == resource(), "run `python -m deploy.rules`"
     (rule,) = of_kind("PrometheusRule")
     assert rule["spec"] == yaml.safe_load(RULES.read_text())
+
+
+def test_the_backup_at_night_reads_the_database_and_the_blobs_of_the_service() -> None:
+    (cron,) = of_kind("CronJob")
+    pod = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    env = {each["name"]: each["value"] for each in container["env"]}
+    settings = read_env(KUBERNETES / "base" / "settings.env")
+    database = make_url(settings["LENSQUEUE_DATABASE_URL"])
+    assert (env["PGHOST"], env["PGUSER"], env["PGDATABASE"]) == (
+        database.host,
+        database.username,
+        database.database,
+    )
+    assert env["PASSWORD_FILE"] == settings["LENSQUEUE_DATABASE_PASSWORD_FILE"]
+    (postgres,) = [each for each in of_kind("StatefulSet") if each["metadata"]["name"] == "postgres"]
+    assert container["image"] == postgres["spec"]["template"]["spec"]["containers"][0]["image"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert set(mounts.values()) == volumes.keys()
+    assert volumes[mounts[env["BLOBS"]]]["persistentVolumeClaim"]["claimName"] == "blobs"
+    assert volumes[mounts[env["BACKUPS"]]]["persistentVolumeClaim"]["claimName"] == "backups"
+    script = Path(container["command"][1])
+    told = volumes[mounts[str(script.parent)]]["configMap"]["name"]
+    assert [
+        script.name in each["data"] for each in of_kind("ConfigMap") if each["metadata"]["name"] == told
+    ] == [True]
+    # our pods alone reach the broker, and this one is none of them
+    assert (
+        container["securityContext"]["readOnlyRootFilesystem"]
+        is pod["securityContext"]["runAsNonRoot"]
+        is True
+    )
+    page = (ROOT / "docs" / "how-to" / "back-up.md").read_text()
+    assert set(re.findall(r"--env (\w+)=", page)) == env.keys()
+    assert f"  {container['image']} sh {script}\n" in page
