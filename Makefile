@@ -68,6 +68,7 @@ check: .venv/ready-to-develop ## Lint, formatting, types, import floors, the API
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/python -m deploy.workers --check
+	@$(BIN)/python -m deploy.rules --check
 	@for overlay in cpu gpu; do for version in 1.32 1.37; do \
 	  $(BIN)/kubectl kustomize deploy/kubernetes/overlays/$$overlay \
 	  | $(BIN)/kubernetes-validate --strict --quiet --no-warn --kubernetes-version $$version /dev/stdin || exit 1; \

@@ -20,11 +20,16 @@ OVERLAYS = ("cpu", "gpu")
 @cache
 def render(overlay: str) -> tuple[dict[str, Any], ...]:
     """What `kubectl apply --kustomize` would send of an overlay."""
+    return render_folder(KUBERNETES / "overlays" / overlay)
+
+
+def render_folder(folder: Path) -> tuple[dict[str, Any], ...]:
+    """The same of any folder."""
     beside = Path(sys.executable).with_name("kubectl")
     kubectl = str(beside) if beside.exists() else which("kubectl")
     assert kubectl is not None, "kubectl is no part of this environment: install the extra `dev`"
     done = subprocess.run(
-        [kubectl, "kustomize", str(KUBERNETES / "overlays" / overlay)],
+        [kubectl, "kustomize", str(folder)],
         capture_output=True,
         text=True,
         check=False,

@@ -20,6 +20,8 @@ from worker.settings import WorkerSettings
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 HOW_TO = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
+MONITOR = (ROOT / "docs" / "how-to" / "monitor.md").read_text()
+UPGRADE = (ROOT / "docs" / "how-to" / "upgrade.md").read_text()
 HUB_MODELS = sorted(name for name in Catalog().names() if name != DEMO_MODEL)
 ENV = read_env(KUBERNETES / "base" / "settings.env")
 KINDS = {
@@ -168,6 +170,7 @@ def test_probes_ask_what_the_api_answers_on_the_port_that_it_listens_on(overlay:
     paths = {route.path for route in health.router.routes if isinstance(route, APIRoute)}
     container = named_container(overlay, "api")
     (port,) = container["ports"]
+    assert port["name"] == "http"
     assert arguments_of(container["args"])["port"] == port["containerPort"]
     for probe, path in (("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
         assert container[probe]["httpGet"] == {"path": path, "port": port["name"]}
@@ -175,6 +178,22 @@ def test_probes_ask_what_the_api_answers_on_the_port_that_it_listens_on(overlay:
     for _, _, other in ours(overlay):
         if other["args"][1] == "worker":
             assert other["readinessProbe"]["exec"]["command"] == ["python", "-m", "worker.ready"]
+
+
+def test_all_new_pods_of_the_api_stand_by_when_a_new_schema_makes_the_old_ones_unready(
+    overlay: str,
+) -> None:
+    deployment = named(overlay, "Deployment", "api")["spec"]
+    told = deployment["strategy"]["rollingUpdate"]
+    assert told == {"maxSurge": "100%", "maxUnavailable": 0}
+    for page in (HOW_TO, UPGRADE):
+        assert {f"`{key}: {value}`" for key, value in told.items()} <= set(re.findall(r"`max\w+: \S+`", page))
+    probe = named_container(overlay, "api")["readinessProbe"]
+    # a new one is ready by its first good look, and an old one has two more to go
+    assert probe["failureThreshold"] >= 3
+    assert probe.get("successThreshold", 1) == 1
+    assert deployment.get("minReadySeconds", 0) == 0
+    assert re.findall(r"updatedReplicas}'=(\d+)", HOW_TO) == [str(deployment["replicas"])]
 
 
 def test_everything_that_is_mounted_is_declared_and_lies_where_it_is_looked_for(overlay: str) -> None:
@@ -200,11 +219,19 @@ def test_every_secret_and_its_keys_are_made_by_the_how_to(overlay: str) -> None:
         for volume in pod.get("volumes", ())
         if "secret" in volume
     }
-    assert mounted == set(made)
+    read = {
+        (source["secretKeyRef"]["name"], source["secretKeyRef"]["key"])
+        for _, _, container in ours(overlay)
+        for source in (each.get("valueFrom", {}) for each in container.get("env", ()))
+        if "secretKeyRef" in source
+    }
+    assert read == {("lensqueue-metrics", "token")}
+    assert mounted | dict(read).keys() == made.keys()
+    assert all(made[name] == key for name, key in read)
     (authentication,) = of_kind(overlay, "TriggerAuthentication")
     for reference in authentication["spec"]["secretTargetRef"]:
         assert made[reference["name"]] == reference["key"]
-    assert {ENV["LENSQUEUE_DATABASE_PASSWORD_FILE"].rpartition("/")[2]} == set(made.values())
+    assert {ENV["LENSQUEUE_DATABASE_PASSWORD_FILE"].rpartition("/")[2]} == {made[name] for name in mounted}
 
 
 def test_every_setting_that_pods_are_given_is_one(overlay: str) -> None:
@@ -280,3 +307,25 @@ def test_the_broker_which_asks_for_no_password_is_open_to_our_pods_alone(overlay
         if allowed <= owner["spec"]["template"]["metadata"]["labels"].items()
     }
     assert reaching == {name for name, _, _ in ours(overlay)}
+
+
+def test_metrics_of_workers_are_told_on_their_port_to_monitoring_alone(overlay: str) -> None:
+    policy = named(overlay, "NetworkPolicy", "workers")["spec"]
+    (component,) = policy["podSelector"]["matchExpressions"]
+    assert component["operator"] == "In"
+    (rule,) = policy["ingress"]
+    assert rule == {
+        "from": [{"namespaceSelector": {"matchLabels": {"lensqueue/monitoring": "true"}}}],
+        "ports": [{"port": "metrics"}],
+    }
+    assert "label namespace monitoring lensqueue/monitoring=true" in MONITOR
+    for deployment in of_kind(overlay, "Deployment"):
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        works = container["args"][1] == "worker"
+        assert (labels["app.kubernetes.io/component"] in component["values"]) == works
+        assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+        if works:
+            port = {"name": "metrics", "containerPort": int(ENV["LENSQUEUE_METRICS_PORT"])}
+            assert container["ports"] == [port]
+    assert ENV["LENSQUEUE_METRICS_HOST"] == "0.0.0.0"  # noqa: S104 - of a container

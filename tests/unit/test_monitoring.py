@@ -11,7 +11,7 @@ import yaml
 from api import metrics as of_api
 from deploy import metrics as table
 from models.types import WorkerState
-from tests.rendered import ROOT
+from tests.rendered import ROOT, read_env
 from worker import metrics as of_workers
 
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -111,3 +111,27 @@ def test_the_page_names_the_alerts_and_the_jobs_that_there_are() -> None:
         "LENSQUEUE_METRICS_PORT",
         "LENSQUEUE_METRICS_HOST",
     }
+
+
+def test_the_page_scrapes_containers_where_they_listen() -> None:
+    page = (ROOT / "docs" / "how-to" / "monitor.md").read_text()
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    (config,) = re.findall(r"^```text\n(rule_files.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    api, workers = yaml.safe_load(config)["scrape_configs"]
+    ((target,),) = [each["targets"] for each in api["static_configs"]]
+    name, _, port = target.partition(":")
+    assert services[name]["command"][-2:] == ["--port", port]
+    (looked_up,) = workers["dns_sd_configs"]
+    assert all(services[name]["command"][1] == "worker" for name in looked_up["names"])
+    for file in ("deploy/settings.env", "deploy/kubernetes/base/settings.env"):
+        env = read_env(ROOT / file)
+        # no address of its own: another container asks
+        assert env["LENSQUEUE_METRICS_HOST"] == "0.0.0.0"  # noqa: S104 - of a container
+        assert env["LENSQUEUE_METRICS_PORT"] == str(looked_up["port"])
+    overrides = yaml.safe_load_all(
+        "---\n".join(re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    )
+    (beside,) = [each["services"]["prometheus"] for each in overrides if "services" in each]
+    mounted = {mount.split(":")[1] for mount in beside["volumes"]}
+    assert api["authorization"]["credentials_file"] in mounted
+    assert services["api"]["environment"].keys() == {"LENSQUEUE_METRICS_TOKEN"}
