@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Self
 
-BLOCK: Final = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+from tests.pages import Block
+
 BLOCK_SECONDS: Final = 240.0
-ELSEWHERE: Final = ("make ",)
-"""What a block begins with that brings up the whole service, or runs its tests: CI runs these itself."""
 MARK: Final = "\x1eend of block\x1e"
 REFUSED: Final = re.compile("urn:lensqueue:problem:(?!already-ended)")
 """An answer by which curl ends well, and the page does not; what a page cancels may have ended meanwhile."""
@@ -27,24 +26,6 @@ for line in sys.stdin:
         sys.exit(1)
     print({MARK!r}, flush=True)
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Some lines of a page that are to be run, and where they stand."""
-
-    language: str
-    text: str
-    line: int
-
-
-def blocks_of(page: Path) -> list[Block]:
-    """What is to be run of a page, top to bottom."""
-    text = page.read_text(encoding="utf-8")
-    found = [
-        Block(match[1], match[2], text.count("\n", 0, match.start()) + 2) for match in BLOCK.finditer(text)
-    ]
-    return [block for block in found if not block.text.startswith(ELSEWHERE)]
 
 
 @dataclass

@@ -11,16 +11,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.acceptance.docs import Reader, blocks_of
+from tests.acceptance.docs import Reader
 from tests.acceptance.standing import ROOT, Up
 from tests.ledger import MODEL
+from tests.pages import blocks_of, find_pages
 
 pytestmark = pytest.mark.timeout(600)
 README = ROOT / "README.md"
 COMPARING = ROOT / "docs" / "tutorials" / "comparing-two-models.md"
 SHORTER = "my/five-blocks"
-PAGES = [README, ROOT / "client" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-WITH_BLOCKS = [page for page in PAGES if blocks_of(page)]
+RECEIVER = "127.0.0.1:9000"
+"""Where the page of webhooks listens."""
+WITH_BLOCKS = [page for page in find_pages() if blocks_of(page)]
 
 
 def make_shorter_model(folder: Path) -> Path:
@@ -38,10 +40,16 @@ def up(state_folder: Path) -> Iterator[Up]:
     folder = state_folder / "documentation"
     folder.mkdir(mode=0o711)
     paths = json.dumps({SHORTER: str(make_shorter_model(folder / "model"))})
-    running = Up(folder / "state", "--model", MODEL, "--model", SHORTER, LENSQUEUE_MODEL_PATHS=paths)
+    running = Up(
+        folder / "state",
+        *("--model", MODEL, "--model", SHORTER),
+        LENSQUEUE_MODEL_PATHS=paths,
+        LENSQUEUE_EGRESS_ALLOWED=json.dumps([RECEIVER]),
+    )
     running.wait_until_ready()
     yield running
-    running.stop()
+    # nothing of it is wanted: to end one process after the other in good order takes seconds
+    running.kill()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import re
 from datetime import timedelta
 from importlib import import_module
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -99,15 +98,3 @@ def test_a_proxy_waits_for_longer_than_a_poll_may_last() -> None:
     (seconds,) = re.findall(r"proxy_read_timeout (\d+)s", SECURITY.read_text())
     assert int(seconds) > ApiSettings.model_fields["max_wait_seconds"].default
     assert int(seconds) > HEARTBEAT_SECONDS
-
-
-def test_what_make_is_told_to_run_is_there() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for page in PAGES:
-        assert set(re.findall(r"`make ([a-z-]+)", page.read_text())) <= targets, page
-
-
-def test_no_page_has_a_block_of_a_language_that_is_not_run() -> None:
-    fences = chain.from_iterable(re.findall(r"^```(\w+)$", page.read_text(), re.MULTILINE) for page in PAGES)
-    # what is read from a page, as an overlay, is no command
-    assert set(fences) <= {"bash", "text", "yaml"}
