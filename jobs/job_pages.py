@@ -59,18 +59,27 @@ def items_page(
 
 def attempts_page(
     job_id: uuid.UUID, *, after: tuple[int, int], limit: int
-) -> Select[Attempt, str | None, int | None, int | None]:
+) -> Select[Attempt, str | None, int | None, int | None, int]:
     """Every try at a job's units, in their order, behind a unit and a try: one more than `limit`.
 
-    With the name of its worker's machine, and the first item of the unit and how many it has, if known.
+    With the name of its worker's machine, the first item of the unit and how many it has, if known, and how
+    many of these have failed.
     """
-    return (
-        select(
-            Attempt,
-            Worker.hostname,
-            JobInput.items[0]["index"].as_integer().label("first"),
-            func.jsonb_array_length(JobInput.items).label("items"),
+    first = JobInput.items[0]["index"].as_integer()
+    items = func.jsonb_array_length(JobInput.items)
+    failed = (
+        select(func.count())
+        .where(
+            Result.job_id == Attempt.job_id,
+            Result.index >= first,
+            Result.index < first + items,
+            Result.state == ItemState.FAILED,
         )
+        .correlate(Attempt, JobInput)
+        .scalar_subquery()
+    )
+    return (
+        select(Attempt, Worker.hostname, first.label("first"), items.label("items"), failed.label("failed"))
         .outerjoin(Worker, Worker.id == Attempt.worker_id)
         .outerjoin(JobInput, (JobInput.job_id == Attempt.job_id) & (JobInput.unit == Attempt.unit))
         .where(Attempt.job_id == job_id, tuple_(Attempt.unit, Attempt.attempt) > after)

@@ -4,6 +4,7 @@ import io
 import json
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,13 +19,15 @@ from api.schemas.ids import job_id
 from api.settings import ApiSettings
 from jobs import job_pages
 from jobs.blobs import BlobStore
+from jobs.submission import Submission, TextItem
+from jobs.submit import submit
 from models.audit import AuditEntry
-from models.types import Role
+from models.types import JobType, Role
 from tests.dashboard import OWN, add_account, sign_in
 from tests.faults import change
 from tests.finished import embedding_payloads, finish_with
 from tests.integration.test_plans import indexes, nodes, plan_of, rows_read
-from tests.ledger import TENANT, claim, complete, read, submit_texts
+from tests.ledger import MODEL, TENANT, admit_alone, claim, complete, read, submit_texts
 from tests.mapped import GRID, finish_mapped
 
 Sessions = sessionmaker[Session]
@@ -80,6 +83,28 @@ def test_the_page_shows_what_was_asked_for_what_was_found_and_every_try(
     part = browser.get(f"{url}/parts?failed=1").text
     assert "<html" not in part
     assert 'id="item-2"' in part
+
+
+def test_a_try_that_completed_says_how_many_of_its_items_failed(
+    browser: TestClient, sessions: Sessions
+) -> None:
+    def texts(count: int) -> Submission:
+        return Submission(JobType.EMBEDDING, MODEL, [TextItem(f"text {n}") for n in range(count)], {})
+
+    def tries(count: int, failing: tuple[int, ...]) -> str:
+        admission = replace(admit_alone(sessions, wanted := texts(count)), unit_items=count)
+        with sessions.begin() as session:
+            job = submit(session, TENANT, wanted, admission).id
+        held = claim(sessions)
+        assert held is not None
+        assert complete(sessions, held, failing=failing)
+        page = browser.get(f"/admin/jobs/{job_id(job)}").text
+        return page[page.index('id="attempts"') :]
+
+    assert "2 of 3 items failed" in tries(3, (0, 2))
+    assert "all 2 items failed" in tries(2, (0, 1))
+    assert "its item failed" in tries(1, (0,))
+    assert "failed" not in tries(2, ())
 
 
 def test_a_lens_is_shown_at_the_layer_and_label_of_its_address(
