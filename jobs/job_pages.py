@@ -32,6 +32,11 @@ OPTIONS: Final = text("""
 """A job's options but for its labels, how many these are, and the names of the first."""
 
 
+def label_count(job_id: uuid.UUID) -> Select[int]:
+    """How many labels a job has; its options, which these may fill, stay where they are."""
+    return select(func.coalesce(func.jsonb_array_length(Job.options["labels"]), 0)).where(Job.id == job_id)
+
+
 def items_page(
     job_id: uuid.UUID, *, after: int, failed: bool, limit: int
 ) -> Select[int, str, str, str | None, str | None, str | None, bool, dict[str, Any] | None]:

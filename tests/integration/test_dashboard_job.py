@@ -129,6 +129,13 @@ def test_a_lens_is_shown_at_the_layer_and_label_of_its_address(
     assert browser.get(f"{url}/items/0/thumbnail.jpg").headers["Content-Type"] == "image/jpeg"
     for wrong in ("layer=3", "label=horse", "map=token_norms", "map=none", "layer=x"):
         assert browser.get(f"{url}/items/0?{wrong}").status_code == 422, wrong
+    assert "that read best in the end" not in page
+    change(
+        sessions,
+        """UPDATE jobs SET options = jsonb_set(options, '{labels}', (
+               SELECT jsonb_agg(CAST(n AS text)) FROM generate_series(1, 1000) AS n))""",
+    )
+    assert "Of 1,000 labels the 2 that read best in the end are kept" in browser.get(f"{url}/items/0").text
     # a pooled lens alone, a failure, and nothing
     assert "data-curve" in (pooled := browser.get(f"{url}/items/1").text)
     assert "thumbnail" not in pooled

@@ -19,6 +19,7 @@ from api.schemas import jobs as job_schema
 from api.schemas import results as schema
 from api.stored import fill, find_result, send_array, send_made
 from jobs.errors import ItemDroppedError, NoResultYetError
+from jobs.job_pages import label_count
 from jobs.maps import Maps, maps_of, read_thumbnail
 from jobs.outlook import outlook_of
 from jobs.outputs import array_of, names_of
@@ -64,6 +65,8 @@ async def show_item(
         lens = lens_view(payload, layer, label, of)
         facts |= {"lens": lens, "map_names": MAP_NAMES, "labels_by_layer": LABELS_BY_LAYER, "side": SIDE}
         facts["truth"] = await _truth(services, job, result)
+        async with services.reading() as session:
+            facts["label_count"] = await session.scalar(label_count(job.id))
         return page(request, "item_lens.html", visitor, **facts)
     vector: list[float] = payload.get("embedding") or []
     facts |= {"numbers": vector[:NUMBERS_SHOWN], "norm": math.sqrt(math.fsum(x * x for x in vector))}
