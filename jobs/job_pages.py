@@ -6,7 +6,7 @@ Each page is read by the primary key of its table, or by an index of the failure
 import uuid
 from typing import Any, Final
 
-from sqlalchemy import Integer, Select, Uuid, bindparam, func, select, text, tuple_
+from sqlalchemy import Integer, Select, Uuid, bindparam, case, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import array
 
 from jobs.maps import KINDS
@@ -39,10 +39,13 @@ def label_count(job_id: uuid.UUID) -> Select[int]:
 
 def items_page(
     job_id: uuid.UUID, *, after: int, failed: bool, limit: int
-) -> Select[int, str, str, str | None, str | None, str | None, bool, dict[str, Any] | None]:
+) -> Select[
+    int, str, str, str | None, str | None, str | None, bool, dict[str, Any] | None, dict[str, Any] | None
+]:
     """Items with a result by index behind `after` (-1 at first), or those that failed: one more than `limit`.
 
-    Of each its index, state, kind, custom_id, text, top label, whether there is a picture of it, its error.
+    Of each its index, state, kind, custom_id, text, top label, whether there is a picture of it, its error;
+    of a source that was ingested, the counts.
     """
     page = (
         select(
@@ -54,6 +57,7 @@ def items_page(
             Result.payload["top"]["label"].astext.label("top_label"),
             func.coalesce(Result.payload.has_any(array(list(KINDS))), False).label("pictured"),
             Result.error,
+            case((Result.item["kind"].astext == "source", Result.payload)).label("counts"),
         )
         .where(Result.job_id == job_id, Result.index > after)
         .order_by(Result.index)

@@ -26,9 +26,14 @@ from models.types import JobType, Role
 from tests.dashboard import OWN, add_account, sign_in
 from tests.faults import change
 from tests.finished import embedding_payloads, finish_with
+from tests.ingestions import Ingest
 from tests.integration.test_plans import indexes, nodes, plan_of, rows_read
 from tests.ledger import MODEL, TENANT, admit_alone, claim, complete, read, submit_texts
 from tests.mapped import GRID, finish_mapped
+from tests.packed import zip_of
+from tests.scenes import tiny_png
+from worker.analyst import run_slice
+from worker.analyst_runtime import Analyst
 
 Sessions = sessionmaker[Session]
 EVIL = '"><script>alert(1)</script>'
@@ -105,6 +110,20 @@ def test_a_try_that_completed_says_how_many_of_its_items_failed(
     assert "all 2 items failed" in tries(2, (0, 1))
     assert "its item failed" in tries(1, (0,))
     assert "failed" not in tries(2, ())
+
+
+def test_an_ingestion_that_added_nothing_does_not_look_like_one_that_did(
+    browser: TestClient, ingest: Ingest, analyst: Analyst
+) -> None:
+    archive = zip_of({"a.png": tiny_png(1), "b.png": b"no picture"})
+
+    def page_of_another() -> tuple[str, str]:
+        url = f"/admin/jobs/{job_id(ingest(archive))}"
+        assert not run_slice(analyst)
+        return browser.get(url).text, browser.get(f"{url}/items/0").text
+
+    assert all("1 added, 1 failed" in page for page in page_of_another())
+    assert all("Nothing was added: 2 there already" in page for page in page_of_another())
 
 
 def test_a_lens_is_shown_at_the_layer_and_label_of_its_address(

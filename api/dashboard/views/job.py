@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from api import cancellation
 from api.dashboard.asked_for import asked_for
 from api.dashboard.forms import read_form
+from api.dashboard.ingested import ingested
 from api.dashboard.lookup import find_job
 from api.dashboard.pages import go, page
 from api.dashboard.visitor import Acting, Looking, Visitor
@@ -206,6 +207,7 @@ async def _facts(
         "formats": [] if job.model == ANALYSIS else list(FORMATS),
         "files": files,
         "ids": ids,
+        "ingested": ingested,
         **beside,
     }
 

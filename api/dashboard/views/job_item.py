@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from api import drawing
 from api.conditional import IfNoneMatch
+from api.dashboard.ingested import ingested
 from api.dashboard.lens_view import LABELS_BY_LAYER, MAP_NAMES, lens_view
 from api.dashboard.lookup import find_job, find_kept_job
 from api.dashboard.pages import page
@@ -68,6 +69,7 @@ async def show_item(
         async with services.reading() as session:
             facts["label_count"] = await session.scalar(label_count(job.id))
         return page(request, "item_lens.html", visitor, **facts)
+    facts["counts"] = ingested(payload) if result.item["kind"] == "source" and payload else None
     vector: list[float] = payload.get("embedding") or []
     facts |= {"numbers": vector[:NUMBERS_SHOWN], "norm": math.sqrt(math.fsum(x * x for x in vector))}
     return page(request, "item.html", visitor, **facts)
