@@ -17,6 +17,7 @@ from models.worker import Worker
 
 TEXT_SHOWN: Final = 120
 RETRIES_SHOWN: Final = 20
+FAILURES_LOOKED_AT: Final = 1_000
 
 OPTIONS: Final = text("""
     SELECT options - 'labels' AS options, coalesce(jsonb_array_length(options -> 'labels'), 0) AS labels,
@@ -35,6 +36,20 @@ OPTIONS: Final = text("""
 def label_count(job_id: uuid.UUID) -> Select[int]:
     """How many labels a job has; its options, which these may fill, stay where they are."""
     return select(func.coalesce(func.jsonb_array_length(Job.options["labels"]), 0)).where(Job.id == job_id)
+
+
+def may_succeed(job_id: uuid.UUID) -> Select[bool]:
+    """Whether any of a job's failures, of the first of many, has a cause that passes."""
+    failures = (
+        select(Result.error["retryable"].as_boolean().label("retryable"))
+        .where(Result.job_id == job_id, Result.state == ItemState.FAILED)
+        .order_by(Result.index)
+        .limit(FAILURES_LOOKED_AT + 1)
+        .subquery()
+    )
+    # more than are looked at may all be of another kind
+    told = func.bool_or(failures.c.retryable).is_(True) | (func.count() > FAILURES_LOOKED_AT)
+    return select(told).select_from(failures)
 
 
 def items_page(

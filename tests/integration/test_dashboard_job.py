@@ -79,6 +79,10 @@ def test_the_page_shows_what_was_asked_for_what_was_found_and_every_try(
     # what users write is text
     assert "<script>alert" not in page.text
     assert "&lt;script&gt;alert(1)" in page.text
+    # the picture is torn for good
+    assert "Those that failed would fail again" in page.text
+    change(sessions, "UPDATE results SET error = error || '{\"retryable\": true}' WHERE index = 2")
+    assert "would fail again" not in browser.get(url).text
     failures = browser.get(f"{url}?failed=1").text
     assert 'id="item-2"' in failures
     assert 'id="item-0"' not in failures
