@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 
+import structlog
 from fastapi import Response
 from sqlalchemy.orm import Session
 
@@ -16,6 +17,8 @@ from jobs.errors import NotFoundError, UnknownJobError
 from jobs.idempotency import Once, make_once
 from jobs.outlook import outlook_of
 from models.job import Job
+
+log = structlog.get_logger()
 
 POLL_SECONDS = "1"
 
@@ -60,6 +63,7 @@ async def submit_analysis(
 
     job, new, shown = await in_turn(make)
     if new:
+        log.info("job.submitted", job_id=str(job.id), model=job.model, items=job.total)
         services.usage.count_job(caller.key_id, job.total, job.cost)
         services.inviter.invite(job.model, job.id)
     else:

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from cli import job_commands, many_jobs, pairs, results, service_commands, sets, submission
+from cli import job_commands, many_jobs, pairs, results, service_commands, sets, submission, summaries
 from cli.connection import EXITS, Connection
 from cli.ending import EndingGroup
 from jobs import logs
@@ -69,7 +69,7 @@ def lensqueue(
 
 for of_job in (
     *(submission.submit, submission.watch, results.results, submission.rescore),
-    *(pairs.compare, pairs.drift),
+    *(summaries.summarise, pairs.compare, pairs.drift),
     *(job_commands.cancel, job_commands.retry, job_commands.delete, job_commands.reproduce),
 ):
     app.command(rich_help_panel=JOBS, epilog=EXITS)(of_job)

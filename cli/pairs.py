@@ -37,7 +37,7 @@ def compare(
     truth = _parse_same(same)
     with connected(context) as client:
         made = client.compare(job, other, same_truth=truth, seed=seed)
-        told = _fetch(client, made, out)
+        told = fetch_found(client, made, out)
     if as_json:
         print_json(told)
     elif "difference" not in told:
@@ -63,7 +63,7 @@ def drift(
 ) -> None:
     """Measure how far the images of one version lie from those of another, as the model of both sees it."""
     with connected(context) as client:
-        told = _fetch(client, client.drift(job, reference, seed=seed), out)
+        told = fetch_found(client, client.drift(job, reference, seed=seed), out)
     if as_json:
         print_json(told)
     elif "mmd2" not in told:
@@ -85,7 +85,7 @@ def _parse_same(given: list[str] | None) -> dict[str, str]:
     return {theirs.strip(): ours.strip() for theirs, _, ours in named}
 
 
-def _fetch(client: Client, made: Job, out: Path) -> dict[str, Any]:
+def fetch_found(client: Client, made: Job, out: Path) -> dict[str, Any]:
     """Wait for the job, fetch its files into a folder, and return the headline of its item."""
     ended = follow(client, made)
     if not ended.complete:

@@ -144,8 +144,12 @@ def delete(context: typer.Context, image_set: SetArgument, as_json: JsonOption =
 
 
 def _say(image_set: str, done: FolderAdded) -> None:
-    counts = [f"{done.added} added", *([f"{done.there} were there"] if done.there else [])]
-    notes.print(f"{', '.join(counts)} of {done.total} pictures", markup=False)
+    if done.added:
+        counts = [f"{done.added} added", *([f"{done.there} were there"] if done.there else [])]
+        notes.print(f"{', '.join(counts)} of {done.total} pictures", markup=False)
+    else:
+        there = f"all {done.total} were there already" if done.total else "there are none in the folder"
+        notes.print(f"Nothing was added of {done.total} pictures: {there}.", markup=False)
     if done.failed:
         notes.print(f"{done.failed} of them are no pictures, and are items with an error.", markup=False)
     if done.passed_over:

@@ -8,7 +8,7 @@ import typer
 from cli.collection import read_labels, spread
 from cli.connection import JobArgument, JsonOption, connected, exit_of, parse_tags
 from cli.console import notes
-from cli.ending import INTERRUPTED, USAGE, print_json
+from cli.ending import INTERRUPTED, REFUSED, USAGE, CommandError, print_json
 from cli.progress import follow, say_end
 from lensqueue_client import Client, Job
 
@@ -31,13 +31,22 @@ def _path(given: str) -> Path:
 def submit(
     context: typer.Context,
     pictures: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="PICTURES",
             parser=_path,
             help="Picture files, or folders of them; up to 1,000.",
         ),
-    ],
+    ] = None,
+    image_set: Annotated[
+        str | None,
+        typer.Option(
+            "--set",
+            metavar="SET[:NUMBER]",
+            help="In place of pictures, all items of a sealed version: the last of an image set (ims_...),"
+            " the one of this number, or the version of this id (isv_...).",
+        ),
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -67,7 +76,9 @@ def submit(
     idempotency_key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Queue a job over pictures and print its id; with --wait, once it has ended."""
+    """Queue a job over pictures, or an image set, and print its id; with --wait, once it has ended."""
+    if bool(pictures) == (image_set is not None):
+        raise CommandError("give PICTURES, or an image set by --set", USAGE)
     body: dict[str, Any] = {"type": kind, "model": model, "priority": priority, "tags": parse_tags(tag)}
     options: dict[str, Any] = {"template": template}
     if outputs:
@@ -81,7 +92,10 @@ def submit(
         raise typer.BadParameter("a logit lens needs some", param_hint="--labels")
     said = {name: value for name, value in body.items() if value not in (None, {})}
     with connected(context) as client:
-        job = client.submit(said, spread(pictures, recursive=recursive), idempotency_key=idempotency_key)
+        if image_set is not None:
+            said["input"] = {"image_set_version": _version(client, image_set)}
+        taken = spread(pictures or [], recursive=recursive)
+        job = client.submit(said, taken, idempotency_key=idempotency_key)
         _tell(client, job, wait=wait, as_json=as_json)
 
 
@@ -122,6 +136,21 @@ def parse_layers(given: str) -> str | dict[str, int] | list[int]:
         return [int(each) for each in given.split(",")]
     except ValueError:
         raise typer.BadParameter('say "all", "every:4" or "0,6,12"', param_hint="--patch-layers") from None
+
+
+def _version(client: Client, given: str) -> str:
+    """The id of the sealed version that is meant."""
+    name, _, number = given.partition(":")
+    if number:
+        if not number.isdecimal():
+            raise typer.BadParameter(f"{number!r} is no number of a version", param_hint="--set")
+        return client.numbered_version(name, int(number)).id
+    if name.startswith("isv_"):
+        return name
+    sealed = [version for version in client.image_set(name).versions or () if version.is_sealed]
+    if not sealed:
+        raise CommandError(f"{name} has no sealed version (`lensqueue sets seal {name}`)", REFUSED)
+    return max(sealed, key=lambda version: version.number).id
 
 
 def _tell(client: Client, job: Job, *, wait: bool, as_json: bool) -> None:

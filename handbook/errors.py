@@ -12,6 +12,7 @@ import jobs
 from api.errors import STATUS
 from engine.errors import EngineError
 from handbook.docstrings import in_a_line, of_class, row
+from handbook.item_errors import said_in
 from jobs import deadlines, recovery
 from jobs.errors import DomainError
 from pictures.errors import PictureError
@@ -22,8 +23,9 @@ HEAD: Final = """\
 
 An error is a problem (RFC 9457), `application/problem+json`. Go by its `code`, which stays; `detail` says
 what to do in this case, and `errors` where in the request the faults lie. An item that failed has an
-`error` of its own, with a `code` and a `message`, and no status: it may be one of a picture, of the engine,
-or of those at the end. [When something fails](../how-to/when-something-fails.md) says what to do.
+`error` of its own, with a `code` and a `message`, and no status: of a picture, of the engine, of those at
+the end, or one of a request where that is what went wrong, `blob-missing` for one. [When something
+fails](../how-to/when-something-fails.md) says what to do.
 """
 BY_CLOCK: Final = (
     deadlines.UNSTARTED,
@@ -51,7 +53,8 @@ def page() -> str:
         "Requests": _with_status(of_requests),
         "The engine: models, labels, arguments": _with_status(_codes(EngineError)),
         "Pictures": _with_status(_codes(PictureError)),
-        "Items alone": ((code, "", text) for code, text in sorted(_of_items().items())),
+        "Items alone": _without_status(_of_items()),
+        "Items of an ingestion": _without_status(said_in("jobs")),
     }
     return HEAD + "".join(f"\n## {title}\n\n{_table(rows)}" for title, rows in tables.items())
 
@@ -67,11 +70,16 @@ def _with_status(said: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
         yield code, str(status.value), said[code]
 
 
+def _without_status(said: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    return ((code, "", said[code]) for code in sorted(said))
+
+
 def _of_items() -> dict[str, str]:
-    return {
-        **{error["code"]: in_a_line(error["message"]) for error in BY_CLOCK},
-        **{error.code: in_a_line(of_class(error)) for error in BY_DECODERS},
-    }
+    said = {error.code: in_a_line(of_class(error)) for error in BY_DECODERS}
+    by_clock = {error["code"]: in_a_line(error["message"]) for error in BY_CLOCK}
+    for code, text in (*by_clock.items(), *said_in("worker").items()):
+        said[code] = f"{said[code]} Or: {text}" if code in said else text
+    return said
 
 
 def _codes(root: Root) -> dict[str, str]:

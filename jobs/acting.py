@@ -161,13 +161,21 @@ class Actor:
                 if action.key_id is not None:
                     # last: those who count for the same key wait until the commit
                     count_job(session, action.key_id, job.total, job.cost)
-                return job
         except BaseException as fault:
             self._give_back(admission, wanted.submission.size)
             if isinstance(fault, DBAPIError) and isinstance(fault.orig, TransactionTimeout):
                 # it ends the connection as a lost database does, and would happen again at the same job
                 raise OutlastedError from fault
             raise
+        log.info(
+            "job.submitted",
+            action_id=str(action.id),
+            request_id=job.request_id,
+            job_id=str(job.id),
+            model=job.model,
+            items=job.total,
+        )
+        return job
 
     def _give_back(self, admission: Admission, items: int) -> None:
         try:

@@ -206,6 +206,12 @@ def admit_retry(
     )
 
 
+def _origin_of(before: Job) -> dict[str, Any]:
+    """Of a retry that no request asks for now, as of many at once, that of the job which is tried again."""
+    now = origin()
+    return now if now["request_id"] else {**now, "request_id": before.request_id}
+
+
 def store_retry(
     session: Session, retry: Retry, admission: Admission, *, job_id: uuid.UUID | None = None
 ) -> Job:
@@ -240,7 +246,7 @@ def store_retry(
         start_by=None if asked.terms.start_within is None else func.now() + asked.terms.start_within,
         run_timeout=asked.terms.run_timeout,
         result_ttl=asked.terms.result_ttl,
-        **origin(),
+        **_origin_of(before),
     )
     session.add(job)
     session.flush()

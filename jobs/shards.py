@@ -123,8 +123,12 @@ def _entry(member: Member, *, folder_labels: bool) -> Entry:
     except MemberError as error:
         return Entry(name, error=error)
     if is_archive(name, data[:512]):
-        nested = f"{quoted(name)} is an archive in an archive: send it as one of its own."
-        return Entry(name, error=MemberError("nested-archive", nested))
+        return Entry(
+            name,
+            error=MemberError(
+                "nested-archive", f"{quoted(name)} is an archive in an archive: send it as one of its own."
+            ),
+        )
     return Entry(name, data, true_label=_folder(name) if folder_labels else None)
 
 

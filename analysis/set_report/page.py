@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from analysis.set_report import picks, reasons
+from analysis.set_report import apart, picks, reasons
 from analysis.set_report.charts import draw_all
 from analysis.set_report.environment import environment, flat
 from analysis.set_report.facts import LayerMap, Pictures, Supplement
@@ -71,6 +71,8 @@ def render_set_report(
             taken_for=_taken_for(summary),
             label_place={label: place for place, label in enumerate(summary.labels)},
             label_extent=largest(beside.label_maps),
+            gap=apart.widest_gap(summary.layers),
+            are_few=apart.are_few,
             charts=charts,
             pairs=charts.pairs,
             why=reasons,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.ending import PARTIAL, REFUSED, USAGE
-from tests.acceptance.shell import PICTURES, Shell
+from tests.acceptance.shell import LABELS, PICTURES, Shell
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -19,6 +19,8 @@ def test_a_folder_is_added_to_a_set_and_sealed(shell: Shell, tmp_path: Path) -> 
         (folder / Path(path).name).write_bytes(Path(path).read_bytes())
     image_set = shell.run("sets", "create", "shapes [1]", "--licence", "CC0-1.0").stdout.strip()
     assert re.fullmatch(r"ims_[0-9a-f]{32}", image_set)
+    unsealed = shell.run("submit", "--set", image_set, "--labels", LABELS, status=REFUSED)
+    assert f"lensqueue sets seal {image_set}" in unsealed.stderr
     added = shell.run("sets", "add", image_set, str(folder.parent), "--labels-from-folders")
     assert (added.stdout, "2 added of 2 pictures" in added.stderr) == ("", True)
     (folder / "torn.jpg").write_bytes(b"no picture")
@@ -40,6 +42,10 @@ def test_a_folder_is_added_to_a_set_and_sealed(shell: Shell, tmp_path: Path) -> 
     told = shell.json("sets", "show", image_set)["versions"]
     assert [(each["items"], each["labelled"]) for each in told] == [(3, 2)]
     assert shell.json("sets", "seal", image_set)["id"] == version.stdout.strip()
+    for meant in (image_set, f"{image_set}:1", version.stdout.strip()):
+        job = shell.json("submit", "--set", meant, "--labels", LABELS)
+        over = shell.json("reproduce", job["id"])["request"]["input"]
+        assert over == {"image_set_version": version.stdout.strip()}
     archive = shutil.make_archive(str(tmp_path / "shapes"), "zip", folder)
     job = shell.json("sets", "ingest", image_set, archive, "--folder-labels", "--tag", "of:shapes")
     assert (job["type"], job["tags"]) == ("ingest", {"of": "shapes"})

@@ -4,6 +4,7 @@ import io
 import json
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,14 +19,21 @@ from api.schemas.ids import job_id
 from api.settings import ApiSettings
 from jobs import job_pages
 from jobs.blobs import BlobStore
+from jobs.submission import Submission, TextItem
+from jobs.submit import submit
 from models.audit import AuditEntry
-from models.types import Role
+from models.types import JobType, Role
 from tests.dashboard import OWN, add_account, sign_in
 from tests.faults import change
 from tests.finished import embedding_payloads, finish_with
+from tests.ingestions import Ingest
 from tests.integration.test_plans import indexes, nodes, plan_of, rows_read
-from tests.ledger import TENANT, claim, complete, read, submit_texts
+from tests.ledger import MODEL, TENANT, admit_alone, claim, complete, read, submit_texts
 from tests.mapped import GRID, finish_mapped
+from tests.packed import zip_of
+from tests.scenes import tiny_png
+from worker.analyst import run_slice
+from worker.analyst_runtime import Analyst
 
 Sessions = sessionmaker[Session]
 EVIL = '"><script>alert(1)</script>'
@@ -71,6 +79,10 @@ def test_the_page_shows_what_was_asked_for_what_was_found_and_every_try(
     # what users write is text
     assert "<script>alert" not in page.text
     assert "&lt;script&gt;alert(1)" in page.text
+    # the picture is torn for good
+    assert "Those that failed would fail again" in page.text
+    change(sessions, "UPDATE results SET error = error || '{\"retryable\": true}' WHERE index = 2")
+    assert "would fail again" not in browser.get(url).text
     failures = browser.get(f"{url}?failed=1").text
     assert 'id="item-2"' in failures
     assert 'id="item-0"' not in failures
@@ -80,6 +92,42 @@ def test_the_page_shows_what_was_asked_for_what_was_found_and_every_try(
     part = browser.get(f"{url}/parts?failed=1").text
     assert "<html" not in part
     assert 'id="item-2"' in part
+
+
+def test_a_try_that_completed_says_how_many_of_its_items_failed(
+    browser: TestClient, sessions: Sessions
+) -> None:
+    def texts(count: int) -> Submission:
+        return Submission(JobType.EMBEDDING, MODEL, [TextItem(f"text {n}") for n in range(count)], {})
+
+    def tries(count: int, failing: tuple[int, ...]) -> str:
+        admission = replace(admit_alone(sessions, wanted := texts(count)), unit_items=count)
+        with sessions.begin() as session:
+            job = submit(session, TENANT, wanted, admission).id
+        held = claim(sessions)
+        assert held is not None
+        assert complete(sessions, held, failing=failing)
+        page = browser.get(f"/admin/jobs/{job_id(job)}").text
+        return page[page.index('id="attempts"') :]
+
+    assert "2 of 3 items failed" in tries(3, (0, 2))
+    assert "all 2 items failed" in tries(2, (0, 1))
+    assert "its item failed" in tries(1, (0,))
+    assert "failed" not in tries(2, ())
+
+
+def test_an_ingestion_that_added_nothing_does_not_look_like_one_that_did(
+    browser: TestClient, ingest: Ingest, analyst: Analyst
+) -> None:
+    archive = zip_of({"a.png": tiny_png(1), "b.png": b"no picture"})
+
+    def page_of_another() -> tuple[str, str]:
+        url = f"/admin/jobs/{job_id(ingest(archive))}"
+        assert not run_slice(analyst)
+        return browser.get(url).text, browser.get(f"{url}/items/0").text
+
+    assert all("1 added, 1 failed" in page for page in page_of_another())
+    assert all("Nothing was added: 2 there already" in page for page in page_of_another())
 
 
 def test_a_lens_is_shown_at_the_layer_and_label_of_its_address(
@@ -104,6 +152,13 @@ def test_a_lens_is_shown_at_the_layer_and_label_of_its_address(
     assert browser.get(f"{url}/items/0/thumbnail.jpg").headers["Content-Type"] == "image/jpeg"
     for wrong in ("layer=3", "label=horse", "map=token_norms", "map=none", "layer=x"):
         assert browser.get(f"{url}/items/0?{wrong}").status_code == 422, wrong
+    assert "that read best in the end" not in page
+    change(
+        sessions,
+        """UPDATE jobs SET options = jsonb_set(options, '{labels}', (
+               SELECT jsonb_agg(CAST(n AS text)) FROM generate_series(1, 1000) AS n))""",
+    )
+    assert "Of 1,000 labels the 2 that read best in the end are kept" in browser.get(f"{url}/items/0").text
     # a pooled lens alone, a failure, and nothing
     assert "data-curve" in (pooled := browser.get(f"{url}/items/1").text)
     assert "thumbnail" not in pooled

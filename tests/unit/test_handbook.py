@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings
 
 from api.settings import ApiSettings
 from handbook import __main__ as handbook
-from handbook import settings
+from handbook import item_errors, settings
 from handbook.docstrings import of_fields
 from handbook.links import borrowed
 from models.tables import metadata
@@ -40,6 +40,36 @@ def test_every_setting_and_every_table_is_on_its_page() -> None:
     for owner in ours:
         assert all(f"`LENSQUEUE_{name.upper()}`" in pages["settings.md"] for name in owner.model_fields)
     assert all(f"\n## {name}\n" in pages["tables.md"] for name in metadata.tables)
+
+
+def test_every_code_that_is_written_down_for_an_item_is_on_the_page_of_errors() -> None:
+    """By their looks, and so also those that are made in a way that the page's maker does not know."""
+    sources = [path.read_text() for room in ("worker", "jobs") for path in (ROOT / room).rglob("*.py")]
+    written = {
+        code
+        for source in sources
+        for code in re.findall(r'(?:\w*[eE]rror|Refused|Unfetched)\(\s*"([a-z]+(?:-[a-z]+)+)"', source)
+        + re.findall(r'"code": "([a-z-]+)",\s*"message": .*\s*"retryable"', source)
+    }
+    assert {"result-not-finite", "weights-differ", "member-link", "worker-lost"} <= written
+    page = handbook.pages()["errors.md"]
+    assert [code for code in sorted(written) if f"| `{code}` |" not in page] == []
+
+
+def test_a_code_that_is_new_comes_to_the_page_with_its_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "worker").mkdir()
+    source = tmp_path / "worker" / "new.py"
+    monkeypatch.setattr(item_errors, "ROOT", tmp_path)
+    source.write_text(
+        "MOST: Final = 3\n"
+        'item_error("too-new", f"{quoted(name)} came {MOST} times, by {way}.", retryable=True)'
+    )
+    assert item_errors.said_in("worker") == {"too-new": "NAME came 3 times, by …."}
+    source.write_text('item_error(NAMED, "a sentence", retryable=True)')
+    with pytest.raises(AssertionError, match="no code that can be read"):
+        item_errors.said_in("worker")
 
 
 def test_a_setting_without_a_description_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.set_files import _own, _reasons, _say_why
+from cli.set_files import _came_to, _own, _reasons, _say_why
 from lensqueue_client import ItemError, SetItem
 
 
@@ -35,3 +35,10 @@ def test_reasons_are_told_by_how_many_they_befell_with_the_first_of_each(
     assert said[0] == "5 x not-an-image, first:"
     assert said[1] == "  [5] 5.txt: 5.txt: not-an-image, it says."
     assert said[-1] == "These are of the first 6 of 1000."
+
+
+def test_an_ingestion_that_added_nothing_says_so_and_why() -> None:
+    nothing = {"added": 0, "there": 7, "failed": 2, "skipped": 0}
+    assert _came_to(nothing) == "Nothing was added: 7 there already, 2 failed."
+    assert _came_to({**nothing, "added": 3}) == "3 added, 7 there already, 2 failed."
+    assert _came_to(dict.fromkeys(nothing, 0)) == "Nothing was added: there was nothing in it."

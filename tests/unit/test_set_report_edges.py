@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.pages import TEMPLATES
+from analysis.set_report.apart import widest_gap
 from analysis.set_report.page import render_set_report
 from analysis.sets.schema import Summary
 from analysis.wording import EN_DASH, MINUS
@@ -46,6 +47,50 @@ def test_a_set_of_several_true_labels_tells_each_by_itself_and_why_nothing_else_
     assert ["red square", "60", EN_DASH, EN_DASH] in rows
     assert text_of(page).count("Several labels may be true.") == 7
     assert "several labels may be true" in text_of(page)
+
+
+def test_differences_that_few_images_do_not_tell_apart_are_not_told_as_findings() -> None:
+    def told(images: int, half: float) -> str:
+        summary = make_summary(images=images)
+        layers = [
+            layer.model_copy(update={"ci_low": max(0.0, layer.top1 - half), "ci_high": layer.top1 + half})
+            for layer in summary.layers
+            if layer.top1 is not None
+        ]
+        return " ".join(text_of(_page(summary.model_copy(update={"layers": layers}))).split())
+
+    many, few = told(1000, 0.03), told(12, 0.25)
+    assert "The layers hold more than the head reads there: at layer" in many
+    assert "said of these few alone" not in many
+    assert "The layers hold more" not in few
+    assert "is not told at 12 images" in few
+    assert "said of these few alone" in few
+
+
+def test_a_control_is_above_the_lens_where_its_whole_interval_is() -> None:
+    layer = make_summary().layers[0]
+
+    def gap(control: float, control_n: int, between: tuple[float, float]) -> bool | None:
+        changed = {"top1": 0.5, "control": control, "control_n": control_n}
+        changed |= dict(zip(("ci_low", "ci_high"), between, strict=True))
+        found = widest_gap([layer.model_copy(update=changed)])
+        return None if found is None else found.told
+
+    assert gap(0.54, 10_000, (0.49, 0.51)) is None
+    assert gap(0.6, 10_000, (0.49, 0.51)) is True
+    assert gap(0.6, 20, (0.49, 0.51)) is False
+    # near-duplicates made the lens's wider than so many images would be: the control's is too
+    assert gap(0.6, 10_000, (0.44, 0.56)) is False
+
+
+def test_the_worst_and_the_best_class_are_not_told_apart_where_their_intervals_overlap() -> None:
+    summary = make_summary()
+    ranked = [each for each in summary.classes if each.ranked]
+    overlapping = [each.model_copy(update={"ci_low": 0.1, "ci_high": 0.9}) for each in ranked]
+    apart = [each.model_copy(update={"ci_low": each.recall, "ci_high": each.recall}) for each in ranked]
+    for classes, expected in ((overlapping, True), (apart, False)):
+        text = text_of(_page(summary.model_copy(update={"classes": classes})))
+        assert ("Their intervals overlap: at so many images" in " ".join(text.split())) is expected
 
 
 def test_an_empty_set_has_a_report_without_any_chart() -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from api import cancellation
 from api.dashboard.asked_for import asked_for
 from api.dashboard.forms import read_form
+from api.dashboard.ingested import ingested
 from api.dashboard.lookup import find_job
 from api.dashboard.pages import go, page
 from api.dashboard.visitor import Acting, Looking, Visitor
@@ -180,6 +181,9 @@ async def _facts(
         unit, attempt = map(int, tried.split("."))
         behind = (min(unit, MOST), min(attempt, MOST))
         attempts = list(await session.execute(job_pages.attempts_page(job.id, after=behind, limit=ATTEMPTS)))
+        lasting = False
+        if job.ended_at is not None and job.failed and not job.dropped and not expired:
+            lasting = not await session.scalar(job_pages.may_succeed(job.id))
         told = (await session.execute(job_pages.OPTIONS, {"job_id": job.id, "limit": LABELS_SHOWN})).one()
         beside = await _beside(session, job)
         files = await _files(session, job) if job.model == ANALYSIS and not expired else {}
@@ -202,10 +206,12 @@ async def _facts(
         "failed": failed,
         "tried": tried,
         "query": urlencode({"after": after, "failed": int(failed), "tried": tried}),
+        "lasting": lasting,
         "scopes": _scopes(job, expired=expired),
         "formats": [] if job.model == ANALYSIS else list(FORMATS),
         "files": files,
         "ids": ids,
+        "ingested": ingested,
         **beside,
     }
 

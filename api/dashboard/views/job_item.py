@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from api import drawing
 from api.conditional import IfNoneMatch
+from api.dashboard.ingested import ingested
 from api.dashboard.lens_view import LABELS_BY_LAYER, MAP_NAMES, lens_view
 from api.dashboard.lookup import find_job, find_kept_job
 from api.dashboard.pages import page
@@ -19,6 +20,7 @@ from api.schemas import jobs as job_schema
 from api.schemas import results as schema
 from api.stored import fill, find_result, send_array, send_made
 from jobs.errors import ItemDroppedError, NoResultYetError
+from jobs.job_pages import label_count
 from jobs.maps import Maps, maps_of, read_thumbnail
 from jobs.outlook import outlook_of
 from jobs.outputs import array_of, names_of
@@ -64,7 +66,10 @@ async def show_item(
         lens = lens_view(payload, layer, label, of)
         facts |= {"lens": lens, "map_names": MAP_NAMES, "labels_by_layer": LABELS_BY_LAYER, "side": SIDE}
         facts["truth"] = await _truth(services, job, result)
+        async with services.reading() as session:
+            facts["label_count"] = await session.scalar(label_count(job.id))
         return page(request, "item_lens.html", visitor, **facts)
+    facts["counts"] = ingested(payload) if result.item["kind"] == "source" and payload else None
     vector: list[float] = payload.get("embedding") or []
     facts |= {"numbers": vector[:NUMBERS_SHOWN], "norm": math.sqrt(math.fsum(x * x for x in vector))}
     return page(request, "item.html", visitor, **facts)

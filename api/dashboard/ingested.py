@@ -1,0 +1,15 @@
+"""What an ingestion came to, in a sentence: one that added nothing must not look like one that did."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+OTHERS: Final = {"there": "there already", "failed": "failed", "skipped": "passed over"}
+"""How those that were not added are told of."""
+
+
+def ingested(payload: Mapping[str, Any]) -> str:
+    """How many were added of a source, and what became of the others."""
+    others = [f"{payload[name]:,} {said}" for name, said in OTHERS.items() if payload.get(name)]
+    if payload["added"]:
+        return ", ".join([f"{payload['added']:,} added", *others])
+    return f"Nothing was added: {', '.join(others) or 'there was nothing in it'}"
