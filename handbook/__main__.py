@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from handbook import commands, errors, metrics, operations, settings, tables
+from handbook import commands, errors, metrics, modules, operations, settings, tables
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "reference"
 DOCUMENT: Final = FOLDER / "openapi.json"
@@ -22,6 +22,7 @@ def pages() -> dict[str, str]:
         "commands.md": commands.page(),
         "errors.md": errors.page(),
         "metrics.md": metrics.page(),
+        "modules.md": modules.page(),
         "settings.md": settings.page(),
         "tables.md": tables.page(),
     }
