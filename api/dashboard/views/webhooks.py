@@ -1,5 +1,6 @@
 """Webhook endpoints: whether they are told of jobs, and what came of every message."""
 
+import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from api.dashboard.addresses import PAGE, address
 from api.dashboard.forms import read_form
+from api.dashboard.once import do_once, new_once, once_of
 from api.dashboard.pages import go, page
 from api.dashboard.visitor import Managing, Visitor
 from api.deps import ReadingDep, Services, ServicesDep
@@ -19,7 +21,7 @@ from api.verification import verify
 from jobs import audit, deliveries, endpoints
 from jobs.endpoints import Changes
 from jobs.errors import NotFoundError
-from models.types import EndpointState
+from models.types import EndpointState, Made
 from models.webhook import WebhookEndpoint
 
 router = APIRouter()
@@ -105,20 +107,22 @@ async def enable_endpoint(
 async def rotate_secret(
     request: Request, endpoint_id: str, visitor: Managing, services: ServicesDep
 ) -> Response:
-    """Give it another secret and show that, on this answer alone."""
+    """Give it another secret and show that, on this answer alone; a form that is sent twice gives it one."""
     form = await read_form(request)
     keep_s = form.whole("keep_previous_s")
     wanted = Rotation.model_validate({} if keep_s is None else {"keep_previous_s": keep_s})
     async with services.reading() as session:
         row = await _find(session, visitor, endpoint_id)
 
-    def rotate(session: Session) -> WebhookEndpoint:
+    def rotate(session: Session, _: uuid.UUID | None) -> WebhookEndpoint:
         rotated = endpoints.rotate_secret(session, row.tenant, row.id, wanted.keep())
         _noting(visitor, row, "endpoint.secret_rotated", form.reason())(session)
         return rotated
 
-    async with services.sessions.begin() as session:
-        rotated = await session.run_sync(rotate)
+    once = once_of(form, Made.ENDPOINT, request.url.path, wanted.model_dump(mode="json"))
+    rotated = await do_once(services, row.tenant, once, rotate)
+    if rotated is None:
+        return go(f"{HERE}/{endpoint_id}", "secret-rotated-before")
     return page(
         request,
         "shown_once.html",
@@ -152,19 +156,19 @@ async def delete_endpoint(
 
 @router.post("/webhooks/{endpoint_id}/deliveries/{delivery_id}/send-again")
 async def send_again(
-    endpoint_id: str, delivery_id: str, visitor: Managing, services: ServicesDep
+    request: Request, endpoint_id: str, delivery_id: str, visitor: Managing, services: ServicesDep
 ) -> Response:
-    """Have a message tried now, whatever became of it."""
+    """Have a message tried now, whatever became of it; a form that is sent twice has it tried once."""
+    form = await read_form(request)
     known = ids.parse_message_id(delivery_id)
     async with services.reading() as session:
         row = await _find(session, visitor, endpoint_id)
 
-    def send(session: Session) -> None:
+    def send(session: Session, _: uuid.UUID | None) -> None:
         deliveries.redeliver(session, row.tenant, row.id, known)
         audit.note(session, visitor.actor, "message.sent_again", ids.message_id(known), tenant=row.tenant)
 
-    async with services.sessions.begin() as session:
-        await session.run_sync(send)
+    await do_once(services, row.tenant, once_of(form, Made.ENDPOINT, request.url.path, None), send)
     return go(f"{HERE}/{endpoint_id}", "message-sent-again")
 
 
@@ -221,6 +225,7 @@ async def _whole(
         "ids": ids,
         "row": row,
         "here": here,
+        "once": new_once(),
         "messages": messages,
         "news_url": address(f"{here}/news", page_token=page_token),
         "next_url": token and address(here, page_token=token),
