@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
-from api.dashboard.addresses import PAGE, address
+from api.dashboard.addresses import PAGE, cut_page
 from api.dashboard.forms import Form, read_form
 from api.dashboard.once import do_once, new_once, once_of
 from api.dashboard.pages import go, page
@@ -16,7 +16,7 @@ from api.dashboard.visitor import Managing, Visitor
 from api.deps import ReadingDep, ServicesDep
 from api.schemas import ids
 from api.schemas.api_keys import NewKey
-from api.schemas.pages import cut, decode_token
+from api.schemas.pages import decode_token
 from jobs import audit, keys, usage
 from jobs.errors import NotFoundError, RoleForbidsError
 from models.api_key import ApiKey
@@ -35,7 +35,7 @@ async def list_keys(
     """The keys that the visitor sees, newest first, with what they did lately."""
     before = decode_token(page_token)
     found = await session.scalars(keys.keys_page(visitor.tenant, before=before, limit=PAGE))
-    rows, token = cut(found.all(), PAGE)
+    rows, pager = cut_page(found.all(), page_token, HERE)
     now = datetime.now(UTC)
     since = now.date() - timedelta(days=USAGE_DAYS - 1)
     used = await session.execute(usage.usage_since([row.id for row in rows], since))
@@ -51,9 +51,7 @@ async def list_keys(
         default_scopes=keys.DEFAULT_SCOPES,
         default_tenant=keys.DEFAULT_TENANT,
         once=new_once(),
-        next_url=token and address(HERE, page_token=token),
-        first_url=HERE,
-        is_first=page_token is None,
+        **pager,
     )
 
 

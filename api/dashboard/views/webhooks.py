@@ -8,14 +8,14 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from api.dashboard.addresses import PAGE, address
+from api.dashboard.addresses import PAGE, address, cut_page
 from api.dashboard.forms import read_form
 from api.dashboard.once import do_once, new_once, once_of
 from api.dashboard.pages import go, page
 from api.dashboard.visitor import Managing, Visitor
 from api.deps import ReadingDep, Services, ServicesDep
 from api.schemas import ids
-from api.schemas.pages import cut, decode_token
+from api.schemas.pages import decode_token
 from api.schemas.webhooks import Rotation
 from api.verification import verify
 from jobs import audit, deliveries, endpoints
@@ -202,14 +202,12 @@ def _noting(
 async def _listed(session: AsyncSession, visitor: Visitor, page_token: str | None) -> dict[str, Any]:
     before = decode_token(page_token)
     found = await session.scalars(endpoints.endpoints_page(visitor.tenant, before=before, limit=PAGE))
-    rows, token = cut(found.all(), PAGE)
+    rows, pager = cut_page(found.all(), page_token, HERE)
     return {
         "ids": ids,
         "rows": rows,
         "rows_url": address(f"{HERE}/rows", page_token=page_token),
-        "next_url": token and address(HERE, page_token=token),
-        "first_url": HERE,
-        "is_first": page_token is None,
+        **pager,
     }
 
 
@@ -219,8 +217,8 @@ async def _whole(
     before = decode_token(page_token)
     row = await _find(session, visitor, wire_id)
     found = await session.scalars(deliveries.deliveries_page(row.id, before=before, limit=PAGE))
-    messages, token = cut(found.all(), PAGE)
     here = f"{HERE}/{ids.endpoint_id(row.id)}"
+    messages, pager = cut_page(found.all(), page_token, here)
     return {
         "ids": ids,
         "row": row,
@@ -228,9 +226,7 @@ async def _whole(
         "once": new_once(),
         "messages": messages,
         "news_url": address(f"{here}/news", page_token=page_token),
-        "next_url": token and address(here, page_token=token),
-        "first_url": here,
-        "is_first": page_token is None,
+        **pager,
     }
 
 
