@@ -137,8 +137,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
         components["schemas"][name] = schema
     for schema in components["schemas"].values():
         _drop_null_defaults(schema)
-    for path, _, operation in operations(made):
-        _complete(operation, path)
+    for _, _, operation in operations(made):
+        _complete(operation)
     used = {parameter for _, _, operation in operations(made) for parameter in _refs(operation)}
     for kind, shared in responses.components().items():
         components[kind] = shared
@@ -163,7 +163,7 @@ def _drop_null_defaults(schema: Mapping[str, Any]) -> None:
             del given["default"]
 
 
-def _complete(operation: dict[str, Any], path: str) -> None:
+def _complete(operation: dict[str, Any]) -> None:
     operation.setdefault("security", [])
     for parameter in operation.get("parameters", ()):
         _complete_parameter(parameter)

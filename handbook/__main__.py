@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from handbook import commands, errors, operations, settings, tables
+from handbook import commands, errors, metrics, modules, operations, settings, tables
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "reference"
 DOCUMENT: Final = FOLDER / "openapi.json"
@@ -21,6 +21,8 @@ def pages() -> dict[str, str]:
         "api.md": operations.page(json.loads(DOCUMENT.read_text(encoding="utf-8"))),
         "commands.md": commands.page(),
         "errors.md": errors.page(),
+        "metrics.md": metrics.page(),
+        "modules.md": modules.page(),
         "settings.md": settings.page(),
         "tables.md": tables.page(),
     }

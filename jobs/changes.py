@@ -19,13 +19,13 @@ def _mark(rows: str, order: str) -> str:
 
 
 def _jobs(tenant: str) -> str:
-    newest = f"SELECT {_OF_JOB} FROM jobs WHERE deleted_at IS NULL {tenant} ORDER BY id DESC LIMIT {ROWS}"  # noqa: S608 - likewise
+    newest = f"SELECT {_OF_JOB} FROM jobs WHERE deleted_at IS NULL {tenant} ORDER BY id DESC LIMIT {ROWS}"  # noqa: S608 - of SQL in this code
     running = newest.replace("WHERE", "WHERE state = 'running' AND")
     return _mark(f"({newest}) UNION ALL ({running})", "id")
 
 
 def _audit(tenant: str) -> str:
-    return f"SELECT CAST(id AS text) FROM audit_entries WHERE true {tenant} ORDER BY id DESC LIMIT 1"  # noqa: S608 - likewise
+    return f"SELECT CAST(id AS text) FROM audit_entries WHERE true {tenant} ORDER BY id DESC LIMIT 1"  # noqa: S608 - of SQL in this code
 
 
 def _sets(tenant: str) -> str:
@@ -37,7 +37,7 @@ def _sets(tenant: str) -> str:
             ORDER BY id DESC LIMIT {ROWS}
         ) AS sets
         LEFT JOIN image_set_versions AS versions ON versions.set_id = sets.id
-        """,  # noqa: S608 - likewise
+        """,  # noqa: S608 - of SQL in this code
         "id, version_id",
     )
 
@@ -54,7 +54,7 @@ def _webhooks(tenant: str) -> str:
             SELECT id, state, attempts FROM webhook_deliveries WHERE endpoint_id = endpoints.id
             ORDER BY id DESC LIMIT 5
         ) AS newest ON true
-        """,  # noqa: S608 - likewise
+        """,  # noqa: S608 - of SQL in this code
         "id, message_id",
     )
 
@@ -64,7 +64,7 @@ WORKERS_MARK: Final = _mark(
     f"""
     SELECT id, state, seen_at > now() - interval '10 s' AS alive, batch_fill, memory_bytes, finished
     FROM (SELECT * FROM workers ORDER BY seen_at DESC LIMIT {WORKERS}) AS latest
-    """,  # noqa: S608 - likewise
+    """,  # noqa: S608 - of SQL in this code
     "id",
 )
 QUEUES_MARK: Final = _mark(
@@ -101,10 +101,10 @@ OF_ALL: Final[dict[str, TextClause]] = {
     "queues": text(QUEUES_MARK),
 }
 """By topic, for whoever sees all tenants."""
-OF_ONE: Final[dict[str, TextClause]] = OF_ALL | {
+OF_ONE: Final[dict[str, TextClause]] = {
     topic: text(statement(OF_TENANT)) for topic, statement in _BY_TENANT.items()
 }
-"""The same of what is of the tenant `:tenant`, where it is of any."""
+"""The same of what the tenant `:tenant` has; workers and queues are nobody's."""
 OF_JOB: Final = text(
     f"""
     SELECT concat_ws(' ', ({_mark(f"SELECT {_OF_JOB} FROM jobs WHERE id = :job_id", "id")}), (
@@ -115,7 +115,7 @@ OF_JOB: Final = text(
         )
     }
     ))
-    """  # noqa: S608 - likewise
+    """  # noqa: S608 - of SQL in this code
 )
 """Of one job, `:job_id`: how far it is, and who has its first units."""
 LATELY: Final = text(

@@ -99,11 +99,11 @@ def any_job(tenant: str | None) -> Select[bool]:
 LAST_HOUR: Final = text(f"""
     SELECT coalesce(sum(failed), 0) AS failed, coalesce(sum(succeeded + partial), 0) AS succeeded
     FROM job_minutes WHERE minute > now() - interval '1 hour' AND {ALL_TENANTS}
-""")  # noqa: S608 - of a condition in this code, as are the next ones
+""")  # noqa: S608 - of a condition in this code
 RECENT: Final = text(f"""
     SELECT model, sum(submitted) AS submitted, {", ".join(f"sum({state}) AS {state}" for state in ENDED)}
     FROM job_minutes WHERE minute > now() - interval '10 minutes' GROUP BY model
-""")  # noqa: S608
+""")  # noqa: S608 - of the states in this code
 """What was submitted, and what ended, in the last ten minutes, by model."""
 ITEM_MINUTES: Final = 5
 ITEMS_A_MINUTE: Final = text(f"""
@@ -111,9 +111,9 @@ ITEMS_A_MINUTE: Final = text(f"""
     FROM item_minutes
     WHERE minute >= date_trunc('minute', now()) - interval '{ITEM_MINUTES} minutes'
       AND minute < date_trunc('minute', now()) AND {ALL_TENANTS}
-""")  # noqa: S608
+""")  # noqa: S608 - of a number and a condition in this code
 _STATES: Final = ", ".join(ENDED)
-_OF_MINUTES: Final = f"SELECT minute, model, submitted, {_STATES}, waited, ran FROM job_minutes"  # noqa: S608
+_OF_MINUTES: Final = f"SELECT minute, model, submitted, {_STATES}, waited, ran FROM job_minutes"  # noqa: S608 - of the states in this code
 _ITEMS_OF_MINUTES: Final = "SELECT minute, succeeded, failed FROM item_minutes"
 _SUMMED: Final = "(SELECT coalesce(max(hour) + interval '1 hour', :since) FROM job_hours WHERE tenant = '')"
 _HOURS: Final = "FROM job_hours WHERE tenant = coalesce(:tenant, '') AND hour >= :since"
@@ -136,11 +136,11 @@ def _by(since: str, jobs: str, items: str) -> Source:
         SELECT date_bin(:step, minute, :since) AS bin, sum(submitted) AS submitted,
                {", ".join(f"sum({state}) AS {state}" for state in ENDED)}
         FROM {jobs} GROUP BY bin
-        """,  # noqa: S608
+        """,  # noqa: S608 - of statements of this code
         f"""
         SELECT date_bin(:step, minute, :since) AS bin, sum(succeeded) AS succeeded, sum(failed) AS failed
         FROM {items} GROUP BY bin
-        """,  # noqa: S608
+        """,  # noqa: S608 - of statements of this code
         f"""
         SELECT bin, model, what, array_agg(bucket ORDER BY bucket) AS buckets,
                array_agg(jobs ORDER BY bucket) AS jobs
@@ -153,7 +153,7 @@ def _by(since: str, jobs: str, items: str) -> Source:
             GROUP BY bin, model, what, bucket
         ) AS sums
         GROUP BY bin, model, what
-        """,  # noqa: S608
+        """,  # noqa: S608 - of statements of this code
     )
     return Source(*(text(asked).bindparams(bindparam("step", type_=Interval())) for asked in statements))
 

@@ -62,7 +62,7 @@ class FileIndex:
     def missing(self, after: int) -> Iterator[Line]:
         """The lines behind a number whose files were not met, in their order."""
         rows = self._database.execute(
-            f"SELECT {COLUMNS} FROM lines WHERE met = 0 AND number > ? ORDER BY number",  # noqa: S608 - likewise
+            f"SELECT {COLUMNS} FROM lines WHERE met = 0 AND number > ? ORDER BY number",  # noqa: S608 - a constant
             (after,),
         )
         return map(_line, rows)

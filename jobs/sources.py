@@ -6,7 +6,6 @@ be larger than all that comes of them.
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -44,25 +43,6 @@ class Stored:
 
     id: uuid.UUID
     size_bytes: int
-
-
-def put_source(blobs: BlobStore, tenant: str, pieces: Iterable[bytes]) -> Stored:
-    """Store a source piece by piece, each let go when it is written; durable when this returns.
-
-    Raises:
-        BlobStoreFullError: the disk or its quota is full.
-        BlobStoreMissingError: the store is not there.
-    """
-    source_id, size_bytes = uuid.uuid4(), 0
-
-    def counted() -> Iterator[bytes]:
-        nonlocal size_bytes
-        for piece in pieces:
-            size_bytes += len(piece)
-            yield piece
-
-    blobs.write(_path(blobs, tenant, source_id), counted())
-    return Stored(source_id, size_bytes)
 
 
 def keep_draft(blobs: BlobStore, tenant: str, draft: Draft) -> Stored:

@@ -108,7 +108,7 @@ class Role(StrEnum):
 
 
 class Made(StrEnum):
-    """What a request with an Idempotency-Key made."""
+    """What a request with an Idempotency-Key made, or what it was about where it made no row."""
 
     JOB = "job"
     KEY = "api_key"

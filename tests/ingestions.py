@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import image_sets
 from jobs.blobs import BlobStore
+from jobs.drafts import Draft
 from jobs.ingesting import SourceForm
-from jobs.sources import Stored, put_source
+from jobs.sources import Stored, keep_draft
 from models.image_set import ImageSetItem, ImageSetVersion
 from models.job import Result
 from tests.ledger import TENANT
@@ -22,7 +23,12 @@ ARCHIVE, MANIFEST = SourceForm.ARCHIVE, SourceForm.MANIFEST
 
 
 def keep(blobs: BlobStore, data: bytes) -> Stored:
-    return put_source(blobs, TENANT, [data[:100], data[100:]])
+    """A source as an upload leaves it: written in two pieces."""
+    draft = Draft(blobs)
+    draft.begin()
+    for piece in (data[:100], data[100:]):
+        draft.write(piece)
+    return keep_draft(blobs, TENANT, draft)
 
 
 def items_of(sessions: Sessions, set_id: uuid.UUID) -> list[ImageSetItem]:

@@ -1,7 +1,5 @@
 """The Celery task of an analyst: an invitation arrived, so claim and run what waits."""
 
-import os
-import signal
 from typing import Any
 
 import structlog
@@ -25,12 +23,7 @@ def work(self: Any) -> None:
     try:
         more = run_slice(analyst)
     except (BlobStoreMissingError, OSError) as error:
-        try:
-            runtime.report_sick(analyst.sessions, analyst.settings, error)
-        finally:
-            # whoever cannot say so must end all the same
-            os.kill(os.getppid(), signal.SIGTERM)
-            os._exit(1)
+        runtime.end_sick(analyst.sessions, analyst.settings, error)
     except (Exception, SystemExit):
         # under prefork some would end the whole worker; the lease expires and the work waits again
         log.exception("slice.failed")

@@ -5,7 +5,6 @@ checkpoint. An analyst has no checkpoint, and no torch in its child either.
 """
 
 import os
-import signal
 from typing import Any
 
 import structlog
@@ -53,9 +52,8 @@ def load_checkpoint(**_: Any) -> None:
     if loaded:
         metrics.serve(settings.model, settings.metrics_host, settings.metrics_port)
     else:
-        # Here the parent would start child after child: a worker that cannot load ends, with its reason.
-        os.kill(os.getppid(), signal.SIGTERM)
-        os._exit(1)
+        # a worker that cannot load ends, with its reason
+        runtime.end_worker()
 
 
 @signals.worker_process_shutdown.connect

@@ -1,9 +1,11 @@
 """What the worker's child process holds between tasks: the loaded engine and its ways to the ledger."""
 
+import os
+import signal
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 from PIL import Image
@@ -160,12 +162,22 @@ def failure(sessions: sessionmaker[Session], settings: WorkerSettings) -> str | 
     return error["message"] if error else None
 
 
-def report_sick(sessions: sessionmaker[Session], settings: WorkerSettings, error: Exception) -> None:
-    """The worker was healthy once and is not any more: say so, that somebody may look at it."""
-    reason = reason_of(error, "host-failed")
-    log.error("worker.sick", **reason)
-    with sessions.begin() as session:
-        workers.report_failed(session, settings.worker_id, reason)
+def end_sick(sessions: sessionmaker[Session], settings: WorkerSettings, error: Exception) -> NoReturn:
+    """The worker was healthy once and is not any more: say so, that somebody may look at it, and end it."""
+    try:
+        reason = reason_of(error, "host-failed")
+        log.error("worker.sick", **reason)
+        with sessions.begin() as session:
+            workers.report_failed(session, settings.worker_id, reason)
+    finally:
+        # whoever cannot say so must end all the same
+        end_worker()
+
+
+def end_worker() -> NoReturn:
+    """In the child: end the whole worker, whose parent would else start another child."""
+    os.kill(os.getppid(), signal.SIGTERM)
+    os._exit(1)
 
 
 def stop() -> None:

@@ -1,7 +1,5 @@
 """The Celery task: an invitation arrived, so claim and run what waits."""
 
-import os
-import signal
 from typing import Any
 
 import structlog
@@ -25,12 +23,7 @@ def work(self: Any) -> None:
         more = run_slice(runtime.current())
     except UNFIT as error:
         mine = runtime.current()
-        try:
-            runtime.report_sick(mine.sessions, mine.settings, error)
-        finally:
-            # whoever cannot say so must end all the same
-            os.kill(os.getppid(), signal.SIGTERM)
-            os._exit(1)
+        runtime.end_sick(mine.sessions, mine.settings, error)
     except (Exception, SystemExit):
         # under prefork some would end the whole worker; the lease expires and the work waits again
         log.exception("slice.failed")

@@ -61,7 +61,7 @@ def pick_images(facts: SetFacts) -> Images:
     return _gather(facts, order[first], order, np.cumsum(first) - 1)
 
 
-def leave_out(facts: SetFacts, images: Images, kept: NDArray[np.bool_]) -> Images:
+def leave_out(images: Images, kept: NDArray[np.bool_]) -> Images:
     """Only those images that are `kept` [image]."""
     place = np.where(kept, np.cumsum(kept) - 1, -1)
     # -1 picks the entry appended, which is -1 too

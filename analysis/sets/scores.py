@@ -66,7 +66,7 @@ def read_scores(facts: SetFacts, images: Images, notes: Notes) -> tuple[Scores, 
     standing = counted[images.rows]
     if not standing.all():
         notes.say("scores-not-finite", f"{int((~standing).sum())} images have scores that are no numbers.")
-    images = leave_out(facts, images, standing)
+    images = leave_out(images, standing)
     with np.errstate(invalid="ignore"):
         means = sums / np.array([[len(images)], [len(images.labelled)], [len(images)]])
     if len(facts.labels) == 1:

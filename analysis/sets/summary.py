@@ -69,7 +69,7 @@ def summarize(
     groups = grouping.image_group
     ranked = rank_labels(facts, images)
     layers = summarize_layers(facts, images, scores, grouping, _held(facts, images, groups, ranked, notes))
-    counts = _count(facts, images)
+    counts = _count(facts)
     warn(facts, counts, layers, images, notes)
     summary = Summary(
         job_id=facts.origin.job_id,
@@ -119,7 +119,7 @@ def _held(
     ]
 
 
-def _count(facts: SetFacts, images: Images) -> Counts:
+def _count(facts: SetFacts) -> Counts:
     errors = Counter(item.code for item in facts.failed)
     return Counts(
         total=len(facts.index) + len(facts.failed) + len(facts.dropped),

@@ -144,10 +144,9 @@ class Hub:
 def _statement(topic: Topic) -> tuple[Any, dict[str, Any]]:
     if topic.job_id is not None:
         return changes.OF_JOB, {"job_id": topic.job_id}
-    if topic.tenant is None:
+    if topic.tenant is None or topic.name not in changes.OF_ONE:
         return changes.OF_ALL[topic.name], {}
-    statement = changes.OF_ONE[topic.name]
-    return statement, {"tenant": topic.tenant} if "tenant" in statement._bindparams else {}  # noqa: SLF001 - its names
+    return changes.OF_ONE[topic.name], {"tenant": topic.tenant}
 
 
 async def follow(

@@ -30,6 +30,7 @@ TOLD: Final = {
     "endpoint-not-verified": "The endpoint was asked, and did not answer as it should; it says why below.",
     "endpoint-enabled": "The endpoint is told of the jobs that name it again.",
     "endpoint-disabled": "The endpoint is told nothing any more.",
+    "secret-rotated-before": "The secret was rotated, and shown once. If you did not see it, do it again.",
     "endpoint-deleted": "The endpoint is deleted.",
     "message-sent-again": "The message is on its way once more.",
     "account-created": "The account can sign in now.",

@@ -18,12 +18,12 @@ from cli.processes import worker_env
 from jobs import image_sets, ingesting
 from jobs.blobs import BlobStore
 from jobs.ingesting import NewSource, SourceForm
-from jobs.sources import put_source
 from jobs.workers import drain
 from models.queue import ANALYSIS
 from tests.acceptance.standing import run
 from tests.acceptance.workplace import Workplace
 from tests.faults import change
+from tests.ingestions import keep
 from tests.ledger import TENANT, assert_settled, scalar
 from tests.packed import zip_of
 from tests.scenes import tiny_pngs
@@ -50,7 +50,7 @@ def place(workplace: Workplace) -> Workplace:
 
 
 def submit(place: Workplace, archive: bytes) -> uuid.UUID:
-    stored = put_source(BlobStore(place.stack.folders.blobs), TENANT, [archive])
+    stored = keep(BlobStore(place.stack.folders.blobs), archive)
     with place.sessions.begin() as session:
         made = image_sets.create_set(session, TENANT, "many")
         source = NewSource("many", SourceForm.ARCHIVE, stored)

@@ -23,12 +23,13 @@ from jobs.blobs import SENTINEL, BlobStore
 from jobs.copies import FOLDER
 from jobs.keys import KEY, create_key, hash_key
 from jobs.maintenance import REMOVING, hold_removals, run_out, tidying
-from jobs.sources import KEPT, put_source
+from jobs.sources import KEPT
 from jobs.text_cache import TextBudget
 from models import schema
 from models.session import sync_sessions
 from tests.commands import run_here
 from tests.faults import change
+from tests.ingestions import keep
 from tests.ledger import TENANT, scalar
 
 Sessions = sessionmaker[Session]
@@ -68,7 +69,7 @@ def test_no_file_is_removed_while_a_backup_is_made(sessions: Sessions, blobs: Bl
         tenant=TENANT,
         sha256=sha256,
     )
-    stored = put_source(blobs, TENANT, [b"an archive"])
+    stored = keep(blobs, b"an archive")
     past = time.time() - KEPT.total_seconds() - 60
     for path in blobs.folder.rglob("*"):
         if path.is_file() and path.name in {sha256, stored.id.hex}:

@@ -219,14 +219,11 @@ def test_only_what_a_visitor_sees_can_be_followed(
 
 def test_every_mark_stays_as_it_is_until_something_happens(sessions: Sessions) -> None:
     job = submit_texts(sessions, 2)
-    values = {"tenant": TENANT}
+    values, statements = {"tenant": TENANT}, changes.OF_ALL | changes.OF_ONE
 
     def marks() -> dict[str, Any]:
         with sessions() as session:
-            found = {
-                topic: session.scalar(statement, values if ":tenant" in statement.text else {})
-                for topic, statement in changes.OF_ONE.items()
-            }
+            found = {topic: session.scalar(asked, values) for topic, asked in statements.items()}
             return found | {"job": session.scalar(changes.OF_JOB, {"job_id": job})}
 
     def changed(before: dict[str, Any]) -> set[str]:

@@ -15,7 +15,7 @@ from api.schemas import ids
 from api.settings import ApiSettings
 from models.types import EndpointState, Role
 from models.webhook import WebhookDelivery, WebhookEndpoint
-from tests.dashboard import add_account, audited, sign_in
+from tests.dashboard import add_account, audited, once_in, sign_in
 from tests.deliveries import add_endpoint
 from tests.faults import change
 from tests.ledger import TENANT
@@ -103,12 +103,16 @@ def test_a_message_is_sent_again_and_an_endpoint_disabled_enabled_and_deleted(
     wire_id = ids.endpoint_id(endpoint_id)
     here, message = f"{HERE}/{wire_id}", ids.message_id(failed.id)
     sign_in(browser, ADA)
-    again = f"{here}/deliveries/{message}/send-again"
-    assert browser.post(again).headers["Location"] == f"{here}?told=message-sent-again"
-    assert deliveries(sessions)[1].redelivery_of == failed.id
+    again, form = f"{here}/deliveries/{message}/send-again", {"once": once_in(browser.get(here).text)}
+    for _ in range(2):
+        assert browser.post(again, data=form).headers["Location"] == f"{here}?told=message-sent-again"
+        # so that only the form says that it was sent before
+        change(sessions, "UPDATE webhook_deliveries SET state = 'failed', ended_at = now()")
+    _, sent = deliveries(sessions)
+    assert sent.redelivery_of == failed.id
     assert browser.post(f"{here}/disable", data={"reason": "noise"}).status_code == 303
     assert endpoint(sessions, endpoint_id).state == EndpointState.DISABLED
-    assert browser.post(again).status_code == 422
+    assert browser.post(again, data={"once": "other"}).status_code == 422
     assert again not in browser.get(here).text
     assert browser.post(f"{here}/enable").headers["Location"] == f"{here}?told=endpoint-enabled"
     assert browser.post(f"{here}/delete").headers["Location"] == f"{HERE}?told=endpoint-deleted"
@@ -139,18 +143,26 @@ def test_it_is_verified_by_its_answer_alone(
     assert [verb for _, verb, *_ in audited(sessions)] == ["endpoint.verified"] * 2
 
 
-def test_a_rotated_secret_is_shown_once(browser: TestClient, sessions: Sessions) -> None:
+def test_a_form_that_is_sent_twice_rotates_a_secret_once_and_shows_it_once(
+    browser: TestClient, sessions: Sessions
+) -> None:
     endpoint_id = add_endpoint(sessions)
     before = endpoint(sessions, endpoint_id).secret
     here = f"{HERE}/{ids.endpoint_id(endpoint_id)}"
     sign_in(browser, ADA)
-    assert browser.post(f"{here}/rotate", data={"keep_previous_s": "99999999"}).status_code == 422
-    answer = browser.post(f"{here}/rotate", data={"keep_previous_s": "0"})
+    form = {"keep_previous_s": "0", "once": once_in(browser.get(here).text)}
+    for bad in ({"keep_previous_s": "99999999"}, {"once": ""}):
+        assert browser.post(f"{here}/rotate", data=form | bad).status_code == 422
+    answer = browser.post(f"{here}/rotate", data=form)
     assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
     after = endpoint(sessions, endpoint_id)
     assert re.findall(r"whsec_[\w+/=]+", answer.text) == [after.secret]
     assert after.secret != before
     assert after.previous_secret is None
+    again = browser.post(f"{here}/rotate", data=form)
+    assert (again.status_code, again.headers["Location"]) == (303, f"{here}?told=secret-rotated-before")
+    assert "shown once" in browser.get(again.headers["Location"]).text
+    assert endpoint(sessions, endpoint_id).secret == after.secret
     assert after.secret not in browser.get(here).text
     assert [verb for _, verb, *_ in audited(sessions)] == ["endpoint.secret_rotated"]
 
@@ -164,6 +176,9 @@ def test_only_who_manages_its_tenant_sees_and_acts(browser: TestClient, sessions
         sign_in(browser, email)
         assert browser.get(here).status_code == status
         assert "hooks.example.org" not in browser.get(HERE).text
-        assert [browser.post(f"{here}/{act}").status_code for act in (*ACTS, again)] == [status] * 6
+        form = {"once": "a"}
+        assert [browser.post(f"{here}/{act}", data=form).status_code for act in (*ACTS, again)] == [
+            status
+        ] * 6
     assert endpoint(sessions, endpoint_id).state == EndpointState.ENABLED
     assert audited(sessions) == []

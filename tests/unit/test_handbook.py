@@ -9,9 +9,10 @@ from pydantic_settings import BaseSettings
 
 from api.settings import ApiSettings
 from handbook import __main__ as handbook
-from handbook import item_errors, settings
+from handbook import item_errors, modules, settings
 from handbook.docstrings import of_fields
 from handbook.links import borrowed
+from handbook.rooms import ROOMS, SUBJECTS
 from models.tables import metadata
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +85,18 @@ def test_a_setting_without_a_description_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(settings.READERS, "Nobody", (Undescribed,))
     with pytest.raises(AssertionError, match=r"Undescribed\.undescribed has no docstring"):
         settings.page()
+
+
+def test_a_module_that_no_subject_names_and_a_room_without_a_sentence_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setitem(SUBJECTS, "jobs", {"Submitting": "submit"})
+        with pytest.raises(AssertionError, match=r"says of jobs/ otherwise: .*'leases'"):
+            modules.page()
+    monkeypatch.delitem(ROOMS, "pictures")
+    with pytest.raises(AssertionError, match=r"knows other rooms: {'pictures'}"):
+        modules.page()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from api import metrics as of_api
-from deploy import metrics as table
+from handbook import metrics as table
 from models.types import WorkerState
 from tests.rendered import ROOT, read_env
 from worker import metrics as of_workers
@@ -44,8 +44,7 @@ def names_in(group: str) -> set[str]:
     return set(re.split(r",\s*", group))
 
 
-def test_the_table_of_metrics_is_what_the_code_declares() -> None:
-    assert table.FILE.read_text() == table.page(), "run `python -m deploy.metrics`"
+def test_every_metric_that_the_code_declares_is_on_the_page() -> None:
     assert set(re.findall(r"^\| `(\w+)`", table.page(), re.MULTILINE)) == METRICS.keys()
 
 

@@ -7,13 +7,13 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
-from api.dashboard.addresses import PAGE, address
+from api.dashboard.addresses import PAGE, cut_page
 from api.dashboard.forms import Form, read_form
 from api.dashboard.pages import go, page
 from api.dashboard.sign_in_limits import limits_of
 from api.dashboard.visitor import Managing, Visitor
 from api.deps import ReadingDep, Services, ServicesDep
-from api.schemas.pages import cut, decode_token
+from api.schemas.pages import decode_token
 from jobs import accounts, audit
 from jobs.accounts import NewAccount
 from jobs.errors import InvalidRequestError, NotFoundError
@@ -32,7 +32,7 @@ async def list_accounts(
     """The accounts that the visitor manages, newest first."""
     before = decode_token(page_token)
     found = await session.scalars(accounts.accounts_page(visitor.tenant, before=before, limit=PAGE))
-    rows, token = cut(found.all(), PAGE)
+    rows, pager = cut_page(found.all(), page_token, HERE)
     return page(
         request,
         "accounts.html",
@@ -40,9 +40,7 @@ async def list_accounts(
         rows=rows,
         roles=tuple(Role),
         min_password=accounts.MIN_PASSWORD,
-        next_url=token and address(HERE, page_token=token),
-        first_url=HERE,
-        is_first=page_token is None,
+        **pager,
     )
 
 

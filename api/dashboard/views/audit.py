@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.dashboard.addresses import PAGE, address
+from api.dashboard.addresses import PAGE, address, cut_page
 from api.dashboard.pages import page
 from api.dashboard.sheets import MEDIA_TYPE, line
 from api.dashboard.visitor import Looking, Visitor
@@ -62,16 +62,14 @@ async def _listed(
     session: AsyncSession, visitor: Visitor, email: str, page_token: str | None
 ) -> dict[str, Any]:
     found = await _read(session, visitor, email, page_token, PAGE)
-    rows, token = cut(found, PAGE)
+    rows, pager = cut_page(found, page_token, HERE, account=email)
     return {
         "rows": [(row, _shown(row)) for row in rows],
         "account": email,
         "here": HERE,
         "rows_url": address(f"{HERE}/rows", account=email, page_token=page_token),
         "sheet_url": address(f"{HERE}.csv", account=email),
-        "next_url": token and address(HERE, account=email, page_token=token),
-        "first_url": address(HERE, account=email),
-        "is_first": page_token is None,
+        **pager,
     }
 
 

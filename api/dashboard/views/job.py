@@ -1,6 +1,5 @@
 """One job: how far it is, every try at it, its items, and what can be done with it."""
 
-import secrets
 import uuid
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
@@ -14,6 +13,7 @@ from api.dashboard.asked_for import asked_for
 from api.dashboard.forms import read_form
 from api.dashboard.ingested import ingested
 from api.dashboard.lookup import find_job
+from api.dashboard.once import new_once, once_of
 from api.dashboard.pages import go, page
 from api.dashboard.visitor import Acting, Looking, Visitor
 from api.deps import ServicesDep
@@ -24,9 +24,8 @@ from api.retrying import retry_job as retry_once
 from api.schemas import ids
 from api.schemas import jobs as schema
 from api.writing import writing
-from jobs import audit, deletion, idempotency, job_pages, queries
+from jobs import audit, deletion, job_pages, queries
 from jobs.errors import InvalidRequestError, ResultsExpiredError
-from jobs.idempotency import Once
 from jobs.outlook import outlook_of
 from jobs.retry import RetryScope
 from models.api_key import ApiKey
@@ -135,9 +134,7 @@ async def retry_job(request: Request, wire_id: WireId, visitor: Acting, services
             reason=reason,
         )
 
-    key = idempotency.check_key([f"page-{form.text('once')}-{scope}"])
-    assert key is not None
-    once = Once(key, idempotency.fingerprint_of(request.url.path, {"scope": scope}), Made.JOB)
+    once = once_of(form, Made.JOB, request.url.path, {"scope": scope})
     accepted = await retry_once(services, Who(job.tenant, None, note), job.id, scope, once)
     if accepted.new:
         services.inviter.invite(accepted.job.model, accepted.job.id)
@@ -235,7 +232,7 @@ async def _beside(session: AsyncSession, job: Job) -> dict[str, Any]:
         "version": version,
         "image_set": image_set,
         "retries": retries,
-        "once": secrets.token_hex(16),
+        "once": new_once(),
     }
 
 

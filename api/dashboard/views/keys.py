@@ -8,19 +8,17 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
-from api.dashboard.addresses import PAGE, address
+from api.dashboard.addresses import PAGE, cut_page
 from api.dashboard.forms import Form, read_form
-from api.dashboard.once import new_once, once_of
+from api.dashboard.once import do_once, new_once, once_of
 from api.dashboard.pages import go, page
 from api.dashboard.visitor import Managing, Visitor
-from api.deps import ReadingDep, Services, ServicesDep
-from api.once import in_turn
+from api.deps import ReadingDep, ServicesDep
 from api.schemas import ids
 from api.schemas.api_keys import NewKey
-from api.schemas.pages import cut, decode_token
+from api.schemas.pages import decode_token
 from jobs import audit, keys, usage
 from jobs.errors import NotFoundError, RoleForbidsError
-from jobs.idempotency import Once, make_once
 from models.api_key import ApiKey
 from models.types import Made, Scope
 
@@ -37,7 +35,7 @@ async def list_keys(
     """The keys that the visitor sees, newest first, with what they did lately."""
     before = decode_token(page_token)
     found = await session.scalars(keys.keys_page(visitor.tenant, before=before, limit=PAGE))
-    rows, token = cut(found.all(), PAGE)
+    rows, pager = cut_page(found.all(), page_token, HERE)
     now = datetime.now(UTC)
     since = now.date() - timedelta(days=USAGE_DAYS - 1)
     used = await session.execute(usage.usage_since([row.id for row in rows], since))
@@ -53,9 +51,7 @@ async def list_keys(
         default_scopes=keys.DEFAULT_SCOPES,
         default_tenant=keys.DEFAULT_TENANT,
         once=new_once(),
-        next_url=token and address(HERE, page_token=token),
-        first_url=HERE,
-        is_first=page_token is None,
+        **pager,
     )
 
 
@@ -71,48 +67,35 @@ async def create_key(request: Request, visitor: Managing, services: ServicesDep)
     tenant = form.tenant() if visitor.tenant is None else visitor.tenant
 
     once = once_of(form, Made.KEY, request.url.path, [tenant, wanted.model_dump(mode="json")])
-    row, key = await in_turn(lambda: _make_or_find(services, visitor, tenant, wanted, once))
-    if key is None:
+    made = await do_once(services, tenant, once, partial(_make, visitor, tenant, wanted))
+    if made is None:
         return go(HERE, "key-made-before")
     return page(
         request,
         "shown_once.html",
         visitor,
         title="The new key",
-        name=row.name,
-        secret=key,
+        name=made.row.name,
+        secret=made.key,
         about="whoever has it can do what its scopes say with everything of its tenant.",
         back=HERE,
         back_name="To the keys",
     )
 
 
-async def _make_or_find(
-    services: Services, visitor: Visitor, tenant: str, wanted: NewKey, once: Once
-) -> tuple[ApiKey, str | None]:
-    """Its row, and the key itself where it is new."""
-
-    def make(session: Session, key_id: uuid.UUID | None) -> tuple[ApiKey, str | None]:
-        made = keys.create_key(
-            session,
-            name=wanted.name,
-            tenant=tenant,
-            scopes=map(Scope, wanted.scopes),
-            requests_per_minute=wanted.requests_per_minute,
-            expires_in=wanted.expires_in(),
-            key_id=key_id,
-        )
-        audit.note(session, visitor.actor, "key.created", ids.key_id(made.row.id), tenant=tenant)
-        return made.row, made.key
-
-    def find(session: Session, key_id: uuid.UUID) -> tuple[ApiKey, str | None] | None:
-        row = session.scalar(keys.key_by_id(tenant, key_id))
-        return None if row is None else (row, None)
-
-    async with services.sessions.begin() as session:
-        made, _ = await session.run_sync(
-            lambda held: make_once(held, tenant, once, partial(make, held), partial(find, held))
-        )
+def _make(
+    visitor: Visitor, tenant: str, wanted: NewKey, session: Session, key_id: uuid.UUID | None
+) -> keys.Made:
+    made = keys.create_key(
+        session,
+        name=wanted.name,
+        tenant=tenant,
+        scopes=map(Scope, wanted.scopes),
+        requests_per_minute=wanted.requests_per_minute,
+        expires_in=wanted.expires_in(),
+        key_id=key_id,
+    )
+    audit.note(session, visitor.actor, "key.created", ids.key_id(made.row.id), tenant=tenant)
     return made
 
 

@@ -6,14 +6,14 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from api.dashboard.addresses import PAGE, address
+from api.dashboard.addresses import PAGE, address, cut_page
 from api.dashboard.forms import read_form
 from api.dashboard.pages import go, page
 from api.dashboard.visitor import Acting, Looking, Visitor
 from api.deps import ReadingDep, ServicesDep
 from api.schemas import ids
 from api.schemas.image_sets import VERSIONS_SHOWN
-from api.schemas.pages import cut, decode_token
+from api.schemas.pages import decode_token
 from api.schemas.results import decode_token as decode_index
 from api.schemas.results import encode_token as encode_index
 from api.writing import writing
@@ -122,16 +122,14 @@ async def delete_set(request: Request, set_id: str, visitor: Acting, services: S
 async def _listed(session: AsyncSession, visitor: Visitor, page_token: str | None) -> dict[str, Any]:
     before = decode_token(page_token)
     found = await session.scalars(image_sets.sets_page(visitor.tenant, before=before, limit=PAGE))
-    rows, token = cut(found.all(), PAGE)
+    rows, pager = cut_page(found.all(), page_token, HERE)
     last = await session.scalars(image_sets.last_versions([row.id for row in rows]))
     return {
         "ids": ids,
         "rows": rows,
         "last": {version.set_id: version for version in last},
         "rows_url": address(f"{HERE}/rows", page_token=page_token),
-        "next_url": token and address(HERE, page_token=token),
-        "first_url": HERE,
-        "is_first": page_token is None,
+        **pager,
     }
 
 

@@ -1,5 +1,6 @@
 """Webhook endpoints: whether they are told of jobs, and what came of every message."""
 
+import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -7,19 +8,20 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from api.dashboard.addresses import PAGE, address
+from api.dashboard.addresses import PAGE, address, cut_page
 from api.dashboard.forms import read_form
+from api.dashboard.once import do_once, new_once, once_of
 from api.dashboard.pages import go, page
 from api.dashboard.visitor import Managing, Visitor
 from api.deps import ReadingDep, Services, ServicesDep
 from api.schemas import ids
-from api.schemas.pages import cut, decode_token
+from api.schemas.pages import decode_token
 from api.schemas.webhooks import Rotation
 from api.verification import verify
 from jobs import audit, deliveries, endpoints
 from jobs.endpoints import Changes
 from jobs.errors import NotFoundError
-from models.types import EndpointState
+from models.types import EndpointState, Made
 from models.webhook import WebhookEndpoint
 
 router = APIRouter()
@@ -105,20 +107,22 @@ async def enable_endpoint(
 async def rotate_secret(
     request: Request, endpoint_id: str, visitor: Managing, services: ServicesDep
 ) -> Response:
-    """Give it another secret and show that, on this answer alone."""
+    """Give it another secret and show that, on this answer alone; a form that is sent twice gives it one."""
     form = await read_form(request)
     keep_s = form.whole("keep_previous_s")
     wanted = Rotation.model_validate({} if keep_s is None else {"keep_previous_s": keep_s})
     async with services.reading() as session:
         row = await _find(session, visitor, endpoint_id)
 
-    def rotate(session: Session) -> WebhookEndpoint:
+    def rotate(session: Session, _: uuid.UUID | None) -> WebhookEndpoint:
         rotated = endpoints.rotate_secret(session, row.tenant, row.id, wanted.keep())
         _noting(visitor, row, "endpoint.secret_rotated", form.reason())(session)
         return rotated
 
-    async with services.sessions.begin() as session:
-        rotated = await session.run_sync(rotate)
+    once = once_of(form, Made.ENDPOINT, request.url.path, wanted.model_dump(mode="json"))
+    rotated = await do_once(services, row.tenant, once, rotate)
+    if rotated is None:
+        return go(f"{HERE}/{endpoint_id}", "secret-rotated-before")
     return page(
         request,
         "shown_once.html",
@@ -152,19 +156,19 @@ async def delete_endpoint(
 
 @router.post("/webhooks/{endpoint_id}/deliveries/{delivery_id}/send-again")
 async def send_again(
-    endpoint_id: str, delivery_id: str, visitor: Managing, services: ServicesDep
+    request: Request, endpoint_id: str, delivery_id: str, visitor: Managing, services: ServicesDep
 ) -> Response:
-    """Have a message tried now, whatever became of it."""
+    """Have a message tried now, whatever became of it; a form that is sent twice has it tried once."""
+    form = await read_form(request)
     known = ids.parse_message_id(delivery_id)
     async with services.reading() as session:
         row = await _find(session, visitor, endpoint_id)
 
-    def send(session: Session) -> None:
+    def send(session: Session, _: uuid.UUID | None) -> None:
         deliveries.redeliver(session, row.tenant, row.id, known)
         audit.note(session, visitor.actor, "message.sent_again", ids.message_id(known), tenant=row.tenant)
 
-    async with services.sessions.begin() as session:
-        await session.run_sync(send)
+    await do_once(services, row.tenant, once_of(form, Made.ENDPOINT, request.url.path, None), send)
     return go(f"{HERE}/{endpoint_id}", "message-sent-again")
 
 
@@ -198,14 +202,12 @@ def _noting(
 async def _listed(session: AsyncSession, visitor: Visitor, page_token: str | None) -> dict[str, Any]:
     before = decode_token(page_token)
     found = await session.scalars(endpoints.endpoints_page(visitor.tenant, before=before, limit=PAGE))
-    rows, token = cut(found.all(), PAGE)
+    rows, pager = cut_page(found.all(), page_token, HERE)
     return {
         "ids": ids,
         "rows": rows,
         "rows_url": address(f"{HERE}/rows", page_token=page_token),
-        "next_url": token and address(HERE, page_token=token),
-        "first_url": HERE,
-        "is_first": page_token is None,
+        **pager,
     }
 
 
@@ -215,17 +217,16 @@ async def _whole(
     before = decode_token(page_token)
     row = await _find(session, visitor, wire_id)
     found = await session.scalars(deliveries.deliveries_page(row.id, before=before, limit=PAGE))
-    messages, token = cut(found.all(), PAGE)
     here = f"{HERE}/{ids.endpoint_id(row.id)}"
+    messages, pager = cut_page(found.all(), page_token, here)
     return {
         "ids": ids,
         "row": row,
         "here": here,
+        "once": new_once(),
         "messages": messages,
         "news_url": address(f"{here}/news", page_token=page_token),
-        "next_url": token and address(here, page_token=token),
-        "first_url": here,
-        "is_first": page_token is None,
+        **pager,
     }
 
 

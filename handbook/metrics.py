@@ -1,24 +1,22 @@
-"""Writes the table of all that is measured: `python -m deploy.metrics [--check]`."""
+"""Every metric of the API and of workers, from what declares it."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 from prometheus_client.metrics import MetricWrapperBase
 
 from api import metrics as of_api
+from handbook.docstrings import row
 from worker import metrics as of_workers
 
-FILE: Final = Path(__file__).parents[1] / "docs" / "reference" / "metrics.md"
 MODEL: Final = "model"
 HEAD: Final = """\
 # Metrics
 
-Written by `python -m deploy.metrics` from `api/metrics.py` and `worker/metrics.py`; how they are collected,
-and what is worth an alert, is told in [Watch the service](../how-to/monitor.md). Each process also tells
-`process_*`: its memory, processor time, open files and start.
+What `api/metrics.py` and `worker/metrics.py` declare. How they are collected, and what is worth an alert, is
+told in [Watch the service](../how-to/monitor.md). Each process also tells `process_*`: its memory, processor
+time, open files and start.
 """
 SECTIONS: Final = (
     (
@@ -49,7 +47,7 @@ def labels_of(module: ModuleType, metric: MetricWrapperBase) -> tuple[str, ...]:
 
 
 def page() -> str:
-    """The whole of it."""
+    """The page, whole."""
     return "\n".join(_lines())
 
 
@@ -57,10 +55,10 @@ def _lines() -> Iterator[str]:
     yield HEAD
     for title, told, module in SECTIONS:
         yield f"## {title}\n\n{told}\n"
-        yield "| metric | kind | labels | what it says |\n|---|---|---|---|"
+        yield row("metric", "kind", "labels", "what it says") + "\n|---|---|---|---|"
         for name, metric in names_of(module).items():
             labels = ", ".join(f"`{label}`" for label in labels_of(module, metric))
-            yield f"| `{name}` | {metric._type} | {labels} | {metric._documentation} |"  # noqa: SLF001 - likewise
+            yield row(f"`{name}`", str(metric._type), labels, metric._documentation)  # noqa: SLF001 - likewise
         yield ""
     shared = ", ".join(f"`{_name(gauge)}`" for gauge in of_api.OF_THE_LEDGER)
     yield "## Of the ledger\n"
@@ -72,18 +70,3 @@ def _lines() -> Iterator[str]:
 def _name(metric: MetricWrapperBase) -> str:
     (family,) = metric.describe()
     return f"{family.name}_total" if family.type == "counter" else str(family.name)
-
-
-def main(arguments: list[str]) -> int:
-    """Write it; with `--check`, say whether it is as it would be written."""
-    if arguments == ["--check"]:
-        wrong = not FILE.exists() or FILE.read_text(encoding="utf-8") != page()
-        if wrong:
-            sys.stderr.write(f"{FILE}: not as `python -m deploy.metrics` writes it\n")
-        return int(wrong)
-    FILE.write_text(page(), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
