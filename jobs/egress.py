@@ -13,6 +13,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import httpx
@@ -241,7 +242,9 @@ async def _read(response: httpx.Response, most: int) -> tuple[bytes, bool]:
     return bytes(read), True
 
 
+@cache
 def _certificates() -> ssl.SSLContext:
+    # once a process: to read what the system trusts takes 30 ms
     return httpx.create_ssl_context()
 
 

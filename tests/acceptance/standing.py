@@ -38,10 +38,12 @@ class Up:
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while not self._is_ready():
-            assert self.process.poll() is None, self.output.read_text()
-            assert time.monotonic() < deadline, self.output.read_text()
-            time.sleep(0.1)
+        # one client: each reads what the system trusts anew
+        with httpx.Client(base_url=f"http://127.0.0.1:{self.port}") as client:
+            while not self._is_ready(client):
+                assert self.process.poll() is None, self.output.read_text()
+                assert time.monotonic() < deadline, self.output.read_text()
+                time.sleep(0.1)
 
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -56,9 +58,9 @@ class Up:
             self.process.terminate()
             self.process.wait(timeout=60)
 
-    def _is_ready(self) -> bool:
+    def _is_ready(self, client: httpx.Client) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/readyz?worker=1").is_success
+            return client.get("/readyz?worker=1").is_success
         except httpx.TransportError:
             return False
 

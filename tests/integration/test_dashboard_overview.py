@@ -148,6 +148,6 @@ def test_open_jobs_are_counted_so_far_and_read_by_index(
             [row] = session.execute(charts.open_jobs(tenant)).all()
         assert row[2] == 1_001
         wanted = "ix_jobs_state_id" if tenant is None else "ix_jobs_tenant_state_id"
-        # that of the rarest state is as good
-        assert wanted in indexes(plan) <= {wanted, "ix_jobs_cancelling"}
+        # for states of which there are none any index of theirs is as good, and the planner takes turns
+        assert wanted in indexes(plan) <= {wanted, "ix_jobs_state_id", "ix_jobs_cancelling"}
         assert rows_read(plan, "jobs") <= 1_001
