@@ -24,8 +24,9 @@ demo-bulk: .venv/ready-to-run ## Say what the demo model sees in 1,000 generated
 up: .venv/ready-to-run ## Run the whole service in the foreground; prints its address and key: PORT=8000
 	@exec $(BIN)/lensqueue up $(if $(PORT),--port $(PORT))
 
+# passive: threads that spin for their next piece of work take the processor from the processes beside them
 test: .venv/ready-to-develop ## Run the tests, on real Postgres, Valkey and workers
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-full: .venv/ready-to-develop ## Run the engine on all eleven checkpoints at their real dimensions
 	@$(BIN)/python -m pytest tests/full -m full --durations=5
