@@ -75,6 +75,7 @@ def prepare_postgres(folders: Folders, binaries: Binaries) -> Service:
         stop_grace_s=30.0,
         death_signal=signal.SIGQUIT,
         restart=True,
+        foundation=True,
     )
 
 

@@ -41,6 +41,7 @@ class Service:
     `env` of None inherits ours, `user` of None is ourselves, `log` of None inherits stdout and stderr.
     `ready` gets the process id, must answer at once and say False rather than raise. `prepare` runs before
     each start, restarts included. `death_signal` is what the kernel sends should the supervisor die first.
+    On a `foundation` others stand: it is stopped when they have ended.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Service:
     stop_grace_s: float = 10.0
     death_signal: signal.Signals = signal.SIGKILL
     restart: bool = False
+    foundation: bool = False
 
 
 class Running:
@@ -116,10 +118,18 @@ class Running:
             time.sleep(POLL_SECONDS)
         return self.poll()
 
-    def stop(self) -> int:
-        """End the process politely, then by force; returns its exit code."""
+    def ask_to_stop(self) -> None:
+        """Send the signal at which the process ends by itself."""
         if self.poll() is None:
             os.kill(self.pid, self.service.stop_signal)
+
+    def stop(self) -> int:
+        """End the process politely, then by force; returns its exit code."""
+        self.ask_to_stop()
+        return self.await_end()
+
+    def await_end(self) -> int:
+        """Give the process the time that it has to end in, then end it by force; returns its exit code."""
         code = self.wait(self.service.stop_grace_s)
         return self.kill() if code is None else code
 

@@ -1,4 +1,4 @@
-"""Starts services, restarts what dies, and stops everything in reverse order."""
+"""Starts services, restarts what dies, and stops everything, foundations last."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ class Supervisor:
                 self._restart(kept)
 
     def stop(self) -> None:
-        """End all services, the last started first; none is left, even if this is interrupted."""
+        """End all services, foundations after the others; none is left, even if this is interrupted."""
         try:
-            for name, kept in reversed(self._kept.items()):
-                kept.start_at = None
-                if kept.running is not None:
-                    code = kept.running.stop()
-                    log.info("service.stopped", service=name, exit=describe_exit(code))
+            last_first = list(reversed(self._kept.values()))
+            _stop_together([kept for kept in last_first if not kept.service.foundation])
+            for kept in last_first:
+                if kept.service.foundation:
+                    _stop_together([kept])
         finally:
             for kept in self._kept.values():
                 if kept.running is not None:
@@ -181,3 +181,15 @@ def _log_ready(running: Running) -> None:
 def _failure(running: Running, why: str) -> ServiceFailedError:
     service = running.service
     return ServiceFailedError(service.name, why, running.last_log_lines(), service.log)
+
+
+def _stop_together(kept: list[_Kept]) -> None:
+    """Ask all of them to end before waiting for any: each may take seconds."""
+    for each in kept:
+        each.start_at = None
+        if each.running is not None:
+            each.running.ask_to_stop()
+    for each in kept:
+        if each.running is not None:
+            code = each.running.await_end()
+            log.info("service.stopped", service=each.service.name, exit=describe_exit(code))

@@ -58,6 +58,7 @@ def prepare_valkey(folders: Folders, binaries: Binaries) -> Service:
         stop_signal=signal.SIGTERM,
         stop_grace_s=30.0,
         restart=True,
+        foundation=True,
     )
 
 

@@ -14,6 +14,7 @@ from embedded.supervisor import Supervisor
 from tests.processes import processes_in, wait_until_empty, watch_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -90,3 +91,28 @@ def test_services_are_started_from_the_main_thread_only(place: Path) -> None:
     thread.start()
     thread.join()
     assert [type(error) for error in raised] == [NotMainThreadError]
+
+
+def test_all_are_asked_to_end_at_once_and_what_they_stand_on_when_they_have(place: Path) -> None:
+    def waits_for_all(name: str) -> str:
+        """Ends when both have been asked; what is asked one by one waits until it is killed."""
+        both = "[ -e asked-api ] && [ -e asked-worker ]"
+        waits = f"until {both}; do sleep 0.01; done"
+        return f"trap 'touch asked-{name}; {waits}; touch ended-{name}; exit 0' TERM"
+
+    def has_come(file: Path) -> Callable[[int], bool]:
+        return lambda _pid: file.exists()
+
+    sleeping = "touch ready-$0; while :; do sleep 0.01; done"
+    looks = "trap 'ls ended-* > seen; exit 0' TERM"
+    supervisor = Supervisor()
+    for name, at_term, foundation in (
+        ("postgres", looks, True),
+        ("api", waits_for_all("api"), False),
+        ("worker", waits_for_all("worker"), False),
+    ):
+        argv = ["/bin/sh", "-c", f"{at_term}; {sleeping}", name]
+        ready = has_come(place / f"ready-{name}")
+        supervisor.start(Service(name, argv, cwd=place, ready=ready, foundation=foundation))
+    supervisor.stop()
+    assert (place / "seen").read_text().split() == ["ended-api", "ended-worker"]
