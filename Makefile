@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: make demo, make test.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-bulk up test test-full test-chaos test-contract test-browser bench bench-bulk bench-cuda bench-dashboard check docs reference audit sbom clean
+.PHONY: help demo demo-bulk up test test-full test-chaos test-contract test-browser bench bench-bulk bench-cuda bench-dashboard check check-types check-code check-documents check-deployment docs reference audit sbom clean
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
@@ -8,7 +8,7 @@ SHELL := /bin/bash
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 # By environment, not by arguments: labels hold quotes and spaces that a shell would take apart.
 demo: export LENSQUEUE_DEMO_MODEL = $(value MODEL)
@@ -58,14 +58,24 @@ bench-cuda: .venv/ready-to-develop ## Measure the engine against transformers, a
 	@$(BIN)/python -m benchmarks.cuda --model google/siglip-base-patch16-224 --batches 256 --out benchmarks/results/base-cuda.json
 
 check: .venv/ready-to-develop ## Lint, formatting, types, import floors, the API's document, the documentation, deployment files
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target check-types check-code check-documents check-deployment
+
+check-types: .venv/ready-to-develop
+	@$(BIN)/mypy
+
+check-code: .venv/ready-to-develop
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache | tail -n 8
 	@$(BIN)/python -m api.openapi --check
 	@$(BIN)/python -m tests.contract.breaking
+
+# never --quiet: it takes the warnings away that --strict is to count
+check-documents: .venv/ready-to-develop
 	@$(BIN)/python -m handbook --check
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+check-deployment: .venv/ready-to-develop
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/python -m deploy.workers --check
@@ -75,7 +85,7 @@ check: .venv/ready-to-develop ## Lint, formatting, types, import floors, the API
 	  | $(BIN)/kubernetes-validate --strict --quiet --no-warn --kubernetes-version $$version /dev/stdin || exit 1; \
 	done; done
 
-# never --quiet: it takes the warnings away that --strict is to count; the theme tells of its successor at each build: pyproject.toml says until when it is kept
+# the theme tells of its successor at each build: pyproject.toml says until when it is kept
 docs: .venv/ready-to-develop reference ## Build the documentation into site/: open site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
@@ -111,10 +121,10 @@ clean: ## Remove the environment and everything that was kept
 	@tests/contract/install
 	@touch $@
 
-.venv/ready-to-develop: .venv/ready-to-run
+.venv/ready-to-develop: pyproject.toml client/pyproject.toml constraints.txt deploy/install
 	@deploy/install ml embedded analysis dev docs
-	@touch $@
+	@touch .venv/ready-to-run $@
 
-.venv/ready-to-browse: .venv/ready-to-develop
+.venv/ready-to-browse: pyproject.toml client/pyproject.toml constraints.txt deploy/install
 	@deploy/install ml embedded analysis dev docs browser
-	@touch $@
+	@touch .venv/ready-to-run .venv/ready-to-develop $@
