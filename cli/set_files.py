@@ -1,7 +1,7 @@
 """`lensqueue sets ingest`: an archive, a manifest or a prefix of S3 that becomes items of a set."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,6 +13,7 @@ from cli.console import notes
 from cli.ending import PARTIAL, USAGE, CommandError, print_json
 from cli.progress import bar_of_bytes, follow, say_end
 from cli.submission import KeyOption, TagOption, WaitOption
+from jobs.ingested import OTHERS, ingested
 from lensqueue_client import Client, Job, SetItem
 
 PREFIX: Final = "s3://"
@@ -20,8 +21,6 @@ LOOKED_AT: Final = 1_000
 """Of the items that failed, so many are looked at: reasons are few."""
 SHOWN: Final = 3
 """Of a reason, so many items are named."""
-OTHERS: Final = {"there": "there already", "failed": "failed", "skipped": "passed over"}
-"""How those that were not added are told of."""
 
 SetArgument = Annotated[str, typer.Argument(metavar="SET", help="The id of an image set: ims_...")]
 
@@ -102,21 +101,13 @@ def _finish(client: Client, job: Job, image_set: str, *, as_json: bool) -> None:
     else:
         typer.echo(job.id)
         if job.complete:
-            notes.print(_came_to(counts), markup=False)
+            notes.print(f"{ingested(counts)}.", markup=False)
         else:
             say_end(client, job)
         if error is not None:
             notes.print(error.message, markup=False, soft_wrap=True)
         _say_why(failed, counts["failed"])
     raise typer.Exit(exit_of(job) or (PARTIAL if counts["failed"] else 0))
-
-
-def _came_to(counts: Mapping[str, int]) -> str:
-    """What was added; an ingestion that added nothing must not look like one that did."""
-    rest = [f"{counts[name]} {what}" for name, what in OTHERS.items() if counts[name]]
-    if counts["added"]:
-        return ", ".join([f"{counts['added']} added", *rest]) + "."
-    return f"Nothing was added: {', '.join(rest) or 'there was nothing in it'}."
 
 
 def _own(items: Iterable[SetItem], first: int, count: int) -> list[SetItem]:

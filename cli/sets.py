@@ -145,7 +145,7 @@ def delete(context: typer.Context, image_set: SetArgument, as_json: JsonOption =
 
 def _say(image_set: str, done: FolderAdded) -> None:
     if done.added:
-        counts = [f"{done.added} added", *([f"{done.there} were there"] if done.there else [])]
+        counts = [f"{done.added} added", *([f"{done.there} there already"] if done.there else [])]
         notes.print(f"{', '.join(counts)} of {done.total} pictures", markup=False)
     else:
         there = f"all {done.total} were there already" if done.total else "there are none in the folder"

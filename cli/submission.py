@@ -79,6 +79,8 @@ def submit(
     """Queue a job over pictures, or an image set, and print its id; with --wait, once it has ended."""
     if bool(pictures) == (image_set is not None):
         raise CommandError("give PICTURES, or an image set by --set", USAGE)
+    if recursive and image_set is not None:
+        raise CommandError("--recursive is for folders of PICTURES", USAGE)
     body: dict[str, Any] = {"type": kind, "model": model, "priority": priority, "tags": parse_tags(tag)}
     options: dict[str, Any] = {"template": template}
     if outputs:
@@ -140,13 +142,15 @@ def parse_layers(given: str) -> str | dict[str, int] | list[int]:
 
 def _version(client: Client, given: str) -> str:
     """The id of the sealed version that is meant."""
-    name, _, number = given.partition(":")
-    if number:
+    name, named, number = given.partition(":")
+    if name.startswith("isv_"):
+        if named:
+            raise typer.BadParameter(f"{name} is a version already, without a number", param_hint="--set")
+        return name
+    if named:
         if not number.isdecimal():
             raise typer.BadParameter(f"{number!r} is no number of a version", param_hint="--set")
         return client.numbered_version(name, int(number)).id
-    if name.startswith("isv_"):
-        return name
     sealed = [version for version in client.image_set(name).versions or () if version.is_sealed]
     if not sealed:
         raise CommandError(f"{name} has no sealed version (`lensqueue sets seal {name}`)", REFUSED)

@@ -57,7 +57,7 @@ SUBJECTS: Final = {
             result_cache""",
         "Image sets": "image_sets adding copying sealing",
         "Ingesting": """
-            ingesting sources unpacking archives members tars zips s3 shards manifests file_index""",
+            ingesting ingested sources unpacking archives members tars zips s3 shards manifests file_index""",
         "Jobs that an analyst does": """
             analysis_jobs set_jobs summaries pairs indexing vectors searches nearest""",
         "Webhooks": "endpoints messages deliveries undelivered",

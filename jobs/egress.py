@@ -244,7 +244,7 @@ async def _read(response: httpx.Response, most: int) -> tuple[bytes, bool]:
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    # once a process: to read what the system trusts takes 30 ms
+    # once a process: to read which authorities are trusted takes 30 ms
     return httpx.create_ssl_context()
 
 

@@ -58,8 +58,12 @@ def blocks_of(page: Path) -> list[Block]:
 
 def is_left_to_make(block: Block) -> bool:
     """Whether it does nothing but bring up the whole service or run its tests, as CI and other tests do."""
-    return block.language == "bash" and all(
-        command[0] == "make" or command[:2] == ["lensqueue", "up"] for command in commands_in(block.text)
+    if block.language != "bash":
+        return False
+    commands = commands_in(block.text)
+    # what sets a variable and runs nothing is for the blocks behind it
+    return bool(commands) and all(
+        command[0] == "make" or command[:2] == ["lensqueue", "up"] for command in commands
     )
 
 

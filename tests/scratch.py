@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder with a name of its own is made in it
-ROOM_BYTES: Final = 4 * 2**30
+ROOM_BYTES: Final = 8 * 2**30
+"""What is kept there is memory, and the tests want some beside it."""
 
 
 @contextmanager
@@ -28,6 +31,7 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
 def _place() -> Path | None:
     """None is the default of `tempfile`."""
     try:
-        return MEMORY if shutil.disk_usage(MEMORY).free >= ROOM_BYTES else None
+        room = min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available)
     except OSError:
         return None
+    return MEMORY if room >= ROOM_BYTES else None

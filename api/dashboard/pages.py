@@ -33,6 +33,7 @@ TOLD: Final = {
     "secret-rotated-before": "The secret was rotated, and shown once. If you did not see it, do it again.",
     "endpoint-deleted": "The endpoint is deleted.",
     "message-sent-again": "The message is on its way once more.",
+    "message-sent-before": "This form was sent before: the message went out once more then.",
     "account-created": "The account can sign in now.",
     "account-disabled": "The account is disabled, and its sessions are ended.",
     "account-enabled": "The account can sign in again.",

@@ -38,7 +38,7 @@ class Up:
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        # one client: each reads what the system trusts anew
+        # one client: each reads anew which authorities are trusted
         with httpx.Client(base_url=f"http://127.0.0.1:{self.port}") as client:
             while not self._is_ready(client):
                 assert self.process.poll() is None, self.output.read_text()

@@ -116,5 +116,7 @@ def test_a_block_that_fails_is_found(up: Up, checkout: Path, tmp_path: Path) -> 
         ('```bash\ncurl -sS "$LENSQUEUE_URL/v1/jobs/x"\n```\n', "was refused"),
     ):
         page.write_text(text)
-        with pytest.raises(AssertionError, match=said):
+        with pytest.raises(AssertionError, match=said) as failed:
             run_page(page, up, checkout)
+        # what one block has set the next one has
+        assert "unbound" not in str(failed.value)

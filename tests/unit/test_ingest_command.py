@@ -2,7 +2,8 @@
 
 import pytest
 
-from cli.set_files import _came_to, _own, _reasons, _say_why
+from cli.set_files import _own, _reasons, _say_why
+from jobs.ingested import ingested
 from lensqueue_client import ItemError, SetItem
 
 
@@ -39,6 +40,6 @@ def test_reasons_are_told_by_how_many_they_befell_with_the_first_of_each(
 
 def test_an_ingestion_that_added_nothing_says_so_and_why() -> None:
     nothing = {"added": 0, "there": 7, "failed": 2, "skipped": 0}
-    assert _came_to(nothing) == "Nothing was added: 7 there already, 2 failed."
-    assert _came_to({**nothing, "added": 3}) == "3 added, 7 there already, 2 failed."
-    assert _came_to(dict.fromkeys(nothing, 0)) == "Nothing was added: there was nothing in it."
+    assert ingested(nothing) == "Nothing was added: 7 there already, 2 failed"
+    assert ingested({**nothing, "added": 3}) == "3 added, 7 there already, 2 failed"
+    assert ingested(dict.fromkeys(nothing, 0)) == "Nothing was added: there was nothing in it"

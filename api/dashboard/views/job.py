@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 from api import cancellation
 from api.dashboard.asked_for import asked_for
 from api.dashboard.forms import read_form
-from api.dashboard.ingested import ingested
 from api.dashboard.lookup import find_job
 from api.dashboard.once import new_once, once_of
 from api.dashboard.pages import go, page
@@ -26,6 +25,7 @@ from api.schemas import jobs as schema
 from api.writing import writing
 from jobs import audit, deletion, job_pages, queries
 from jobs.errors import InvalidRequestError, ResultsExpiredError
+from jobs.ingested import ingested
 from jobs.outlook import outlook_of
 from jobs.retry import RetryScope
 from models.api_key import ApiKey

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from api import drawing
 from api.conditional import IfNoneMatch
-from api.dashboard.ingested import ingested
 from api.dashboard.lens_view import LABELS_BY_LAYER, MAP_NAMES, lens_view
 from api.dashboard.lookup import find_job, find_kept_job
 from api.dashboard.pages import page
@@ -20,6 +19,7 @@ from api.schemas import jobs as job_schema
 from api.schemas import results as schema
 from api.stored import fill, find_result, send_array, send_made
 from jobs.errors import ItemDroppedError, NoResultYetError
+from jobs.ingested import ingested
 from jobs.job_pages import label_count
 from jobs.maps import Maps, maps_of, read_thumbnail
 from jobs.outlook import outlook_of

@@ -22,7 +22,7 @@ from jobs import audit, deliveries, endpoints
 from jobs.endpoints import Changes
 from jobs.errors import NotFoundError
 from models.types import EndpointState, Made
-from models.webhook import WebhookEndpoint
+from models.webhook import WebhookDelivery, WebhookEndpoint
 
 router = APIRouter()
 
@@ -164,12 +164,14 @@ async def send_again(
     async with services.reading() as session:
         row = await _find(session, visitor, endpoint_id)
 
-    def send(session: Session, _: uuid.UUID | None) -> None:
-        deliveries.redeliver(session, row.tenant, row.id, known)
+    def send(session: Session, _: uuid.UUID | None) -> WebhookDelivery:
+        again = deliveries.redeliver(session, row.tenant, row.id, known)
         audit.note(session, visitor.actor, "message.sent_again", ids.message_id(known), tenant=row.tenant)
+        return again
 
-    await do_once(services, row.tenant, once_of(form, Made.ENDPOINT, request.url.path, None), send)
-    return go(f"{HERE}/{endpoint_id}", "message-sent-again")
+    once = once_of(form, Made.ENDPOINT, request.url.path, None)
+    sent = await do_once(services, row.tenant, once, send)
+    return go(f"{HERE}/{endpoint_id}", "message-sent-again" if sent else "message-sent-before")
 
 
 async def _change(

@@ -7,9 +7,9 @@ OTHERS: Final = {"there": "there already", "failed": "failed", "skipped": "passe
 """How those that were not added are told of."""
 
 
-def ingested(payload: Mapping[str, Any]) -> str:
+def ingested(counts: Mapping[str, Any]) -> str:
     """How many were added of a source, and what became of the others."""
-    others = [f"{payload[name]:,} {said}" for name, said in OTHERS.items() if payload.get(name)]
-    if payload["added"]:
-        return ", ".join([f"{payload['added']:,} added", *others])
+    others = [f"{counts[name]:,} {said}" for name, said in OTHERS.items() if counts.get(name)]
+    if counts["added"]:
+        return ", ".join([f"{counts['added']:,} added", *others])
     return f"Nothing was added: {', '.join(others) or 'there was nothing in it'}"
