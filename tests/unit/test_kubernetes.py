@@ -238,6 +238,16 @@ def test_every_secret_and_its_keys_are_made_by_the_how_to(overlay: str) -> None:
     assert {ENV["LENSQUEUE_DATABASE_PASSWORD_FILE"].rpartition("/")[2]} == {made[name] for name in mounted}
 
 
+def test_the_secrets_that_are_exchanged_are_those_that_were_made(overlay: str) -> None:
+    made = re.compile(r"create secret (?:generic|tls) (\S+) (?:--from-file=(\w+))?")
+    exchanged = (ROOT / "docs" / "how-to" / "secrets.md").read_text()
+    assert sorted(made.findall(exchanged)) == sorted(made.findall(HOW_TO))
+    restarted = re.findall(r"rollout restart deployment --selector (\S+)=(\S+)", exchanged)
+    ((label, value),) = restarted
+    deployments = of_kind(overlay, "Deployment")
+    assert {each["metadata"]["labels"][label] for each in deployments} == {value}
+
+
 def test_every_setting_that_pods_are_given_is_one(overlay: str) -> None:
     known = {**ApiSettings.model_fields, **WorkerSettings.model_fields}
     settings = {each["metadata"]["name"]: each["data"] for each in of_kind(overlay, "ConfigMap")}
