@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 
 POOL_SIZE = 10
+SYNC_POOL_SIZE, SYNC_OVERFLOW = 4, 10
 Database = Session | Connection
 """What a statement is executed on: where no entity is read or written, a connection costs less."""
 CONNECT_ARGS: dict[str, Any] = {
@@ -40,7 +41,7 @@ ENGINE_ARGS: dict[str, Any] = {
 
 def sync_sessions(database_url: str) -> sessionmaker[Session]:
     """Sessions for a worker or the command line; `postgresql+psycopg://` URL."""
-    engine = create_engine(database_url, pool_size=4, **ENGINE_ARGS)
+    engine = create_engine(database_url, pool_size=SYNC_POOL_SIZE, max_overflow=SYNC_OVERFLOW, **ENGINE_ARGS)
     _refuse_closed(engine)
     return sessionmaker(engine, expire_on_commit=False)
 

@@ -15,6 +15,7 @@ from jobs.maintenance import LOCK_SPACE, REMOVING
 from tests.rendered import KUBERNETES
 
 SCRIPT = KUBERNETES / "components" / "back-up" / "back-up.sh"
+RESTORE = SCRIPT.with_name("restore.sh")
 FREE = "SELECT count(*) FILTER (WHERE pg_try_advisory_lock({space}, duty)) FROM unnest(ARRAY{duties}) AS duty"
 
 
@@ -80,17 +81,43 @@ def test_what_it_leaves_can_be_restored_and_nothing_was_removed_meanwhile(
     assert (tmp_path / "free").read_text().strip() == "0"
     assert names_in(folder / "sources.tar") == {"./t/sources/archive"}
     assert names_in(folder / "blobs.tar") == {"./t/sources/archive", "./t/pictures/copies"}
-    restore = [str(client_program("pg_restore")), "--no-owner", "--no-comments", "--exit-on-error"]
-    target = reached(empty_database_url)
-    subprocess.run(
-        [*restore, "--single-transaction", f"--dbname={target['PGDATABASE']}", str(folder / "database.dump")],
-        env={**environment, **target},
-        check=True,
-    )
+    target = {**environment, **reached(empty_database_url), "BACKUP": folder.name}
+    (tmp_path / "blobs" / "t" / "newer").write_text("of what is replaced")
+    # twice: what is there already is replaced
+    for _ in range(2):
+        subprocess.run(["/bin/sh", str(RESTORE)], env=target, check=True, timeout=60)
+    files = {
+        str(file.relative_to(tmp_path / "blobs"))
+        for file in (tmp_path / "blobs").rglob("*")
+        if file.is_file()
+    }
+    assert files == {"t/sources/archive", "t/pictures/copies"}
     engine = create_engine(empty_database_url)
     with engine.connect() as connection:
         assert connection.scalars(text("SELECT name FROM api_keys")).all() == ["kept"]
     engine.dispose()
+
+
+def test_the_newest_are_kept_and_what_is_no_backup_goes(environment: dict[str, str]) -> None:
+    backups = Path(environment["BACKUPS"])
+    older = ["20250101T000000Z.complete", "20250102T000000Z.complete", "20250103T000000Z", "notes"]
+    for name in older:
+        (backups / name).mkdir()
+        (backups / name / "database.dump").write_text("")
+        os.utime(backups / name, (0, 0))
+    code, left = back_up({**environment, "KEEP": "2"})
+    assert code == 0
+    oldest, new, other = (folder.name for folder in left)
+    assert (oldest, other) == ("20250102T000000Z.complete", "notes")
+    assert new > oldest
+
+
+def test_one_that_fails_takes_no_other_away(environment: dict[str, str]) -> None:
+    (Path(environment["BACKUPS"]) / "20250101T000000Z.complete").mkdir()
+    dump_by(environment, "exit 1")
+    code, left = back_up({**environment, "KEEP": "1"})
+    assert code != 0
+    assert left[0].name == "20250101T000000Z.complete"
 
 
 def test_a_dump_that_fails_fails_all_of_it(environment: dict[str, str]) -> None:
@@ -98,3 +125,11 @@ def test_a_dump_that_fails_fails_all_of_it(environment: dict[str, str]) -> None:
     code, (folder,) = back_up(environment)
     assert code != 0
     assert folder.suffix == ""
+
+
+def test_only_a_complete_backup_is_put_in_the_place_of_what_is_there(environment: dict[str, str]) -> None:
+    for name in ("", "20250101T000000Z", "20250101T000000Z.complete"):
+        told = {**environment, "BACKUP": name}
+        done = subprocess.run(["/bin/sh", str(RESTORE)], env=told, check=False, timeout=60)
+        assert done.returncode != 0
+    assert (Path(environment["BLOBS"]) / "t" / "sources" / "archive").exists()

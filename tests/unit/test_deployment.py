@@ -62,6 +62,13 @@ def test_no_service_has_a_secret_in_its_environment() -> None:
     assert read_from == {f"/run/secrets/{name}" for name in COMPOSE["secrets"]}
 
 
+def test_postgres_has_a_connection_for_every_service() -> None:
+    (most,) = re.findall(r"max_connections=(\d+)", " ".join(SERVICES["postgres"]["command"]))
+    # of an API process and of a worker, as docs/how-to/scale-out.md counts; each model on one kind of device
+    assert int(most) >= 58 + 6 * (len(HUB_MODELS) + 2) + 20
+    assert f"It is {most} in `docker-compose.yml`" in (ROOT / "docs" / "how-to" / "scale-out.md").read_text()
+
+
 def test_services_are_reached_under_the_names_that_they_have() -> None:
     env = read_env(SETTING_FILES[0])
     database = make_url(env["LENSQUEUE_DATABASE_URL"])

@@ -15,6 +15,7 @@ from deploy.workers import manifests
 from engine.catalog import DEMO_MODEL, Catalog
 from jobs.broker import SETTINGS
 from models.queue import ANALYSIS
+from models.session import POOL_SIZE, SYNC_OVERFLOW, SYNC_POOL_SIZE
 from tests.rendered import KUBERNETES, OVERLAYS, ROOT, arguments_of, read_env, render
 from worker.settings import WorkerSettings
 
@@ -22,6 +23,9 @@ DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 HOW_TO = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
 MONITOR = (ROOT / "docs" / "how-to" / "monitor.md").read_text()
 UPGRADE = (ROOT / "docs" / "how-to" / "upgrade.md").read_text()
+SCALE_OUT = (ROOT / "docs" / "how-to" / "scale-out.md").read_text()
+OF_AN_API = 3 * POOL_SIZE + 2 * (SYNC_POOL_SIZE + SYNC_OVERFLOW)
+OF_A_WORKER = 6
 HUB_MODELS = sorted(name for name in Catalog().names() if name != DEMO_MODEL)
 ENV = read_env(KUBERNETES / "base" / "settings.env")
 KINDS = {
@@ -234,6 +238,16 @@ def test_every_secret_and_its_keys_are_made_by_the_how_to(overlay: str) -> None:
     assert {ENV["LENSQUEUE_DATABASE_PASSWORD_FILE"].rpartition("/")[2]} == {made[name] for name in mounted}
 
 
+def test_the_secrets_that_are_exchanged_are_those_that_were_made(overlay: str) -> None:
+    made = re.compile(r"create secret (?:generic|tls) (\S+) (?:--from-file=(\w+))?")
+    exchanged = (ROOT / "docs" / "how-to" / "secrets.md").read_text()
+    assert sorted(made.findall(exchanged)) == sorted(made.findall(HOW_TO))
+    restarted = re.findall(r"rollout restart deployment --selector (\S+)=(\S+)", exchanged)
+    ((label, value),) = restarted
+    deployments = of_kind(overlay, "Deployment")
+    assert {each["metadata"]["labels"][label] for each in deployments} == {value}
+
+
 def test_every_setting_that_pods_are_given_is_one(overlay: str) -> None:
     known = {**ApiSettings.model_fields, **WorkerSettings.model_fields}
     settings = {each["metadata"]["name"]: each["data"] for each in of_kind(overlay, "ConfigMap")}
@@ -244,6 +258,19 @@ def test_every_setting_that_pods_are_given_is_one(overlay: str) -> None:
             *(each["name"] for each in container.get("env", ())),
         ]
         assert set(told) <= {f"LENSQUEUE_{field}".upper() for field in known}
+
+
+def test_postgres_has_a_connection_for_all_that_may_run(overlay: str) -> None:
+    postgres = " ".join(named_container(overlay, "postgres")["args"])
+    (most,) = map(int, re.findall(r"max_connections=(\d+)", postgres))
+    # in a rollout twice as many
+    api = 2 * named(overlay, "Deployment", "api")["spec"]["replicas"]
+    scalers = of_kind(overlay, "ScaledObject")
+    workers = 1 + sum(each["spec"]["maxReplicaCount"] for each in scalers)
+    assert most >= api * OF_AN_API + workers * OF_A_WORKER + len(scalers) + 20
+    assert f"| an API process | {OF_AN_API} |" in SCALE_OUT
+    assert f"| a worker or an analyst | some {OF_A_WORKER} |" in SCALE_OUT
+    assert f"and {most} in" in SCALE_OUT
 
 
 def test_what_serves_is_disrupted_one_at_a_time(overlay: str) -> None:

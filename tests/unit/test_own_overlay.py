@@ -98,8 +98,10 @@ def test_the_operators_rules_are_the_alerts() -> None:
     assert rule["spec"] == yaml.safe_load(RULES.read_text())
 
 
-def test_the_backup_at_night_reads_the_database_and_the_blobs_of_the_service() -> None:
-    (cron,) = of_kind("CronJob")
+@pytest.mark.parametrize("name", ["back-up", "restore"])
+def test_a_backup_and_a_restore_reach_the_database_and_the_blobs_of_the_service(name: str) -> None:
+    (cron,) = [each for each in of_kind("CronJob") if each["metadata"]["name"] == name]
+    assert cron["spec"].get("suspend", False) == (name == "restore")
     pod = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     env = {each["name"]: each["value"] for each in container["env"]}
@@ -129,6 +131,30 @@ def test_the_backup_at_night_reads_the_database_and_the_blobs_of_the_service() -
         is pod["securityContext"]["runAsNonRoot"]
         is True
     )
+    written = {mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+    assert written - {"script", "temporary"} == ({"blobs"} if name == "restore" else {"backups"})
     page = (ROOT / "docs" / "how-to" / "back-up.md").read_text()
-    assert set(re.findall(r"--env (\w+)=", page)) == env.keys()
-    assert f"  {container['image']} sh {script}\n" in page
+    if name == "restore":
+        assert f"set env cronjob/restore {(env.keys() - {*re.findall(r'--env (.+?)=', page)}).pop()}=" in page
+    else:
+        assert set(re.findall(r"--env (\w+)=", page)) == env.keys()
+        assert f"  {container['image']} sh {script}\n" in page
+
+
+def test_a_new_cluster_is_given_what_a_restore_needs_and_nothing_that_runs_our_code() -> None:
+    page = (ROOT / "docs" / "how-to" / "back-up.md").read_text()
+    (told,) = re.findall(rf"apply .* --selector '{COMPONENT} in \((.*)\)'", page)
+    chosen = [
+        each for each in mine() if each["metadata"].get("labels", {}).get(COMPONENT) in told.split(", ")
+    ]
+    kinds = {each["kind"] for each in chosen}
+    assert kinds == {
+        "PersistentVolumeClaim",
+        "StatefulSet",
+        "Service",
+        "NetworkPolicy",
+        "CronJob",
+        "ConfigMap",
+    }
+    for kind in ("PersistentVolumeClaim", "StatefulSet", "CronJob"):
+        assert [each for each in chosen if each["kind"] == kind] == of_kind(kind)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Backs up the database and the blobs of a running service into a new folder of $BACKUPS, as docs/how-to/back-up.md
 # tells: `sh back-up.sh`. It needs psql, pg_dump and GNU tar. PGHOST, PGUSER and PGDATABASE say which database,
-# PASSWORD_FILE has its password, and BLOBS is the folder of the blobs.
+# PASSWORD_FILE has its password, and BLOBS is the folder of the blobs. After a success the oldest go, until KEEP are left.
 set -eu
 umask 077
 
@@ -21,6 +21,7 @@ if [ "${1-}" = copy ]; then
     exit
 fi
 
+test "${KEEP:=7}" -ge 1
 PGPASSWORD=$(cat "$PASSWORD_FILE")
 FOLDER=$BACKUPS/$(date -u +%Y%m%dT%H%M%SZ)
 ITSELF=$0
@@ -33,3 +34,14 @@ SELECT pg_advisory_lock(19537, duty) FROM unnest(ARRAY[3, 9, 17]) AS duty;
 SQL
 # psql does not tell that a command of the shell has failed
 test -d "$FOLDER.complete"
+cd "$BACKUPS"
+# what broke off is of no use; one of today may be another that is being made
+find . -mindepth 1 -maxdepth 1 -name '[0-9]*Z' -type d -mtime +0 -exec rm -r {} +
+# the names are times: their order is that of age
+set -- [0-9]*Z.complete
+while [ $# -gt "$KEEP" ]; do
+    # none is called complete that is half removed
+    mv "$1" "${1%.complete}"
+    rm -r "${1%.complete}"
+    shift
+done
