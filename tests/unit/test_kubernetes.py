@@ -19,7 +19,7 @@ from tests.rendered import KUBERNETES, OVERLAYS, ROOT, arguments_of, read_env, r
 from worker.settings import WorkerSettings
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
-HOW_TO = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
+HOW_TO = "".join((ROOT / "docs" / "how-to" / f"{page}.md").read_text() for page in ("deploy", "cluster"))
 MONITOR = (ROOT / "docs" / "how-to" / "monitor.md").read_text()
 UPGRADE = (ROOT / "docs" / "how-to" / "upgrade.md").read_text()
 HUB_MODELS = sorted(name for name in Catalog().names() if name != DEMO_MODEL)
