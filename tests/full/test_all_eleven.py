@@ -6,6 +6,7 @@ Each is built once, and every public method of the engine is run on it.
 import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,11 +27,13 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint in memory, and what is known of it."""
+    """A checkpoint in memory, what is known of it, and one forward pass."""
 
     engine: SiglipEngine
     facts: Facts
     picture: Image.Image
+    pooled: torch.Tensor
+    activations: dict[str, Any]
 
 
 @pytest.fixture(scope="module", params=ELEVEN, ids=lambda facts: facts.name.removeprefix("google/"))
@@ -38,7 +41,8 @@ def loaded(request: pytest.FixtureRequest, put_on_the_hub: Callable[[Facts], Non
     facts: Facts = request.param
     put_on_the_hub(facts)
     noise = np.random.default_rng(3).integers(0, 256, (300, 500, 3), dtype=np.uint8)
-    yield Loaded(SiglipEngine(facts.name, device="cpu"), facts, Image.fromarray(noise))
+    engine, picture = SiglipEngine(facts.name, device="cpu"), Image.fromarray(noise)
+    yield Loaded(engine, facts, picture, *engine.forward(engine.normalize(picture)))
     gc.collect()
 
 
@@ -73,13 +77,12 @@ def test_pictures_are_normalised(loaded: Loaded) -> None:
 
 def test_the_lens_of_the_last_layer_is_the_answer_and_hidden_states_are_consistent(loaded: Loaded) -> None:
     engine, facts = loaded.engine, loaded.facts
-    pooled, activations = engine.forward(engine.normalize(loaded.picture))
-    states = activations["hidden_states"]
+    pooled, states = loaded.pooled, loaded.activations["hidden_states"]
     assert pooled.shape == (1, facts.hidden_size)
     assert [tuple(state.shape) for state in states] == [(1, facts.patch_tokens, facts.hidden_size)] * (
         facts.layers + 1
     )
-    assert activations["token_embeddings"] is states[-1]
+    assert loaded.activations["token_embeddings"] is states[-1]
     assert engine.logit_lens(states[0][0]).shape == (facts.hidden_size,)
     with torch.no_grad():
         stock = engine.model.vision_model(engine.normalize(loaded.picture), output_hidden_states=True)
@@ -119,9 +122,10 @@ def test_every_output_of_the_lens_and_the_same_bits_again(loaded: Loaded) -> Non
     assert np.abs(whole[:, 0] - lens.cosine[:, -1]).max() < TOLERANCE
     np.testing.assert_array_equal(lens.cosine, again.cosine)
     np.testing.assert_array_equal(lens.patch.cosine, again.patch.cosine if again.patch else None)
-    _, states = engine.forward(engine.normalize([loaded.picture]))
     assert lens.activations is not None
-    np.testing.assert_array_equal(lens.activations.values[:, 0], states["token_embeddings"].numpy())
+    np.testing.assert_array_equal(
+        lens.activations.values[:, 0], loaded.activations["token_embeddings"].numpy()
+    )
     rescored = engine.rescore(lens.embeddings, LABELS)
     assert np.abs(rescored.cosine - lens.cosine).max() < TOLERANCE
     embedded = engine.embed_images([loaded.picture])

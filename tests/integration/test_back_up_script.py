@@ -127,6 +127,15 @@ def test_a_dump_that_fails_fails_all_of_it(environment: dict[str, str]) -> None:
     assert folder.suffix == ""
 
 
+def test_one_whose_locks_were_lost_meanwhile_is_not_called_complete(environment: dict[str, str]) -> None:
+    lost = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 3"
+    dump_by(environment, f'psql --output=/dev/null --command "{lost}"\nexec {client_program("pg_dump")} "$@"')
+    code, (folder,) = back_up(environment)
+    assert code != 0
+    assert (folder / "blobs.tar").exists()
+    assert folder.suffix == ""
+
+
 def test_only_a_complete_backup_is_put_in_the_place_of_what_is_there(environment: dict[str, str]) -> None:
     for name in ("", "20250101T000000Z", "20250101T000000Z.complete"):
         told = {**environment, "BACKUP": name}

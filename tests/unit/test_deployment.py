@@ -19,12 +19,13 @@ from worker.settings import WorkerSettings
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-HOW_TO = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
+HOW_TO = "".join((ROOT / "docs" / "how-to" / f"{page}.md").read_text() for page in ("deploy", "cluster"))
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 WORKERS = {name: service for name, service in OURS.items() if service["command"][1] == "worker"}
 HUB_MODELS = {name for name in Catalog().names() if name != DEMO_MODEL}
 YOURS = ("deploy/secrets", "deploy/kubernetes/overlays/mine")
 """What the how-to has the operator make."""
+OF_THE_CLIENT = {"LENSQUEUE_URL", "LENSQUEUE_API_KEY"}
 SETTING_FILES = [ROOT / "deploy" / "settings.env", KUBERNETES / "base" / "settings.env"]
 
 
@@ -173,8 +174,8 @@ def test_what_the_how_to_names_exists() -> None:
         assert "".join(command) in SERVICES
     assert set(re.findall(r"--profile (\w+)", HOW_TO)) <= {"cpu", "gpu"}
     known = {**ApiSettings.model_fields, **WorkerSettings.model_fields}
-    named = set(re.findall(r"LENSQUEUE_[A-Z_]+", HOW_TO))
-    assert named <= {f"LENSQUEUE_{field}".upper() for field in known}
+    named = set(re.findall(r"LENSQUEUE_[A-Z0-9_]+", HOW_TO))
+    assert named - OF_THE_CLIENT <= {f"LENSQUEUE_{field}".upper() for field in known}
     for path in re.findall(r"deploy/[\w/.-]+\w", HOW_TO):
         assert (ROOT / path).exists() or path.startswith(YOURS), path
     for line in re.findall(r"-- (lensqueue .*)|api (lensqueue keys .*)", HOW_TO):

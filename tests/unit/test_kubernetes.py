@@ -20,7 +20,7 @@ from tests.rendered import KUBERNETES, OVERLAYS, ROOT, arguments_of, read_env, r
 from worker.settings import WorkerSettings
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
-HOW_TO = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
+HOW_TO = "".join((ROOT / "docs" / "how-to" / f"{page}.md").read_text() for page in ("deploy", "cluster"))
 MONITOR = (ROOT / "docs" / "how-to" / "monitor.md").read_text()
 UPGRADE = (ROOT / "docs" / "how-to" / "upgrade.md").read_text()
 SCALE_OUT = (ROOT / "docs" / "how-to" / "scale-out.md").read_text()
@@ -240,8 +240,8 @@ def test_every_secret_and_its_keys_are_made_by_the_how_to(overlay: str) -> None:
 
 def test_the_secrets_that_are_exchanged_are_those_that_were_made(overlay: str) -> None:
     made = re.compile(r"create secret (?:generic|tls) (\S+) (?:--from-file=(\w+))?")
-    exchanged = (ROOT / "docs" / "how-to" / "secrets.md").read_text()
-    assert sorted(made.findall(exchanged)) == sorted(made.findall(HOW_TO))
+    first, exchanged = ((ROOT / "docs" / "how-to" / page).read_text() for page in ("deploy.md", "secrets.md"))
+    assert sorted(made.findall(exchanged)) == sorted(made.findall(first))
     restarted = re.findall(r"rollout restart deployment --selector (\S+)=(\S+)", exchanged)
     ((label, value),) = restarted
     deployments = of_kind(overlay, "Deployment")

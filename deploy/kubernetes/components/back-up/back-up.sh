@@ -17,7 +17,7 @@ if [ "${1-}" = copy ]; then
     rm "$FOLDER/sources.list"
     pg_dump --format=custom --file="$FOLDER/database.dump"
     pack --file="$FOLDER/blobs.tar" --anchored --no-wildcards-match-slash --exclude=./.drafts --exclude='./*/copies' .
-    mv "$FOLDER" "$FOLDER.complete"
+    touch "$FOLDER/copied"
     exit
 fi
 
@@ -31,9 +31,12 @@ mkdir "$FOLDER"
 psql --no-psqlrc --quiet --output=/dev/null --set ON_ERROR_STOP=1 <<'SQL'
 SELECT pg_advisory_lock(19537, duty) FROM unnest(ARRAY[3, 9, 17]) AS duty;
 \! sh "$ITSELF" copy
+SELECT 1;
 SQL
-# psql does not tell that a command of the shell has failed
-test -d "$FOLDER.complete"
+# Only a session that lived to its last line has held the locks all the time; and psql does not tell that a command of
+# the shell has failed.
+rm "$FOLDER/copied"
+mv "$FOLDER" "$FOLDER.complete"
 cd "$BACKUPS"
 # what broke off is of no use; one of today may be another that is being made
 find . -mindepth 1 -maxdepth 1 -name '[0-9]*Z' -type d -mtime +0 -exec rm -r {} +
