@@ -28,7 +28,7 @@ from tests.set_vectors import (
 )
 
 PICTURES: Final = 120_000
-SEARCHES: Final = 50
+SEARCHES: Final = 20
 
 
 @pytest.mark.full
