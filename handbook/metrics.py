@@ -41,8 +41,7 @@ def names_of(module: ModuleType) -> dict[str, MetricWrapperBase]:
 
 def labels_of(module: ModuleType, metric: MetricWrapperBase) -> tuple[str, ...]:
     """The labels of its samples."""
-    # it is told nowhere else
-    own = tuple(metric._labelnames)  # noqa: SLF001 - as the line above says
+    own = tuple(metric._labelnames)  # noqa: SLF001 - the library tells the labels of no samples nowhere else
     return (MODEL, *own) if module is of_workers else own
 
 
@@ -57,8 +56,9 @@ def _lines() -> Iterator[str]:
         yield f"## {title}\n\n{told}\n"
         yield row("metric", "kind", "labels", "what it says") + "\n|---|---|---|---|"
         for name, metric in names_of(module).items():
+            (family,) = metric.describe()
             labels = ", ".join(f"`{label}`" for label in labels_of(module, metric))
-            yield row(f"`{name}`", str(metric._type), labels, metric._documentation)  # noqa: SLF001 - likewise
+            yield row(f"`{name}`", family.type, labels, family.documentation)
         yield ""
     shared = ", ".join(f"`{_name(gauge)}`" for gauge in of_api.OF_THE_LEDGER)
     yield "## Of the ledger\n"
